@@ -1,0 +1,123 @@
+"""Every bound of the node in one place: the unit in the name, the reason beside it.
+
+A limit that is also a flag has its default here. Limits that belong to `raft` or `wal` alone live
+in their own configuration types; what the node hands them is here.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# --- what a client may send ---------------------------------------------------------------------
+
+KEY_BYTES_MAX = 64 * KIB
+"""A longer key is a mistake; the engine stores the long ones by digest anyway."""
+
+VALUE_BYTES_MAX = 8 * MIB
+"""One value travels in one log entry and one message; heartbeats wait behind neither."""
+
+COMMAND_BYTES_MAX = 32 * MIB
+"""All arguments of one command: the largest MSET or MULTI that is still one log entry."""
+
+ARGUMENTS_MAX = 128 * KIB
+"""Arguments of one command; an array header above it closes the connection before allocating."""
+
+ARGUMENTS_BEFORE_AUTH_MAX = 10
+BULK_BYTES_BEFORE_AUTH_MAX = 16 * KIB
+"""Redis' own figures: a stranger may not make us buffer."""
+
+INLINE_BYTES_MAX = 64 * KIB
+"""Redis' own figure for a line without a newline."""
+
+TRANSACTION_COMMANDS_MAX = 64 * KIB
+"""Commands in one MULTI."""
+
+# --- what one connection may hold ---------------------------------------------------------------
+
+PIPELINE_COMMANDS_MAX = 4096
+"""Unanswered commands of one connection before its socket is no longer read."""
+
+PIPELINE_BYTES_MAX = 32 * MIB
+"""Unanswered request bytes of one connection before its socket is no longer read."""
+
+OUTPUT_BYTES_HIGH = 1 * MIB
+"""Reply bytes that the kernel has not taken before the socket is no longer read."""
+
+OUTPUT_BYTES_MAX = 64 * MIB
+"""A reader that never reads is closed here."""
+
+CLIENTS_MAX = 10_000
+"""Redis' default for maxclients."""
+
+# --- what the node holds ------------------------------------------------------------------------
+
+IN_FLIGHT_BYTES_MAX = 256 * MIB
+"""Request bytes of all clients that wait for an answer; above it no client socket is read."""
+
+BATCH_COMMANDS_MAX = 256
+"""Commands in one log entry: one entry applies in about two milliseconds."""
+
+BATCH_BYTES_MAX = 1 * MIB
+"""Bytes of one log entry, unless a single command is larger."""
+
+BATCHES_IN_FLIGHT_MAX = 64
+"""Batches of one node that were sent and are not applied yet."""
+
+QUEUED_COMMANDS_MAX = 65_536
+"""Commands of one node that wait for a batch; one more is refused."""
+
+HOLD_MS = 10_000
+"""How long a command is held through an election before its client gets an answer."""
+
+RESEND_MS = 1_000
+"""A batch that was not applied for this long is sent again."""
+
+READS_WAITING_MAX = 65_536
+"""Reads of one node that wait for a read index; one more is refused."""
+
+APPLY_SLICE_MS = 2
+"""Apply yields to the loop after this long, so that heartbeats are never late."""
+
+APPLY_BYTES_MAX = 4 * MIB
+"""Committed entries fetched at once for apply."""
+
+ENGINE_COMMIT_OPS_MAX = 1_000
+"""Operations in one engine transaction: bounds the pages that its commit writes at once."""
+
+ENGINE_COMMIT_IDLE_MS = 20
+"""An engine transaction is committed at the latest this long after its first write."""
+
+EXPIRED_KEYS_PER_ENTRY_MAX = 200
+"""Keys that one expiry entry deletes; more of them take more entries."""
+
+# --- peers --------------------------------------------------------------------------------------
+
+PEER_FRAME_BYTES_MAX = 48 * MIB
+"""One frame between nodes: the largest log entry and its envelope."""
+
+PEER_QUEUE_BYTES_MAX = 64 * MIB
+"""Bytes that wait for one peer; above it messages are dropped (Raft sends them again)."""
+
+PEER_HELLO_TIMEOUT_MS = 5_000
+PEER_BACKOFF_MS_MIN = 50
+PEER_BACKOFF_MS_MAX = 1_000
+PEER_USER_TIMEOUT_MS = 5_000
+"""TCP_USER_TIMEOUT: a healed link must not stay dark for minutes."""
+
+RAFT_CACHE_BYTES_MAX = 64 * MIB
+"""Newest log entries kept in memory; older ones are read from the log's files."""
+
+# --- leaving ------------------------------------------------------------------------------------
+
+STOP_SECONDS_MAX = 25
+"""All of a graceful stop; supervisors kill after thirty."""
+
+STOP_MEMORY_SECONDS_MAX = 2
+"""The short path of a stop under memory pressure."""
+
+WATCHDOG_REACTION_MS_MAX = 500
+"""A loop that has not reacted to the watchdog by then is left with os._exit."""
+
+WATCHDOG_INTERVAL_MS = 20
+WATCHDOG_INTERVAL_MS_MIN = 10

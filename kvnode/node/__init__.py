@@ -1,0 +1,1 @@
+"""The node: consensus, log, store and peers glued together behind one service."""

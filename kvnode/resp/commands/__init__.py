@@ -1,0 +1,1 @@
+"""Command grammar and rendering, one module per family; the meaning is in kvnode.store.redis."""

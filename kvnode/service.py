@@ -1,0 +1,86 @@
+"""The port between the front ends and the node.
+
+A front end (RESP today, etcd later) turns bytes into operations and results into bytes. It knows
+the node only by the `Service` protocol below. The node knows a front end only by `Pending`.
+
+An operation is a list `[code, db, *arguments]`; codes are permanent and live in
+`kvnode.store.ops`. A result is plain data: `None`, `int`, `bytes`, `Status` (a simple string), a
+list of results, or a `CommandError` *instance* (not raised: it is the answer).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from kvnode.store.reply import Result
+
+Op = list[Any]
+
+
+class Pending(Protocol):
+    """One operation on its way, and the place where its result goes.
+
+    Attributes:
+        op: the operation.
+        size: bytes that it occupies while it is in flight.
+    """
+
+    op: Op
+    size: int
+
+    def complete(self, result: Result) -> None:
+        """Take the result. Called exactly once, in the event loop; must not raise or block."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One member as the node that was asked sees it. `match` and `lag` are the leader's view."""
+
+    node_id: int
+    name: str
+    peer_address: str
+    client_address: str
+    role: str
+    match: int | None = None
+    lag: int | None = None
+    recovering: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """What INFO and /status tell of consensus. Indexes are log indexes."""
+
+    node: str
+    node_id: int
+    cluster_id: str
+    role: str
+    """One of leader, follower, candidate, pre-candidate."""
+    leader: str | None
+    """Name of the leader, None while there is none."""
+    leader_client_address: str | None
+    term: int
+    commit: int
+    applied: int
+    last_index: int
+    members: tuple[MemberStatus, ...] = field(default=())
+
+
+class Service(Protocol):
+    """What a front end may ask of the node. All methods belong to the event loop's thread."""
+
+    def submit_write(self, pending: Pending) -> None:
+        """Put a write into the log; its result arrives when this node has applied it."""
+
+    def submit_read(self, pending: Pending) -> None:
+        """Run a read after a read index that was asked for after this call (linearizable)."""
+
+    def status(self) -> NodeStatus:
+        """Describe consensus as this node sees it now."""
+
+    def now_ms(self) -> int:
+        """The cluster's clock (milliseconds since the epoch) as this node estimates it."""
+
+    def keyspace(self) -> dict[int, tuple[int, int]]:
+        """Keys and keys with a deadline per database, as applied here: {db: (keys, expires)}."""

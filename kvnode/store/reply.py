@@ -1,0 +1,19 @@
+"""Results of operations: plain data, so that every front end can render them its own way."""
+
+from __future__ import annotations
+
+from typing import Union
+
+from kvnode.errors import CommandError
+
+
+class Status(str):
+    """A simple string such as OK: not data, but a word of the protocol."""
+
+    __slots__ = ()
+
+
+OK = Status("OK")
+
+Result = Union[None, int, bytes, Status, CommandError, list["Result"]]
+"""What an operation answers. Errors are values here: an apply never raises for a client's fault."""

@@ -1,0 +1,1 @@
+"""A write-ahead log that tells torn from corrupt."""
