@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Union
+from typing import TypeAlias
 
 from kvnode.errors import CommandError
 
@@ -15,5 +15,5 @@ class Status(str):
 
 OK = Status("OK")
 
-Result = Union[None, int, bytes, Status, CommandError, list["Result"]]
+Result: TypeAlias = "None | int | bytes | Status | CommandError | list[Result]"
 """What an operation answers. Errors are values here: an apply never raises for a client's fault."""
