@@ -1,0 +1,67 @@
+# `make` alone lists the targets. Everything lives in .venv; nothing needs root.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+# Touched after a complete installation, so that a second `make setup` costs nothing.
+STAMP := $(VENV)/installed
+SEED ?= $(shell date +%s)
+SECONDS ?= 60
+TESTED := scripts tests/support/cluster.py tests/support/history.py \
+	tests/support/linearizability.py tests/chaos
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench chaos-smoke conformance lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with everything that development needs
+
+$(STAMP): requirements-dev.txt pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "kvnode needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit( \
+		f"kvnode needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]}" if v < (3, 11) else 0)'
+	@command -v cc >/dev/null || command -v gcc >/dev/null || { \
+		echo "a C compiler (gcc) is needed: without one pip would silently install a checksum" \
+			"library that is 35 times slower" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python -c 'from crcmod.crcmod import _usingExtension; \
+		_usingExtension or print("warning: crcmod has no C extension (are the Python headers installed?)")'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## three nodes on this machine, until Ctrl-C
+	@exec $(BIN)/python -m scripts.demo
+
+test: $(STAMP) ## all tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## lint, format, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy --strict --explicit-package-bases $(TESTED)
+	$(BIN)/lint-imports
+
+bench: $(STAMP) ## hot-path figures beside a null server of the same stack
+	$(BIN)/python -m scripts.bench.hot_path
+
+chaos-smoke: $(STAMP) ## kill -9 under load, then check every promise (SEED=, SECONDS=)
+	$(BIN)/python -m tests.chaos.smoke --seconds $(SECONDS) --seed $(SEED)
+	$(BIN)/python -m tests.chaos.broken --seed $(SEED)
+
+conformance: $(STAMP) ## real Redis clients against three nodes
+	$(BIN)/python -m pytest tests/conformance
+
+lock: ## make requirements-dev.txt anew (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--extra dev --no-emit-index-url --no-header --upgrade \
+		--output-file requirements-dev.txt pyproject.toml
+
+clean: ## remove what was built, and the environment
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
