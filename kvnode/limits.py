@@ -121,3 +121,14 @@ WATCHDOG_REACTION_MS_MAX = 500
 
 WATCHDOG_INTERVAL_MS = 20
 WATCHDOG_INTERVAL_MS_MIN = 10
+
+# --- configuration ------------------------------------------------------------------------------
+
+CLUSTER_MEMBERS_MAX = 31
+"""Members of one cluster; etcd advises seven, and every entry goes to each of them."""
+
+CONFIG_FILE_BYTES_MAX = 1 * MIB
+"""A configuration file; whatever is longer is another file."""
+
+PASSWORD_FILE_BYTES_MAX = 4 * KIB
+"""A password file; whatever is longer is another file."""
