@@ -61,8 +61,9 @@ BATCH_COMMANDS_MAX = 256
 BATCH_BYTES_MAX = 1 * MIB
 """Bytes of one log entry, unless a single command is larger."""
 
-BATCHES_IN_FLIGHT_MAX = 64
-"""Batches of one node that were sent and are not applied yet."""
+BATCHES_IN_FLIGHT_MAX = 2
+"""Batches of one node that were sent and are not applied yet. While so many are under way further
+commands gather: a log entry costs about the same on every node however many commands it holds."""
 
 QUEUED_COMMANDS_MAX = 65_536
 """Commands of one node that wait for a batch; one more is refused."""
@@ -91,6 +92,30 @@ ENGINE_COMMIT_IDLE_MS = 20
 EXPIRED_KEYS_PER_ENTRY_MAX = 200
 """Keys that one expiry entry deletes; more of them take more entries."""
 
+ENGINE_COMMIT_BYTES_MAX = 16 * MIB
+"""Record bytes in one engine transaction: they stay in memory until its commit."""
+
+ENGINE_MAP_BYTES_MAX = 1024 * 1024 * MIB
+"""Address space that LMDB reserves: more than a node will hold, since growing it later needs a stop."""
+
+ENGINE_MAP_BYTES_MIN = 1024 * MIB
+"""Below this a refused reservation is an error, not a smaller node."""
+
+ENGINE_READERS_MAX = 126
+"""LMDB reader slots: this process, its workers, snapshots, operators' tools."""
+
+SCAN_ROWS_MAX = 10_000
+"""Keys that one SCAN visits, whatever its COUNT: it runs in the loop."""
+
+SCAN_BYTES_MAX = 4 * MIB
+"""Record bytes that one SCAN visits: a row is copied to be looked at."""
+
+PATTERN_BYTES_MAX = 4 * KIB
+"""A glob pattern: compiling one takes time in proportion."""
+
+STATE_HASHES_KEPT_MAX = 4096
+"""State hashes of the newest applied indexes, so that nodes can be compared at an equal one."""
+
 # --- peers --------------------------------------------------------------------------------------
 
 PEER_FRAME_BYTES_MAX = 48 * MIB
@@ -98,6 +123,9 @@ PEER_FRAME_BYTES_MAX = 48 * MIB
 
 PEER_QUEUE_BYTES_MAX = 64 * MIB
 """Bytes that wait for one peer; above it messages are dropped (Raft sends them again)."""
+
+PEER_HELLO_BYTES_MAX = 64 * KIB
+"""A hello and its answer; a stranger may not announce more."""
 
 PEER_HELLO_TIMEOUT_MS = 5_000
 PEER_BACKOFF_MS_MIN = 50
