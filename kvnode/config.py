@@ -14,17 +14,16 @@ The unit is part of a field's name. The password never appears in a `repr` or in
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
 from kvnode import limits
-from kvnode.errors import ConfigurationError, ExitCode, FatalError, ResourceBusy
+from kvnode.address import Address, parse_address, parse_listen
+from kvnode.errors import ConfigurationError, ExitCode
+from kvnode.identity import default_cluster_id
 
 Auto = Literal["auto"]
 WalRepair = Literal["auto", "strict"]
@@ -38,35 +37,6 @@ class UsageError(ConfigurationError):
     """A flag on the command line is wrong."""
 
     exit_code = ExitCode.USAGE
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen or connect: an IPv4 or IPv6 address or a host name, and a TCP port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """True when only this machine can reach it. A name other than localhost may be anything."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    @property
-    def is_wildcard(self) -> bool:
-        """True for 0.0.0.0 and [::]: good to listen on, useless to tell others."""
-        try:
-            return ipaddress.ip_address(self.host).is_unspecified
-        except ValueError:
-            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,57 +96,9 @@ class ServeConfig:
         ]
 
 
-# --- identities ---------------------------------------------------------------------------------
-
-
-def _hash64(text: str) -> int:
-    # Zero means "nobody" in Raft, so no name may hash to it.
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") or 1
-
-
-def default_cluster_id(cluster: Mapping[str, Address]) -> str:
-    """Derive the cluster's id from its initial members: 16 hex digits, whatever their order."""
-    text = ",".join(sorted(f"{name}={address}" for name, address in cluster.items()))
-    return f"{_hash64(text):016x}"
-
-
-def cluster_number(cluster_id: str) -> int:
-    """Return the cluster id as the log's headers carry it: an unsigned 64-bit number, never 0.
-
-    Sixteen hex digits stand for themselves, any other text for its hash.
-    """
-    if re.fullmatch("[0-9a-f]{16}", cluster_id):
-        return int(cluster_id, 16) or 1
-    return _hash64(cluster_id)
-
-
-def node_id(cluster_id: str, name: str) -> int:
-    """Return the Raft id of the node called `name`: an unsigned 64-bit number, never 0."""
-    return _hash64(cluster_id + name)
-
-
 # --- parsers of single values -------------------------------------------------------------------
 # Each takes the text of one value and returns it typed, or raises ValueError with the end of the
 # sentence "ORIGIN: ...".
-
-
-def parse_address(text: str, *, port_min: int = 1) -> Address:
-    """Read "host:port" or "[::1]:port"; `port_min` 0 allows "any free port"."""
-    host, colon, port_text = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"{text!r}: write an IPv6 address in brackets, such as [::1]:6379")
-    if not colon or not host or re.search(r"[\s,=\[\]/]", host):
-        raise ValueError(f"{text!r} is not HOST:PORT")
-    if not re.fullmatch("[0-9]{1,5}", port_text) or not port_min <= int(port_text) <= 65535:
-        raise ValueError(f"{text!r}: the port must be a number from {port_min} to 65535")
-    return Address(host, int(port_text))
-
-
-def parse_listen(text: str) -> Address:
-    """Read an address to listen on; port 0 is any free port."""
-    return parse_address(text, port_min=0)
 
 
 def parse_name(text: str) -> str:
@@ -609,13 +531,3 @@ def _check_exposure(values: dict[str, Any], password: bytes | None, warnings: li
     warnings.append(
         f"insecure: whoever reaches {' or '.join(exposed)} can read and change everything"
     )
-
-
-# --- at the border to the operating system ------------------------------------------------------
-
-
-def listen_failed(flag: str, address: Address, error: OSError) -> FatalError:
-    """Name the reason why `address`, given by `flag`, cannot be listened on."""
-    if error.errno == errno.EADDRINUSE:
-        return ResourceBusy(f"{flag}: {address} is in use by another process")
-    return ConfigurationError(f"{flag}: cannot listen on {address}: {error.strerror or error}")
