@@ -160,3 +160,36 @@ CONFIG_FILE_BYTES_MAX = 1 * MIB
 
 PASSWORD_FILE_BYTES_MAX = 4 * KIB
 """A password file; whatever is longer is another file."""
+
+# --- data directory -----------------------------------------------------------------------------
+
+PEERS_BOUND_MAX = 256
+"""Peers whose directories are remembered, members that left included."""
+
+EXITS_KEPT_MAX = 100
+"""Exits in the journal; older ones are only counted."""
+
+EXIT_REASON_CHARACTERS_MAX = 1_000
+"""A reason is a sentence; a traceback belongs to the log."""
+
+# --- admin port ---------------------------------------------------------------------------------
+
+ADMIN_CONNECTIONS_MAX = 64
+"""A scraper, a few probes and a person need fewer; one more is turned away with 503."""
+
+ADMIN_HEADER_BYTES_MAX = 16 * KIB
+"""Request line and headers; curl sends a hundred bytes."""
+
+ADMIN_REQUEST_TIMEOUT_MS = 5_000
+"""From the connection to the last byte of the answer: a slow client holds its place no longer."""
+
+# --- logs ---------------------------------------------------------------------------------------
+
+LOG_QUEUE_RECORDS_MAX = 8_192
+"""Records that wait for stderr; a blocked pipe costs records, never time."""
+
+LOG_REPEAT_INTERVAL_MS = 1_000
+"""Of equal complaints, such as rejects of one peer, one per interval is logged."""
+
+LOG_REPEAT_KEYS_MAX = 1_024
+"""Different complaints that are remembered to recognise repeats; the oldest is forgotten."""
