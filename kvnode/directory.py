@@ -1,0 +1,461 @@
+"""The data directory: who owns it, whose it is, and how its processes left.
+
+Three small files beside the log:
+
+* `LOCK` is locked with flock(2) for the life of the process, so that two nodes never write one
+  log. The kernel drops the lock with the process, however it dies; the pid inside is for people.
+* `identity` says which node of which cluster the directory belongs to. Its `storage_id` is drawn
+  at random when the directory is made, its `incarnation` counts the starts. A node tells both to
+  its peers; they remember them here (`bind_peer`), and so notice a wiped directory (another
+  storage id) and an old copy put back (a lower incarnation) under a known name.
+* `exits` is a journal of starts and exits, one JSON object per line. A start without an exit
+  before the next start is a process that was killed.
+
+`identity` is replaced as a whole: written under another name, synced, renamed, the directory
+synced. It carries a SHA-256 of its own content; damage stops the node with exit 65, since a node
+that is wrong about who it is could vote twice. `exits` is a note for people: damaged lines are
+skipped and it is never synced when appended to, so that leaving cannot hang on a sick disk.
+
+Everything here blocks. It runs before the event loop starts and when it has ended, except for
+`bind_peer`, which writes only when a peer was started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kvnode import limits
+from kvnode.errors import (
+    ConfigurationError,
+    DiskFailed,
+    DiskFull,
+    FatalError,
+    KvnodeError,
+    LogCorrupt,
+    ResourceBusy,
+)
+from kvnode.identity import node_id
+
+FORMAT = 1
+"""Version of the identity file. A higher one is refused, never guessed at."""
+
+KILLED = "killed"
+"""The exit code, in words, of a process that left no exit behind."""
+
+
+class PeerIdentityMismatch(KvnodeError):
+    """A peer under a known name has another directory, or an old copy: it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFacts:
+    """What a peer's directory said of itself when it was last heard."""
+
+    storage_id: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose directory this is. The ids are unsigned 64-bit numbers.
+
+    `members` are the initial members (name to peer address), as the first start was given them.
+    """
+
+    node: str
+    node_id: int
+    cluster_id: str
+    storage_id: int
+    incarnation: int
+    members: Mapping[str, str]
+    peers: Mapping[int, PeerFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How one process left: `code` is its exit code in decimal, or "killed"."""
+
+    code: str
+    reason: str
+    time_ms: int
+
+
+class DataDirectory:
+    """An open, locked data directory. Make one with `open`; `close` gives the lock back."""
+
+    __slots__ = (
+        "_clock",
+        "_counts",
+        "_exit_lock",
+        "_exit_recorded",
+        "_lock_fd",
+        "_unsaved",
+        "identity",
+        "last_exit",
+        "path",
+    )
+
+    def __init__(self, path: Path, lock_fd: int, clock: Callable[[], float]) -> None:
+        self.path = path
+        self.identity: Identity
+        self.last_exit: Exit | None = None
+        """How the process before this one left; None at the first start."""
+        self._counts: dict[str, int] = {}
+        self._lock_fd = lock_fd
+        self._clock = clock
+        self._exit_lock = threading.Lock()
+        self._exit_recorded = False
+        self._unsaved = False
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        node: str,
+        cluster_id: str | None,
+        members: Mapping[str, str],
+        clock: Callable[[], float] = time.time,
+    ) -> DataDirectory:
+        """Create or open the directory, lock it, check whose it is, and count this start.
+
+        `cluster_id` None accepts the id that is there and draws one for a new directory.
+
+        Raises:
+            ResourceBusy: another process holds the directory (exit 75).
+            ConfigurationError: it belongs to another node or cluster, or cannot be used (exit 78).
+            LogCorrupt: the identity is damaged, or gone while the log is there (exit 65).
+            DiskFull, DiskFailed: the disk has no room (exit 10) or fails (exit 74).
+        """
+        with _disk_errors(path):
+            _make(path)
+            directory = cls(path, _lock(path), clock)
+            try:
+                directory._identify(node, cluster_id, members)
+                directory._begin_exits()
+            except BaseException:
+                directory.close()
+                raise
+        return directory
+
+    def close(self) -> None:
+        """Give the lock back. Idempotent."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    # --- identity -------------------------------------------------------------------------------
+
+    def bind_peer(self, peer_id: int, storage_id: int, incarnation: int) -> None:
+        """Remember which directory the peer has, or refuse it.
+
+        Without room on the disk the facts are kept in memory and written at the next call.
+
+        Raises:
+            PeerIdentityMismatch: another directory, or an old copy, or our own id.
+            DiskFailed: the facts could not be written (exit 74).
+        """
+        if peer_id == self.identity.node_id:
+            raise PeerIdentityMismatch(f"a peer claims the id of this node, {peer_id:016x}")
+        known = self.identity.peers.get(peer_id)
+        if known is None and len(self.identity.peers) >= limits.PEERS_BOUND_MAX:
+            raise PeerIdentityMismatch(f"too many peers are known to admit {peer_id:016x}")
+        if known is not None:
+            _check_peer(known, peer_id, storage_id, incarnation)
+        facts = PeerFacts(storage_id, incarnation)
+        if facts != known:
+            peers = {**self.identity.peers, peer_id: facts}
+            self.identity = replace(self.identity, peers=peers)
+            self._unsaved = True
+        if self._unsaved:
+            # A full disk must not stop a node that can still serve reads.
+            with contextlib.suppress(DiskFull):
+                self._save_identity()
+
+    def _identify(self, node: str, cluster_id: str | None, members: Mapping[str, str]) -> None:
+        content = _read(self.path / "identity")
+        if content is None:
+            _check_never_used(self.path)
+            cluster_id = cluster_id or secrets.token_hex(8)
+            identity = Identity(
+                node=node,
+                node_id=node_id(cluster_id, node),
+                cluster_id=cluster_id,
+                storage_id=_random_id(),
+                incarnation=0,
+                members=dict(members),
+                peers={},
+            )
+        else:
+            identity = decode_identity(content, self.path)
+            _check_owner(identity, node, cluster_id, self.path)
+        self.identity = replace(identity, incarnation=identity.incarnation + 1)
+        self._save_identity()
+
+    def _save_identity(self) -> None:
+        with _disk_errors(self.path):
+            _replace_file(self.path, "identity", encode_identity(self.identity))
+        self._unsaved = False
+
+    # --- exits ----------------------------------------------------------------------------------
+
+    @property
+    def exit_counts(self) -> dict[str, int]:
+        """Exits of all earlier processes, by code, in the order of their codes."""
+        return dict(sorted(self._counts.items()))
+
+    def record_exit(self, code: int, reason: str) -> None:
+        """Note why this process leaves. Only the first call counts; any thread may call; no sync.
+
+        A process that is leaving cannot do anything about a note that it cannot write, so errors
+        of the disk end here: the next start will call this one killed.
+        """
+        with self._exit_lock:
+            if self._exit_recorded:
+                return
+            self._exit_recorded = True
+        reason = reason[: limits.EXIT_REASON_CHARACTERS_MAX]
+        line = _exit_line(Exit(str(int(code)), reason, self._now_ms()))
+        with contextlib.suppress(OSError):
+            fd = os.open(self.path / "exits", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                os.write(fd, line)
+            finally:
+                os.close(fd)
+
+    def _begin_exits(self) -> None:
+        """Fold the journal into totals and the newest exits, and note that this process runs."""
+        folded, exits = decode_exits(_read(self.path / "exits") or b"")
+        self._counts = dict(folded)
+        for past in exits:
+            self._counts[past.code] = self._counts.get(past.code, 0) + 1
+        self.last_exit = exits[-1] if exits else None
+        for past in exits[: -limits.EXITS_KEPT_MAX]:
+            folded[past.code] = folded.get(past.code, 0) + 1
+        lines = [
+            _line({"earlier": dict(sorted(folded.items()))}),
+            *map(_exit_line, exits[-limits.EXITS_KEPT_MAX :]),
+            _line({"start": os.getpid(), "time_ms": self._now_ms()}),
+        ]
+        _replace_file(self.path, "exits", b"".join(lines))
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+# --- the identity file --------------------------------------------------------------------------
+
+
+def encode_identity(identity: Identity) -> bytes:
+    """Write an identity as JSON with its checksum. Ids are hex: JSON numbers end at 2**53."""
+    document = asdict(identity)
+    document["format"] = FORMAT
+    document["node_id"] = f"{identity.node_id:016x}"
+    document["storage_id"] = f"{identity.storage_id:016x}"
+    document["peers"] = {
+        f"{peer:016x}": {"storage_id": f"{facts.storage_id:016x}", "incarnation": facts.incarnation}
+        for peer, facts in identity.peers.items()
+    }
+    document["sha256"] = _checksum(document)
+    return json.dumps(document, sort_keys=True, indent=2).encode() + b"\n"
+
+
+def decode_identity(content: bytes, path: Path) -> Identity:
+    """Read an identity back; `path` is the data directory, for the sentences.
+
+    Raises:
+        LogCorrupt: the content is not what was written.
+        ConfigurationError: a newer kvnode wrote it.
+    """
+    try:
+        document = json.loads(content)
+        if document.pop("sha256") != _checksum(document):
+            raise ValueError("its checksum does not match")
+        version = document["format"]
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise LogCorrupt(
+            f"the identity file in {path} is damaged ({error}); nothing was changed: restore the "
+            "file, or replace this member"
+        ) from error
+    if version != FORMAT:
+        raise ConfigurationError(
+            f"the identity file in {path} has format {version}; this kvnode knows {FORMAT}"
+        )
+    return Identity(
+        node=document["node"],
+        node_id=int(document["node_id"], 16),
+        cluster_id=document["cluster_id"],
+        storage_id=int(document["storage_id"], 16),
+        incarnation=document["incarnation"],
+        members=document["members"],
+        peers={
+            int(peer, 16): PeerFacts(int(facts["storage_id"], 16), facts["incarnation"])
+            for peer, facts in document["peers"].items()
+        },
+    )
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _random_id() -> int:
+    return secrets.randbits(64) or 1
+
+
+def _check_never_used(path: Path) -> None:
+    """Refuse to become somebody new on top of somebody's log."""
+    for name in ("state-a", "state-b", "wal"):
+        remains = path / name
+        if remains.is_file() or (remains.is_dir() and any(remains.iterdir())):
+            raise LogCorrupt(
+                f"{path} has a log ({name}) but no identity file; nothing was changed: restore "
+                "the file, or replace this member"
+            )
+
+
+def _check_owner(identity: Identity, node: str, cluster_id: str | None, path: Path) -> None:
+    if identity.node != node:
+        raise ConfigurationError(f"{path} belongs to node {identity.node!r}, not to {node!r}")
+    if cluster_id is not None and identity.cluster_id != cluster_id:
+        raise ConfigurationError(
+            f"{path} belongs to cluster {identity.cluster_id!r}, not to {cluster_id!r} (without "
+            "--cluster-id, the id follows from --cluster: give it the initial members, or "
+            f"--cluster-id {identity.cluster_id})"
+        )
+
+
+def _check_peer(known: PeerFacts, peer_id: int, storage_id: int, incarnation: int) -> None:
+    if storage_id != known.storage_id:
+        raise PeerIdentityMismatch(
+            f"peer {peer_id:016x} has another data directory (storage id {storage_id:016x}, "
+            f"known {known.storage_id:016x}): a directory that was wiped or belongs to another "
+            "node must join as a new member (kvnode member replace)"
+        )
+    if incarnation < known.incarnation:
+        raise PeerIdentityMismatch(
+            f"peer {peer_id:016x} had {known.incarnation} starts and now tells of {incarnation}: "
+            "an old directory was put back (kvnode member replace)"
+        )
+
+
+# --- the journal of exits -----------------------------------------------------------------------
+
+
+def decode_exits(content: bytes) -> tuple[dict[str, int], list[Exit]]:
+    """Read the journal: totals of forgotten exits, and the others, oldest first.
+
+    A start that is followed by no exit becomes an exit by "killed". Damaged lines are skipped.
+    """
+    folded: dict[str, int] = {}
+    exits: list[Exit] = []
+    started_ms: int | None = None
+    for line in content.splitlines():
+        # One damaged line must not hide the others, and none is worth a refusal to start.
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            entry = json.loads(line)
+            if "earlier" in entry:
+                folded = {str(code): int(count) for code, count in entry["earlier"].items()}
+            elif "exit" in entry:
+                exits.append(Exit(str(entry["exit"]), str(entry["reason"]), int(entry["time_ms"])))
+                started_ms = None
+            elif "start" in entry:
+                started_ms = int(entry["time_ms"])
+    if started_ms is not None:
+        exits.append(Exit(KILLED, "the process ended without a word", started_ms))
+    return folded, exits
+
+
+def _exit_line(left: Exit) -> bytes:
+    return _line({"exit": left.code, "reason": left.reason, "time_ms": left.time_ms})
+
+
+def _line(entry: dict[str, object]) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the operating system into kvnode's, by what the operator must do."""
+    try:
+        yield
+    except OSError as error:
+        raise _fatal(path, error) from error
+
+
+def _fatal(path: Path, error: OSError) -> FatalError:
+    sentence = f"data directory {path}: {error.strerror}"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFull(sentence)
+    if error.errno in {errno.EIO, errno.EROFS}:
+        return DiskFailed(sentence)
+    return ConfigurationError(sentence)
+
+
+def _make(path: Path) -> None:
+    if path.is_dir():
+        return
+    path.mkdir(mode=0o700, parents=True)
+    _sync_directory(path.parent)
+
+
+def _lock(path: Path) -> int:
+    """Lock the directory and return the descriptor that holds the lock."""
+    fd = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+    except BlockingIOError as error:
+        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(fd)
+        raise ResourceBusy(f"data directory {path} is in use by process {holder}") from error
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _replace_file(directory: Path, name: str, content: bytes) -> None:
+    """Put `content` under `name` so that a crash leaves the old or the new content, whole."""
+    temporary = directory / f"{name}.new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, directory / name)
+    _sync_directory(directory)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
