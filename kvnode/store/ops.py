@@ -1,0 +1,78 @@
+"""The operations of the log: permanent codes, and since which feature level each exists.
+
+An op is a list `[code, db, *arguments]` of ints and bytes; the arguments of each are in DESIGN.md,
+§4. A code is never reused or given another meaning, because old log entries are applied again by
+new programs. Writes go through the log and have codes below `FIRST_READ`; reads do not, though they
+may stand inside EXEC.
+"""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import Any, Final, TypeAlias
+
+from kvnode.errors import ConfigurationError
+
+Op: TypeAlias = "list[Any]"
+"""`[code, db, *arguments]`: bytes, ints, and for EXEC nested lists."""
+
+SET: Final = 1
+MSET: Final = 2
+DEL: Final = 3
+INCRBY: Final = 4
+APPEND: Final = 5
+EXPIRE: Final = 6
+PERSIST: Final = 7
+FLUSHDB: Final = 8
+FLUSHALL: Final = 9
+EXEC: Final = 10
+
+FIRST_READ: Final = 64
+GET: Final = 64
+MGET: Final = 65
+EXISTS: Final = 66
+TYPE: Final = 67
+STRLEN: Final = 68
+TTL: Final = 69
+KEYS: Final = 70
+SCAN: Final = 71
+DBSIZE: Final = 72
+VERSION: Final = 73
+
+LEVEL: Final = 1
+"""The newest feature level that this program knows."""
+
+SINCE: Final[dict[int, int]] = {
+    **dict.fromkeys([SET, MSET, DEL, INCRBY, APPEND, EXPIRE, PERSIST, FLUSHDB, FLUSHALL, EXEC], 1),
+    **dict.fromkeys([GET, MGET, EXISTS, TYPE, STRLEN, TTL, KEYS, SCAN, DBSIZE, VERSION], 1),
+}
+"""Feature level of each code. An op is proposed only when every member has reached its level."""
+
+
+class SetFlag(IntFlag):
+    """Flags of SET. PX and PXAT tell how `expire_ms` is meant; with neither it is 0."""
+
+    NX = 1
+    XX = 2
+    GET = 4
+    KEEPTTL = 8
+    PX = 16
+    PXAT = 32
+
+
+class ExpireFlag(IntFlag):
+    """Conditions of EXPIRE, compared with the deadline the key has now."""
+
+    NX = 1
+    XX = 2
+    GT = 4
+    LT = 8
+
+
+class UnknownOperation(ConfigurationError):
+    """The log asks for something that this program does not know; going on would diverge."""
+
+
+def is_write(op: Op) -> bool:
+    """Whether an op must go through the log."""
+    return bool(op[0] < FIRST_READ)
