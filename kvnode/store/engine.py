@@ -1,0 +1,50 @@
+"""What the state machine asks of an engine: an ordered map of bytes with one open transaction.
+
+There is one caller and one thread. Every write belongs to the open transaction; reads see it.
+`commit` makes it visible to other readers (workers, snapshots), `abort` forgets it. Neither makes
+anything durable: the log does that, and an engine is a cache that can be built again from it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from kvnode.errors import KvnodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class EngineFull(KvnodeError):
+    """No room for this transaction, which was aborted. Apply again later; nothing was skipped."""
+
+
+class Engine(Protocol):
+    """An ordered map; keys of at most 511 bytes, values of any size."""
+
+    def get(self, key: bytes, /) -> bytes | None:
+        """The value of a row, or None."""
+
+    def put(self, key: bytes, value: bytes, /) -> object:
+        """Write a row."""
+
+    def delete(self, key: bytes, /) -> object:
+        """Remove a row, if it is there."""
+
+    def rows(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows with start <= key < stop, ascending. Nothing may be written while it runs."""
+
+    def keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
+        """As `rows`, without reading the values."""
+
+    def commit(self) -> None:
+        """End the transaction and show it to other readers."""
+
+    def abort(self) -> None:
+        """End the transaction and forget it."""
+
+    def close(self, *, clean: bool) -> None:
+        """Forget the open transaction and close; `clean` makes what is committed durable."""
+
+    def translate(self, error: Exception) -> Exception | None:
+        """An error of this engine in our terms (`EngineFull`, `DiskFailed`), None if it is not."""

@@ -1,0 +1,171 @@
+"""Which engine directory may be opened again, and which must be thrown away.
+
+LMDB runs without sync. What a killed process had committed is still in the kernel's cache; what a
+crashed machine or a remounted disk has left may open without error and yet miss most of its rows.
+So an old engine is trusted only if nothing can have happened to the cache in between:
+
+* a *clean mark* says that all of it was synced when it was closed; or
+* boot, device and mount are the ones that were noted when it was opened.
+
+Everything else is rebuilt from snapshot and log, in a fresh directory `<root>/<number>/`. One that
+was never finished has no note, so it is not trusted either.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+import lmdb
+
+from kvnode.limits import ENGINE_MAP_BYTES_MAX
+from kvnode.store.keyspace import FORMAT
+from kvnode.store.lmdb_engine import LmdbEngine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NOTE: Final = "opened"
+_MARK: Final = "clean"
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where an engine was opened: equal twice means that the kernel never lost its pages."""
+
+    format: int
+    boot_id: str
+    device: int
+    mount_id: str
+
+
+def may_reuse(noted: Whereabouts | None, here: Whereabouts, *, clean: bool) -> bool:
+    """Whether the rows of an engine can be trusted (GUARANTEES: the engine is a cache)."""
+    if noted is None or noted.format != here.format:
+        return False
+    return clean or noted == here
+
+
+class CleanMark:
+    """A file that says: all rows of this directory are on disk, and none was written since."""
+
+    __slots__ = ("_directory", "_present")
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._present = (directory / _MARK).exists()
+
+    @property
+    def present(self) -> bool:
+        """Whether the mark is there."""
+        return self._present
+
+    def write(self) -> None:
+        """Put the mark. Call it when the rows are synced and the engine is closed."""
+        _write_synced(self._directory / _MARK, b"")
+        self._present = True
+
+    def remove(self) -> None:
+        """Remove the mark and sync that, before the first row is written; later calls are free."""
+        if self._present:
+            (self._directory / _MARK).unlink()
+            _sync_directory(self._directory)
+            self._present = False
+
+
+def open_engine(
+    root: Path, *, rebuild: bool = False, map_bytes: int = ENGINE_MAP_BYTES_MAX
+) -> tuple[LmdbEngine, bool]:
+    """Open the newest engine under `root`, or make a fresh one in its place.
+
+    Args:
+        root: holds the numbered directories; created if need be.
+        rebuild: do not reuse (the engine was found ahead of the log, or of another cluster).
+        map_bytes: see `LmdbEngine`.
+
+    Returns:
+        The engine, and whether it holds what an earlier process had committed.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    numbers = sorted(int(entry.name) for entry in root.iterdir() if entry.name.isdecimal())
+    newest = numbers[-1] if numbers else 0
+    if numbers and not rebuild:
+        engine = _reopen(root / str(newest), map_bytes)
+        if engine is not None:
+            _remove_all(root, numbers[:-1])
+            return engine, True
+    engine = _create(root / str(newest + 1), map_bytes)
+    _remove_all(root, numbers)
+    return engine, False
+
+
+def _reopen(directory: Path, map_bytes: int) -> LmdbEngine | None:
+    mark = CleanMark(directory)
+    here = _whereabouts(directory)
+    if not may_reuse(_read_note(directory), here, clean=mark.present):
+        return None
+    try:
+        engine = LmdbEngine(directory, map_bytes=map_bytes, mark=mark)
+    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError):
+        return None
+    _write_note(directory, here)
+    return engine
+
+
+def _create(directory: Path, map_bytes: int) -> LmdbEngine:
+    directory.mkdir(mode=0o700)
+    engine = LmdbEngine(directory, map_bytes=map_bytes, mark=CleanMark(directory))
+    _write_note(directory, _whereabouts(directory))
+    return engine
+
+
+def _remove_all(root: Path, numbers: list[int]) -> None:
+    for number in numbers:
+        shutil.rmtree(root / str(number))
+    _sync_directory(root)
+
+
+def _whereabouts(directory: Path) -> Whereabouts:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot_id = file.read().strip()
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        device = os.fstat(descriptor).st_dev
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+    finally:
+        os.close(descriptor)
+    return Whereabouts(FORMAT, boot_id, device, fields["mnt_id"].strip())
+
+
+def _read_note(directory: Path) -> Whereabouts | None:
+    try:
+        return Whereabouts(**json.loads((directory / _NOTE).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None  # never finished, damaged, or by another program: not to be trusted
+
+
+def _write_note(directory: Path, here: Whereabouts) -> None:
+    _write_synced(directory / _NOTE, json.dumps(asdict(here)).encode())
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    """Replace a file as a whole, durably."""
+    scratch = path.with_suffix(".new")
+    with open(scratch, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,151 @@
+"""The engine on disk: one LMDB tree, opened without sync.
+
+LMDB is a memory-mapped copy-on-write B+tree with one writer and many readers, in other processes
+too. The kernel holds what the process wrote, so a killed process loses nothing that it committed; a
+crashed machine may leave anything, and `engine_directory` then starts afresh.
+
+One transaction is always open. While nothing was written it is a reader (a get costs no begin);
+the first write closes it and begins the writer, so that our own reader never keeps old pages alive.
+The hot calls `get`, `put` and `delete` are LMDB's own bound methods, replaced when the transaction
+changes.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Protocol
+
+import lmdb
+
+from kvnode.errors import DiskFailed
+from kvnode.limits import ENGINE_MAP_BYTES_MAX, ENGINE_MAP_BYTES_MIN, ENGINE_READERS_MAX
+from kvnode.store.engine import EngineFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_FULL = (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError)
+
+
+class Mark(Protocol):
+    """The durable sign that all committed rows are on disk (`engine_directory.CleanMark`)."""
+
+    def write(self) -> None:
+        """Put the mark, durably."""
+
+    def remove(self) -> None:
+        """Remove the mark, durably."""
+
+
+class LmdbEngine:
+    """An `Engine` over one LMDB directory. Raises LMDB's errors; `translate` tells their meaning.
+
+    Args:
+        path: directory of the environment; created if need be.
+        map_bytes: address space to reserve, the most that the engine can hold. A refused
+            reservation is halved down to `ENGINE_MAP_BYTES_MIN`.
+        mark: removed before the first write, written by a clean close.
+    """
+
+    __slots__ = ("_env", "_mark", "_txn", "_writing", "delete", "get", "put")
+
+    get: Callable[[bytes], bytes | None]
+    put: Callable[[bytes, bytes], object]
+    delete: Callable[[bytes], object]
+
+    def __init__(
+        self, path: Path, *, map_bytes: int = ENGINE_MAP_BYTES_MAX, mark: Mark | None = None
+    ) -> None:
+        self._env = _open(path, map_bytes)
+        self._env.reader_check()  # slots of killed readers would keep old pages for ever
+        self._mark = mark
+        self._begin_reading()
+
+    def rows(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        with self._txn.cursor() as cursor:
+            if cursor.set_range(start):
+                for key, value in cursor.iternext():
+                    if key >= stop:
+                        return
+                    yield key, value
+
+    def keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
+        with self._txn.cursor() as cursor:
+            if cursor.set_range(start):
+                for key in cursor.iternext(keys=True, values=False):
+                    if key >= stop:
+                        return
+                    yield key
+
+    def commit(self) -> None:
+        if self._writing:
+            self._txn.commit()
+            self._begin_reading()
+
+    def abort(self) -> None:
+        self._txn.abort()
+        self._begin_reading()
+
+    def close(self, *, clean: bool) -> None:
+        self._txn.abort()
+        if clean:
+            self._env.sync(True)
+        self._env.close()
+        if clean and self._mark is not None:
+            self._mark.write()
+
+    def release_stale_readers(self) -> int:
+        """Free the reader slots of dead processes; returns how many there were."""
+        return self._env.reader_check()
+
+    def translate(self, error: Exception) -> Exception | None:
+        if not isinstance(error, lmdb.Error):
+            return None
+        if isinstance(error, _FULL) or getattr(error, "code", None) == errno.ENOSPC:
+            return EngineFull(str(error))
+        return DiskFailed(f"the engine failed: {error}")
+
+    def _begin_reading(self) -> None:
+        self._txn = self._env.begin()
+        self._writing = False
+        self.get = self._txn.get
+        self.put = self._first_put
+        self.delete = self._first_delete
+
+    def _begin_writing(self) -> None:
+        if self._mark is not None:
+            self._mark.remove()
+        self._txn.abort()
+        self._txn = self._env.begin(write=True)
+        self._writing = True
+        self.get = self._txn.get
+        self.put = self._txn.put
+        self.delete = self._txn.delete
+
+    def _first_put(self, key: bytes, value: bytes, /) -> object:
+        self._begin_writing()
+        return self.put(key, value)
+
+    def _first_delete(self, key: bytes, /) -> object:
+        self._begin_writing()
+        return self.delete(key)
+
+
+def _open(path: Path, map_bytes: int) -> lmdb.Environment:
+    while True:
+        try:
+            return lmdb.open(
+                str(path),
+                map_size=map_bytes,
+                sync=False,
+                metasync=False,
+                writemap=False,
+                lock=True,
+                max_readers=ENGINE_READERS_MAX,
+            )
+        except (lmdb.MemoryError, MemoryError):
+            # An address space limit (ulimit -v) refuses the map, however empty its file is.
+            if map_bytes <= ENGINE_MAP_BYTES_MIN:
+                raise
+            map_bytes //= 2
