@@ -1,0 +1,310 @@
+"""Databases and records over the rows of an engine (DESIGN.md, §1 and §2).
+
+A key is found by its *tail*: a keyed 64-bit hash and a suffix that holds the key. The tail ends
+both its record row and its expiry row. All writes of records go through `store` and `remove`, which
+keep four things in step: the row, the expiry index, the counters, and the hash sum.
+
+A key whose deadline the stamp has reached is absent to every reader, whether or not its row is
+still there: `find` hides it, while `store` and `remove` take whatever record the row really has.
+"""
+
+from __future__ import annotations
+
+import heapq
+from hashlib import blake2b
+from itertools import islice, takewhile
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from xxhash import xxh3_64_intdigest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvnode.store.engine import Engine
+
+DATABASES: Final = 16
+
+FORMAT: Final = 1
+"""Of rows and records. An engine of another format is thrown away (`engine_directory`)."""
+
+TAG_META: Final = b"\x00"
+TAG_GARBAGE: Final = b"\x01"
+TAG_RECORD: Final = b"\x10"
+TAG_EXPIRY: Final = b"\x11"
+
+STRING: Final = 1
+KIND_MASK: Final = 0x0F
+HAS_DEADLINE: Final = 0x10
+HAS_KEY: Final = 0x20
+
+SUFFIX_KEY_BYTES_MAX: Final = 400
+"""A longer key is stored in its record, and its suffix ends with a digest."""
+
+PREFIX_BYTES: Final = 1 + 8
+"""Tag and generation: where the tail begins in a record row, and the deadline in an expiry row."""
+
+HASH_BYTES: Final = 8
+HEADER_BYTES: Final = 1 + 8
+"""Kind and version: where the payload begins in a record without deadline and key."""
+
+SUM_MASK: Final = 2**64 - 1
+
+_U64 = Struct(">Q")
+_HEADER = Struct(">BQ")
+_HEADER_WITH_DEADLINE = Struct(">BQQ")
+_LENGTH = Struct(">I")
+_unpack_deadline = Struct(">Q").unpack_from
+_UNKNOWN: Final = -1
+
+
+class Database:
+    """Counters of one numbered database, and where its rows lie."""
+
+    __slots__ = ("expires", "expiry_prefix", "generation", "hash_sum", "keys", "record_prefix")
+
+    def __init__(self, generation: int, keys: int = 0, expires: int = 0, hash_sum: int = 0) -> None:
+        number = _U64.pack(generation)
+        self.generation = generation
+        self.keys = keys
+        self.expires = expires
+        self.hash_sum = hash_sum
+        self.record_prefix = TAG_RECORD + number
+        self.expiry_prefix = TAG_EXPIRY + number
+
+
+def deadline_of(record: bytes) -> int:
+    """Deadline in milliseconds since the epoch, 0 for none."""
+    if record[0] & HAS_DEADLINE:
+        deadline: int = _unpack_deadline(record, HEADER_BYTES)[0]
+        return deadline
+    return 0
+
+
+def version_of(record: bytes) -> int:
+    """Revision of the write that made the record."""
+    return int.from_bytes(record[1:HEADER_BYTES], "big")
+
+
+def payload_of(record: bytes) -> bytes:
+    """What the record says after its header: the bytes of a string."""
+    kind = record[0]
+    if kind < HAS_DEADLINE:
+        return record[HEADER_BYTES:]
+    start = HEADER_BYTES + 8 if kind & HAS_DEADLINE else HEADER_BYTES
+    if kind & HAS_KEY:
+        start += _LENGTH.size + _LENGTH.unpack_from(record, start)[0]
+    return record[start:]
+
+
+def key_of(suffix: bytes, record: bytes) -> bytes:
+    """The client's key, from the suffix of its row or, for a long key, from its record."""
+    if not record[0] & HAS_KEY:
+        return suffix
+    start = HEADER_BYTES + 8 if record[0] & HAS_DEADLINE else HEADER_BYTES
+    end = start + _LENGTH.size + _LENGTH.unpack_from(record, start)[0]
+    return record[start + _LENGTH.size : end]
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """The smallest row key above all that begin with `prefix` (which does not end in 0xff…)."""
+    number = int.from_bytes(prefix, "big") + 1
+    return number.to_bytes(len(prefix), "big")
+
+
+class Keyspace:
+    """Sixteen databases, one stamp, one revision.
+
+    Attributes:
+        engine: the rows.
+        databases: by number; a flushed one is replaced.
+        stamp_ms: milliseconds since the epoch by which deadlines are judged.
+        revision: of the newest write; a write op raises it once, with `advance`.
+        written_bytes: record bytes given to the engine so far; commits are bounded by it.
+    """
+
+    __slots__ = (
+        "_next_deadline",
+        "_prototype",
+        "databases",
+        "engine",
+        "next_generation",
+        "revision",
+        "stamp_ms",
+        "written_bytes",
+    )
+
+    def __init__(self, engine: Engine, hash_key: bytes) -> None:
+        self.engine = engine
+        self._prototype = blake2b(digest_size=HASH_BYTES, key=hash_key)
+        self.stamp_ms = 0
+        self.revision = 0
+        self.written_bytes = 0
+        self.databases = [Database(generation) for generation in range(DATABASES)]
+        self.next_generation = DATABASES
+        self._next_deadline: int | None = None
+
+    def restore(self, databases: list[Database], next_generation: int) -> None:
+        """Take the databases that the meta row tells of."""
+        self.databases = databases
+        self.next_generation = next_generation
+        self._next_deadline = _UNKNOWN
+
+    # --- one key ------------------------------------------------------------------------------
+
+    def locate(self, key: bytes) -> bytes:
+        """The tail of a key's rows: its hash and its suffix."""
+        hasher = self._prototype.copy()  # far quicker than keying a new one
+        hasher.update(key)
+        if len(key) <= SUFFIX_KEY_BYTES_MAX:
+            return hasher.digest() + key
+        digest = blake2b(key, digest_size=32).digest()
+        return hasher.digest() + key[:SUFFIX_KEY_BYTES_MAX] + digest
+
+    def find(self, number: int, key: bytes) -> bytes | None:
+        """The record of a key that is there and has not expired."""
+        record = self.engine.get(self.databases[number].record_prefix + self.locate(key))
+        if record is None or (record[0] & HAS_DEADLINE and self.is_expired(record)):
+            return None
+        return record
+
+    def is_expired(self, record: bytes) -> bool:
+        """Whether the stamp has reached the record's deadline."""
+        return 0 < deadline_of(record) <= self.stamp_ms
+
+    def advance(self) -> None:
+        """Raise the revision: once per op that changes something, before its records are built."""
+        self.revision += 1
+
+    def record(self, kind: int, key: bytes, payload: bytes, deadline_ms: int = 0) -> bytes:
+        """Build a record of this revision."""
+        inside = b""
+        if len(key) > SUFFIX_KEY_BYTES_MAX:
+            kind |= HAS_KEY
+            inside = _LENGTH.pack(len(key)) + key
+        if deadline_ms:
+            head = _HEADER_WITH_DEADLINE.pack(kind | HAS_DEADLINE, self.revision, deadline_ms)
+            return head + inside + payload
+        return _HEADER.pack(kind, self.revision) + inside + payload
+
+    def store(self, number: int, tail: bytes, old: bytes | None, record: bytes) -> None:
+        """Put a record in the place of `old`, which is what its row holds now, expired or not."""
+        database = self.databases[number]
+        seed = int.from_bytes(tail[:HASH_BYTES], "big")
+        change = xxh3_64_intdigest(record, seed)
+        if old is None:
+            database.keys += 1
+            if record[0] & HAS_DEADLINE:
+                self._index(database, tail, deadline_of(record))
+        else:
+            change -= xxh3_64_intdigest(old, seed)
+            if (old[0] | record[0]) & HAS_DEADLINE:
+                self._unindex(database, tail, deadline_of(old))
+                self._index(database, tail, deadline_of(record))
+        database.hash_sum = (database.hash_sum + change) & SUM_MASK
+        self.written_bytes += len(record)
+        self.engine.put(database.record_prefix + tail, record)
+
+    def remove(self, number: int, tail: bytes, old: bytes) -> None:
+        """Delete the row that holds `old`."""
+        database = self.databases[number]
+        seed = int.from_bytes(tail[:HASH_BYTES], "big")
+        database.keys -= 1
+        database.hash_sum = (database.hash_sum - xxh3_64_intdigest(old, seed)) & SUM_MASK
+        self._unindex(database, tail, deadline_of(old))
+        self.engine.delete(database.record_prefix + tail)
+
+    # --- deadlines ----------------------------------------------------------------------------
+
+    def _index(self, database: Database, tail: bytes, deadline_ms: int) -> None:
+        if deadline_ms:
+            database.expires += 1
+            self.engine.put(database.expiry_prefix + _U64.pack(deadline_ms) + tail, b"")
+            earliest = self._next_deadline
+            if earliest is None or deadline_ms < earliest:
+                self._next_deadline = deadline_ms
+
+    def _unindex(self, database: Database, tail: bytes, deadline_ms: int) -> None:
+        if deadline_ms:
+            database.expires -= 1
+            self.engine.delete(database.expiry_prefix + _U64.pack(deadline_ms) + tail)
+            if deadline_ms == self._next_deadline:
+                self._next_deadline = _UNKNOWN
+
+    def next_deadline_ms(self) -> int | None:
+        """The earliest deadline of all databases; remembered until it goes away."""
+        if self._next_deadline == _UNKNOWN:
+            due = next(self._deadlines(), None)
+            self._next_deadline = None if due is None else due[0]
+        return self._next_deadline
+
+    def delete_expired(self, limit: int) -> int:
+        """Delete up to `limit` expired keys in the order of (deadline, database, hash)."""
+        earliest = self.next_deadline_ms()
+        if earliest is None or earliest > self.stamp_ms:
+            return 0
+        stamp_ms = self.stamp_ms
+        due = takewhile(lambda deadline: deadline[0] <= stamp_ms, self._deadlines())
+        expired = list(islice(due, limit))  # read to the end before rows change
+        for _, number, tail in expired:
+            record = self.engine.get(self.databases[number].record_prefix + tail)
+            if record is None:
+                raise LookupError(f"the expiry index names a key without a record: {tail!r}")
+            self.remove(number, tail, record)
+        return len(expired)
+
+    def _deadlines(self) -> Iterator[tuple[int, int, bytes]]:
+        """(deadline, database number, tail) of every key that has one, in this order."""
+        return heapq.merge(
+            *(
+                self._deadlines_of(number, database)
+                for number, database in enumerate(self.databases)
+                if database.expires
+            )
+        )
+
+    def _deadlines_of(self, number: int, database: Database) -> Iterator[tuple[int, int, bytes]]:
+        prefix = database.expiry_prefix
+        for row in self.engine.keys(prefix, prefix_end(prefix)):
+            end = PREFIX_BYTES + 8
+            yield int.from_bytes(row[PREFIX_BYTES:end], "big"), number, row[end:]
+
+    # --- many keys ----------------------------------------------------------------------------
+
+    def walk(self, number: int, from_hash: int = 0) -> Iterator[tuple[int, bytes, bytes]]:
+        """(hash, suffix, record) of every row, expired ones too, in hash order."""
+        prefix = self.databases[number].record_prefix
+        suffix_at = PREFIX_BYTES + HASH_BYTES
+        start = prefix + _U64.pack(from_hash)
+        for row, record in self.engine.rows(start, prefix_end(prefix)):
+            yield int.from_bytes(row[PREFIX_BYTES:suffix_at], "big"), row[suffix_at:], record
+
+    def flush(self, number: int) -> bool:
+        """Drop all keys of a database at once; False if it had none."""
+        database = self.databases[number]
+        if not database.keys:
+            return False
+        self.engine.put(TAG_GARBAGE + _U64.pack(database.generation), b"")
+        self.databases[number] = Database(self.next_generation)
+        self.next_generation += 1
+        self._next_deadline = _UNKNOWN
+        return True
+
+    def collect_garbage(self, budget: int) -> int:
+        """Delete up to `budget` rows of flushed generations; returns how many."""
+        deleted = 0
+        while deleted < budget:
+            garbage = next(self.engine.keys(TAG_GARBAGE, prefix_end(TAG_GARBAGE)), None)
+            if garbage is None:
+                break
+            generation = garbage[1:]
+            rows: list[bytes] = []
+            for prefix in (TAG_RECORD + generation, TAG_EXPIRY + generation):
+                keys = self.engine.keys(prefix, prefix_end(prefix))
+                rows += islice(keys, budget - deleted - len(rows))
+            for row in rows:
+                self.engine.delete(row)
+            deleted += len(rows)
+            if deleted < budget:
+                self.engine.delete(garbage)
+        return deleted

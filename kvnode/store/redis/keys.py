@@ -1,0 +1,173 @@
+"""Keys of any kind: DEL, EXISTS, TYPE, deadlines, KEYS, SCAN, and the version for WATCH."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kvnode.errors import CommandError
+from kvnode.limits import PATTERN_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ROWS_MAX
+from kvnode.store.keyspace import (
+    HAS_DEADLINE,
+    KIND_MASK,
+    deadline_of,
+    key_of,
+    payload_of,
+    version_of,
+)
+from kvnode.store.ops import ExpireFlag
+from kvnode.store.redis import glob, messages
+from kvnode.store.reply import Status
+
+if TYPE_CHECKING:
+    from kvnode.store.keyspace import Keyspace
+    from kvnode.store.ops import Op
+    from kvnode.store.reply import Result
+
+KIND_NAMES: Final = ("none", "string", "hash", "list", "set", "zset", "stream")
+"""Redis' names of the kinds, by number."""
+
+DEADLINE_MS_MAX: Final = 2**63 - 1
+CURSOR_MAX: Final = 2**64 - 1
+
+
+def del_(space: Keyspace, op: Op) -> Result:
+    """DEL: how many keys were there."""
+    number = op[1]
+    prefix = space.databases[number].record_prefix
+    removed = 0
+    for key in op[2:]:
+        tail = space.locate(key)
+        record = space.engine.get(prefix + tail)
+        if record is not None:
+            if not space.is_expired(record):
+                removed += 1
+            space.remove(number, tail, record)
+    if removed:
+        space.advance()
+    return removed
+
+
+def exists(space: Keyspace, op: Op) -> Result:
+    """EXISTS: a key named twice counts twice."""
+    number = op[1]
+    return sum(space.find(number, key) is not None for key in op[2:])
+
+
+def type_(space: Keyspace, op: Op) -> Result:
+    """TYPE."""
+    record = space.find(op[1], op[2])
+    return Status(KIND_NAMES[0 if record is None else record[0] & KIND_MASK])
+
+
+def version(space: Keyspace, op: Op) -> Result:
+    """The revision that last wrote the key, 0 if it is absent."""
+    record = space.find(op[1], op[2])
+    return 0 if record is None else version_of(record)
+
+
+def expire(space: Keyspace, op: Op) -> Result:
+    """EXPIRE and its kin: a deadline that is not in the future deletes the key."""
+    _, number, key, absolute, ms, flags = op
+    tail = space.locate(key)
+    record = space.engine.get(space.databases[number].record_prefix + tail)
+    if record is None or space.is_expired(record):
+        return 0
+    deadline_ms = ms if absolute else space.stamp_ms + ms
+    if deadline_ms > DEADLINE_MS_MAX:
+        return CommandError(messages.INVALID_EXPIRE_IN_EXPIRE)
+    if not _condition_holds(flags, deadline_of(record), deadline_ms):
+        return 0
+    space.advance()
+    if deadline_ms <= space.stamp_ms:
+        space.remove(number, tail, record)
+    else:
+        _set_deadline(space, number, key, tail, record, deadline_ms)
+    return 1
+
+
+def persist(space: Keyspace, op: Op) -> Result:
+    """PERSIST: 1 if there was a deadline to remove."""
+    _, number, key = op
+    tail = space.locate(key)
+    record = space.engine.get(space.databases[number].record_prefix + tail)
+    if record is None or not record[0] & HAS_DEADLINE or space.is_expired(record):
+        return 0
+    space.advance()
+    _set_deadline(space, number, key, tail, record, 0)
+    return 1
+
+
+def ttl(space: Keyspace, op: Op) -> Result:
+    """TTL and PTTL: -2 if absent, -1 without a deadline, else what is left."""
+    _, number, key, in_ms = op
+    record = space.find(number, key)
+    if record is None:
+        return -2
+    deadline_ms = deadline_of(record)
+    if not deadline_ms:
+        return -1
+    left_ms = deadline_ms - space.stamp_ms
+    return left_ms if in_ms else (left_ms + 500) // 1000
+
+
+def keys(space: Keyspace, op: Op) -> Result:
+    """KEYS: all that match, in hash order."""
+    _, number, pattern = op
+    if len(pattern) > PATTERN_BYTES_MAX:
+        return CommandError(messages.PATTERN_TOO_LONG)
+    matches = glob.compile_pattern(pattern)
+    found: list[Result] = []
+    for _, suffix, record in space.walk(number):
+        key = key_of(suffix, record)
+        if matches(key) and not space.is_expired(record):
+            found.append(key)
+    return found
+
+
+def scan(space: Keyspace, op: Op) -> Result:
+    """SCAN: a page of keys whose hash is at least the cursor, and the cursor of the next page.
+
+    A key keeps its hash for life, here and on every other node, so a walk from 0 to 0 meets every
+    key that was there all the time, once. Keys of one hash stay on one page: a cursor cannot part
+    them.
+    """
+    _, number, cursor, pattern, count, kind = op
+    if not 0 <= cursor <= CURSOR_MAX:
+        return CommandError(messages.INVALID_CURSOR)
+    if pattern is not None and len(pattern) > PATTERN_BYTES_MAX:
+        return CommandError(messages.PATTERN_TOO_LONG)
+    matches = glob.compile_pattern(b"*" if pattern is None else pattern)
+    rows_left, bytes_left = min(count, SCAN_ROWS_MAX), SCAN_BYTES_MAX
+    found: list[Result] = []
+    previous = cursor
+    for position, suffix, record in space.walk(number, cursor):
+        if (rows_left <= 0 or bytes_left <= 0) and position != previous:
+            return [b"%d" % position, found]
+        rows_left -= 1
+        bytes_left -= len(record)
+        previous = position
+        key = key_of(suffix, record)
+        if matches(key) and not space.is_expired(record) and _is_kind(record, kind):
+            found.append(key)
+    return [b"0", found]
+
+
+def _is_kind(record: bytes, kind: bytes | None) -> bool:
+    return kind is None or KIND_NAMES[record[0] & KIND_MASK].encode() == kind.lower()
+
+
+def _condition_holds(flags: int, now_ms: int, new_ms: int) -> bool:
+    """Whether EXPIRE may go on; a key without a deadline (0) counts as one that lives for ever."""
+    return not (
+        (flags & ExpireFlag.NX and now_ms)
+        or (flags & ExpireFlag.XX and not now_ms)
+        or (flags & ExpireFlag.GT and (not now_ms or new_ms <= now_ms))
+        or (flags & ExpireFlag.LT and now_ms and new_ms >= now_ms)
+    )
+
+
+def _set_deadline(
+    space: Keyspace, number: int, key: bytes, tail: bytes, old: bytes, deadline_ms: int
+) -> None:
+    kind = old[0] & KIND_MASK
+    space.store(number, tail, old, space.record(kind, key, payload_of(old), deadline_ms))

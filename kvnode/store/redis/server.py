@@ -1,0 +1,33 @@
+"""Whole databases: DBSIZE, FLUSHDB, FLUSHALL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvnode.store.keyspace import DATABASES
+from kvnode.store.reply import OK
+
+if TYPE_CHECKING:
+    from kvnode.store.keyspace import Keyspace
+    from kvnode.store.ops import Op
+    from kvnode.store.reply import Result
+
+
+def dbsize(space: Keyspace, op: Op) -> Result:
+    """DBSIZE: expired keys count until they are deleted, as in Redis."""
+    return space.databases[op[1]].keys
+
+
+def flushdb(space: Keyspace, op: Op) -> Result:
+    """FLUSHDB, in constant time."""
+    if space.flush(op[1]):
+        space.advance()
+    return OK
+
+
+def flushall(space: Keyspace, _op: Op) -> Result:
+    """FLUSHALL, in constant time."""
+    flushed = [space.flush(number) for number in range(DATABASES)]
+    if any(flushed):
+        space.advance()
+    return OK

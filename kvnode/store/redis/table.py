@@ -1,0 +1,47 @@
+"""Which function each op code means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from kvnode.store import ops
+from kvnode.store.redis import keys, server, strings, transactions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvnode.store.keyspace import Keyspace
+    from kvnode.store.reply import Result
+
+Meaning: TypeAlias = "Callable[[Keyspace, ops.Op], Result]"
+
+READS: Final[dict[int, Meaning]] = {
+    ops.GET: strings.get,
+    ops.MGET: strings.mget,
+    ops.EXISTS: keys.exists,
+    ops.TYPE: keys.type_,
+    ops.STRLEN: strings.strlen,
+    ops.TTL: keys.ttl,
+    ops.KEYS: keys.keys,
+    ops.SCAN: keys.scan,
+    ops.DBSIZE: server.dbsize,
+    ops.VERSION: keys.version,
+}
+
+SIMPLE_WRITES: Final[dict[int, Meaning]] = {
+    ops.SET: strings.set_,
+    ops.MSET: strings.mset,
+    ops.DEL: keys.del_,
+    ops.INCRBY: strings.incrby,
+    ops.APPEND: strings.append,
+    ops.EXPIRE: keys.expire,
+    ops.PERSIST: keys.persist,
+    ops.FLUSHDB: server.flushdb,
+    ops.FLUSHALL: server.flushall,
+}
+
+WRITES: Final[dict[int, Meaning]] = {
+    **SIMPLE_WRITES,
+    ops.EXEC: transactions.exec_of({**READS, **SIMPLE_WRITES}),
+}
+"""What may stand in a log entry by itself."""

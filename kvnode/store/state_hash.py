@@ -1,0 +1,44 @@
+"""The state hash: 64 bits that are equal on all nodes at an equal applied index.
+
+Each database keeps the sum of its records' hashes, each seeded with the hash of its key; a sum
+needs no order, so a write costs one subtraction and one addition. This module folds the sums and
+the rest of the replicated state into one number, and can count everything again from the rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgpack
+from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
+
+from kvnode.store.keyspace import HAS_DEADLINE, SUM_MASK, Database
+
+if TYPE_CHECKING:
+    from kvnode.store.keyspace import Keyspace
+    from kvnode.store.sessions import Sessions
+
+
+def fold(applied: int, space: Keyspace, databases: list[Database], sessions: Sessions) -> str:
+    """Sixteen hex digits over all that replicas must agree on; generations are not part of it."""
+    counted = [
+        [number, database.keys, database.expires, database.hash_sum]
+        for number, database in enumerate(databases)
+        if database.keys
+    ]
+    state = [applied, space.stamp_ms, space.revision, counted, sessions.to_rows()]
+    return xxh3_64_hexdigest(msgpack.packb(state))
+
+
+def recount(space: Keyspace) -> list[Database]:
+    """Counters and sums from the rows themselves. Reads every record: for tests and for repair."""
+    return [_recount(space, number) for number in range(len(space.databases))]
+
+
+def _recount(space: Keyspace, number: int) -> Database:
+    fresh = Database(space.databases[number].generation)
+    for key_hash, _, record in space.walk(number):
+        fresh.keys += 1
+        fresh.expires += bool(record[0] & HAS_DEADLINE)
+        fresh.hash_sum = (fresh.hash_sum + xxh3_64_intdigest(record, key_hash)) & SUM_MASK
+    return fresh

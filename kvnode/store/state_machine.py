@@ -1,0 +1,258 @@
+"""The state machine: log entries in, answers out, one commit for both rows and applied index.
+
+Contract with the driver:
+
+1. `apply` takes every committed entry in order, once; configuration changes of Raft as `b""`.
+2. `read` answers from what was applied, committed to the engine or not.
+3. `commit` ends the engine transaction; call it when `commit_due`, and when idle.
+4. An exception out of `apply` or `commit` leaves the machine at its last commit: look at `applied`
+   again. After `EngineFull` wait and apply again from there; anything else ends the node.
+
+DESIGN.md has the rows, the entries and the reasons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import msgpack
+
+from kvnode.errors import ConfigurationError
+from kvnode.limits import ENGINE_COMMIT_BYTES_MAX, ENGINE_COMMIT_OPS_MAX
+from kvnode.store import batch, state_hash
+from kvnode.store.batch import Batch, Entry, Expire, Kind, Register
+from kvnode.store.keyspace import DATABASES, FORMAT, TAG_META, Database, Keyspace
+from kvnode.store.ops import UnknownOperation
+from kvnode.store.redis.table import READS, WRITES
+from kvnode.store.sessions import Outcome, Session, Sessions
+
+if TYPE_CHECKING:
+    from kvnode.store.engine import Engine
+    from kvnode.store.ops import Op
+    from kvnode.store.reply import Result
+
+
+@dataclass(slots=True)
+class Applied:
+    """What became of one entry.
+
+    Attributes:
+        kind: of the entry.
+        node_id: the node it came from; 0 for entries of no session, as are the next two.
+        incarnation: of the batch; for a registration the one that holds now.
+        sequence: of the batch.
+        outcome: anything but APPLIED changed no key.
+        results: one per op of a batch; of an expiry entry the number of deleted keys.
+    """
+
+    kind: int
+    node_id: int = 0
+    incarnation: int = 0
+    sequence: int = 0
+    outcome: Outcome = Outcome.APPLIED
+    results: list[Result] | None = None
+
+
+class StateMachine:
+    """The replicated state of one node.
+
+    Args:
+        engine: holds what an earlier machine committed, or nothing.
+        hash_key: 16 to 64 bytes made from the cluster id; all nodes must use the same.
+
+    Raises:
+        ConfigurationError: the engine was filled under another hash key or format.
+    """
+
+    __slots__ = (
+        "_committed",
+        "_engine",
+        "_fingerprint",
+        "_sessions",
+        "_space",
+        "_written_before",
+        "applied",
+        "uncommitted_ops",
+    )
+
+    def __init__(self, engine: Engine, *, hash_key: bytes) -> None:
+        if not 16 <= len(hash_key) <= 64:
+            raise ConfigurationError("the hash key must have 16 to 64 bytes")
+        self._engine = engine
+        self.applied = 0
+        self.uncommitted_ops = 0
+        self._fingerprint = blake2b(digest_size=8, key=hash_key).digest()
+        self._space = Keyspace(engine, hash_key)
+        self._load()
+
+    # --- the log ------------------------------------------------------------------------------
+
+    @property
+    def stamp_ms(self) -> int:
+        """The largest stamp applied, in milliseconds since the epoch; it never goes back."""
+        return self._space.stamp_ms
+
+    def apply(self, index: int, data: bytes) -> Applied:
+        """Apply the entry at `index`, which must be `applied + 1`.
+
+        Raises:
+            EngineFull: no room; nothing since the last commit stands.
+            UnknownOperation: the entry needs a newer program.
+        """
+        if index != self.applied + 1:
+            raise ValueError(f"entry {index} cannot follow entry {self.applied}")
+        try:
+            outcome = self._apply(index, batch.decode(data))
+        except Exception as error:
+            self._fall_back(error)
+            raise
+        self.applied = index
+        return outcome
+
+    def _apply(self, index: int, entry: Entry) -> Applied:
+        space = self._space
+        if isinstance(entry, Batch):
+            space.stamp_ms = max(space.stamp_ms, entry.stamp_ms)
+            return self._apply_batch(entry)
+        if isinstance(entry, Register):
+            space.stamp_ms = max(space.stamp_ms, entry.stamp_ms)
+            outcome = self._sessions.register(index, entry)
+            held = self._sessions[entry.node_id].incarnation
+            return Applied(Kind.REGISTER, entry.node_id, held, 0, outcome)
+        if isinstance(entry, Expire):
+            space.stamp_ms = max(space.stamp_ms, entry.stamp_ms)
+            deleted = space.delete_expired(entry.limit)
+            self.uncommitted_ops += deleted
+            return Applied(Kind.EXPIRE, results=[deleted])
+        return Applied(Kind.NOOP)
+
+    def _apply_batch(self, entry: Batch) -> Applied:
+        outcome = self._sessions.admit(entry)
+        results: list[Result] | None = None
+        if outcome is Outcome.APPLIED:
+            ops = batch.decode_ops(entry.ops_blob)
+            space = self._space
+            results = []
+            for op in ops:
+                meaning = WRITES.get(op[0])
+                if meaning is None:
+                    raise UnknownOperation(f"the log holds the unknown op code {op[0]}")
+                results.append(meaning(space, op))
+            self.uncommitted_ops += len(ops)
+        node_id, incarnation, sequence = entry.node_id, entry.incarnation, entry.sequence
+        return Applied(Kind.BATCH, node_id, incarnation, sequence, outcome, results)
+
+    def read(self, op: Op) -> Result:
+        """Answer a read op as of `applied`. Raises `UnknownOperation` for anything else."""
+        meaning = READS.get(op[0])
+        if meaning is None:
+            raise UnknownOperation(f"op code {op[0]} is not a read")
+        return meaning(self._space, op)
+
+    # --- transactions -------------------------------------------------------------------------
+
+    @property
+    def commit_due(self) -> bool:
+        """Whether the open transaction is as large as it may get."""
+        return (
+            self.uncommitted_ops >= ENGINE_COMMIT_OPS_MAX
+            or self._space.written_bytes - self._written_before >= ENGINE_COMMIT_BYTES_MAX
+        )
+
+    def commit(self) -> None:
+        """Write the meta row and end the engine transaction. Raises as `apply` does."""
+        if self.applied == self._committed and not self.uncommitted_ops:
+            return
+        try:
+            self._engine.put(TAG_META, self._meta())
+            self._engine.commit()
+        except Exception as error:
+            self._fall_back(error)
+            raise
+        self._note_commit()
+
+    def close(self, *, clean: bool) -> None:
+        """Close the engine: `clean` commits and makes it durable, else what is open is lost."""
+        if clean:
+            self.commit()
+        self._engine.close(clean=clean)
+
+    def _fall_back(self, error: Exception) -> None:
+        """Return to the last commit, and raise the engine's error in our terms if it was one."""
+        self._engine.abort()
+        self._load()
+        meaning = self._engine.translate(error)
+        if meaning is not None:
+            raise meaning from error
+
+    def _meta(self) -> bytes:
+        space = self._space
+        databases = [
+            [database.generation, database.keys, database.expires, database.hash_sum]
+            for database in space.databases
+        ]
+        fields = [FORMAT, self._fingerprint, self.applied, space.stamp_ms, space.revision]
+        packed: bytes = msgpack.packb(
+            [*fields, space.next_generation, databases, self._sessions.to_rows()]
+        )
+        return packed
+
+    def _load(self) -> None:
+        space = self._space
+        meta = self._engine.get(TAG_META)
+        if meta is None:
+            self.applied = space.stamp_ms = space.revision = 0
+            space.restore([Database(number) for number in range(DATABASES)], DATABASES)
+            self._sessions = Sessions()
+        else:
+            form, fingerprint, *fields = msgpack.unpackb(meta)
+            if form != FORMAT or fingerprint != self._fingerprint:
+                raise ConfigurationError("the engine belongs to another cluster or format")
+            self.applied, space.stamp_ms, space.revision, generation, databases, sessions = fields
+            space.restore([Database(*counted) for counted in databases], generation)
+            self._sessions = Sessions.from_rows(sessions)
+        self._note_commit()
+
+    def _note_commit(self) -> None:
+        self._committed = self.applied
+        self._written_before = self._space.written_bytes
+        self.uncommitted_ops = 0
+
+    # --- what others ask ----------------------------------------------------------------------
+
+    def next_deadline_ms(self) -> int | None:
+        """The earliest deadline of any key, in milliseconds since the epoch."""
+        return self._space.next_deadline_ms()
+
+    def keyspace(self) -> dict[int, tuple[int, int]]:
+        """{database: (keys, keys with a deadline)} of the databases that are not empty."""
+        return {
+            number: (database.keys, database.expires)
+            for number, database in enumerate(self._space.databases)
+            if database.keys
+        }
+
+    def session(self, node_id: int) -> Session | None:
+        """The newest registration of a node."""
+        return self._sessions.get(node_id)
+
+    def sessions(self) -> dict[int, Session]:
+        """All of them by node id, in its order."""
+        return dict(sorted(self._sessions.items()))
+
+    def state_hash(self) -> str:
+        """Sixteen hex digits: equal on all nodes that have applied as much."""
+        return state_hash.fold(self.applied, self._space, self._space.databases, self._sessions)
+
+    def recomputed_hash(self) -> str:
+        """The same from all rows: slow, and equal unless a row was lost or altered."""
+        recounted = state_hash.recount(self._space)
+        return state_hash.fold(self.applied, self._space, recounted, self._sessions)
+
+    def collect_garbage(self, budget: int) -> int:
+        """Delete up to `budget` rows of flushed databases; returns how many. Nobody can see it."""
+        deleted = self._space.collect_garbage(budget)
+        self.uncommitted_ops += deleted
+        return deleted
