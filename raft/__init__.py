@@ -1,1 +1,65 @@
-"""Raft without input or output."""
+"""Raft without input or output.
+
+The package turns ticks, messages, proposals and acknowledgements of the disk into `Ready`: messages
+to send, state to make durable, reads that may proceed. It knows no clock, no randomness, no disk
+and no network; DESIGN.md states the contract with the driver that has them.
+
+Reading order: `types` (the vocabulary), `messages`, the leaf modules with one idea each (`quorum`,
+`progress`, `log`, `read_index`, `outbox`), then `leader` and `raft`.
+"""
+
+from raft.log import RaftLog
+from raft.messages import MESSAGES, MalformedMessage, Message, decode
+from raft.progress import ProgressView
+from raft.raft import Raft, Status
+from raft.types import (
+    ENTRY_OVERHEAD_BYTES,
+    NONE,
+    Config,
+    ConfState,
+    Entry,
+    EntryKind,
+    HardState,
+    NodeId,
+    NoLeader,
+    NotLeader,
+    Persist,
+    ProposalDropped,
+    RaftError,
+    ReadDropped,
+    ReadState,
+    Ready,
+    Role,
+    SoftState,
+    Storage,
+)
+
+__all__ = [
+    "ENTRY_OVERHEAD_BYTES",
+    "MESSAGES",
+    "NONE",
+    "ConfState",
+    "Config",
+    "Entry",
+    "EntryKind",
+    "HardState",
+    "MalformedMessage",
+    "Message",
+    "NoLeader",
+    "NodeId",
+    "NotLeader",
+    "Persist",
+    "ProgressView",
+    "ProposalDropped",
+    "Raft",
+    "RaftError",
+    "RaftLog",
+    "ReadDropped",
+    "ReadState",
+    "Ready",
+    "Role",
+    "SoftState",
+    "Status",
+    "Storage",
+    "decode",
+]

@@ -1,0 +1,359 @@
+"""What a node does while it leads: replicate, commit, confirm reads, hand over.
+
+A `Leader` exists from the moment an election is won until the node steps down. Its term and vote
+are durable before it is created, so whatever it sends may leave at once; only its *own* match
+waits for its own disk (thesis, section 10.2.1: the leader writes in parallel with its followers).
+
+Nothing is sent while messages are handled. Handlers only note what they learned; `flush` then
+sends, once per `Ready`, what each follower is due. So several proposals share one message, a commit
+index rides on the next append, and all reads of one pass of the driver share one round.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from raft.log import RaftLog
+from raft.messages import (
+    AppendEntries,
+    AppendResponse,
+    CommitAdvance,
+    Heartbeat,
+    HeartbeatResponse,
+    ReadIndexResponse,
+    TimeoutNow,
+)
+from raft.outbox import Outbox
+from raft.progress import PROBE, REPLICATE, SNAPSHOT, Inflights, Progress
+from raft.quorum import agreed, majority
+from raft.read_index import ReadIndex
+from raft.types import (
+    NONE,
+    Config,
+    ConfState,
+    Entry,
+    EntryKind,
+    NodeId,
+    ProposalDropped,
+    ReadState,
+    memory_size,
+)
+
+NORMAL = int(EntryKind.NORMAL)
+
+
+class Leader:
+    """The state of one leadership (paper, figure 2: volatile state on leaders).
+
+    Attributes:
+        term: the term that this node leads.
+        first_index: index of its no-op; only entries from there on are committed by counting.
+        progress: by node id, sorted; this node is included.
+        transferee: who leadership is being handed to, or `NONE`.
+        work: something was learned that `flush` may have to act on.
+    """
+
+    __slots__ = (
+        "_config",
+        "_log",
+        "_node_id",
+        "_outbox",
+        "_own",
+        "_peers",
+        "_reads",
+        "_shared",
+        "_ticks_since_heartbeat",
+        "_ticks_since_quorum_check",
+        "_ticks_since_transfer",
+        "_timeout_now_sent",
+        "_uncommitted",
+        "_uncommitted_bytes",
+        "_voters",
+        "first_index",
+        "progress",
+        "term",
+        "transferee",
+        "work",
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        term: int,
+        conf_state: ConfState,
+        log: RaftLog,
+        reads: ReadIndex,
+        outbox: Outbox,
+    ) -> None:
+        self.term = term
+        self.first_index = log.last_index + 1
+        self.transferee = NONE
+        self.work = True
+        self._config = config
+        self._log = log
+        self._reads = reads
+        self._outbox = outbox
+        self._node_id = config.node_id
+        self.progress: dict[NodeId, Progress] = {
+            node_id: Progress(
+                node_id,
+                log.last_index + 1,
+                Inflights(config.inflight_messages_max, config.inflight_bytes_max),
+            )
+            for node_id in sorted({*conf_state.voters, *conf_state.learners})
+        }
+        self._own = self.progress[config.node_id]
+        self._own.become_replicate()
+        self._own.recent_active = True
+        self._own.match = log.stable
+        self._peers = [peer for peer in self.progress.values() if peer is not self._own]
+        self._voters = [self.progress[node_id] for node_id in conf_state.voters]
+        self._ticks_since_heartbeat = 0
+        self._ticks_since_quorum_check = 0
+        self._ticks_since_transfer = 0
+        self._timeout_now_sent = False
+        # (last index, bytes) per proposal, oldest first, until it is committed.
+        self._uncommitted: deque[tuple[int, int]] = deque()
+        self._uncommitted_bytes = 0
+        # The append that was made last in this flush: followers at the same place share it.
+        self._shared: tuple[int, AppendEntries, int] | None = None
+        # Entries of earlier terms are committed by committing this one (paper, section 5.4.2).
+        log.append([Entry(term, self.first_index, NORMAL, b"")])
+
+    # --- from the driver ------------------------------------------------------------------------
+
+    def propose(self, data: Sequence[bytes]) -> int:
+        """Append one entry per element; return the index of the first. See `Raft.propose`."""
+        if self.transferee != NONE:
+            raise ProposalDropped(f"leadership is being handed to {self.transferee}")
+        if not data or not all(data):
+            raise ValueError("a proposal needs at least one entry, and data in each")
+        log = self._log
+        term = self.term
+        first = log.last_index + 1
+        entries = [Entry(term, index, NORMAL, item) for index, item in enumerate(data, first)]
+        size = memory_size(entries)
+        # A single proposal above the bound still gets its turn.
+        if self._uncommitted and (
+            self._uncommitted_bytes + size > self._config.uncommitted_bytes_max
+        ):
+            raise ProposalDropped(f"{self._uncommitted_bytes} bytes are not committed yet")
+        log.append(entries)
+        self._uncommitted.append((log.last_index, size))
+        self._uncommitted_bytes += size
+        self.work = True
+        return first
+
+    def tick(self) -> bool:
+        """Let one tick pass; False if the leader must step down (CheckQuorum, thesis 6.2)."""
+        if self.transferee != NONE:
+            self._ticks_since_transfer += 1
+            if self._ticks_since_transfer >= self._config.election_ticks_min:
+                # The target did not make it; serve again (thesis, section 3.10).
+                self.transferee = NONE
+        self._ticks_since_quorum_check += 1
+        if self._ticks_since_quorum_check >= self._config.election_ticks_min:
+            self._ticks_since_quorum_check = 0
+            if not self._heard_quorum() and self._config.check_quorum:
+                return False
+        self._ticks_since_heartbeat += 1
+        if self._ticks_since_heartbeat >= self._config.heartbeat_ticks:
+            self._ticks_since_heartbeat = 0
+            self._send_heartbeats(self._reads.in_flight())
+        return True
+
+    def synced(self) -> None:
+        """This node's own log grew on its own disk: the leader's vote for its entries."""
+        if self._own.maybe_update(self._log.stable):
+            self._maybe_commit()
+
+    def transfer_to(self, target: NodeId) -> None:
+        """Hand leadership to `target` as soon as its log is complete (thesis, section 3.10)."""
+        self.transferee = target
+        self._timeout_now_sent = False
+        self._ticks_since_transfer = 0
+        self.work = True
+
+    def unreachable(self, peer: NodeId) -> None:
+        """A message to `peer` was dropped: do not pipeline into the void."""
+        progress = self.progress[peer]
+        if progress.state is REPLICATE:
+            # Paused: the answer to the next heartbeat tells that the peer is back.
+            progress.become_probe()
+            progress.paused = True
+
+    def connected(self, peer: NodeId) -> None:
+        """`peer` can be reached (again): find out at once where its log ends."""
+        progress = self.progress[peer]
+        if progress.state is not SNAPSHOT:
+            progress.become_probe()
+        self.work = True
+
+    # --- from peers -----------------------------------------------------------------------------
+
+    def on_append_response(self, sender: NodeId, message: AppendResponse) -> str | None:
+        """Move the follower's progress; return a reason if the message is impossible."""
+        progress = self.progress[sender]
+        progress.recent_active = True
+        index = message.index
+        if index > self._log.last_index:
+            return "append response beyond the log"
+        if message.rejected:
+            hint, _ = self._log.find_conflict_by_term(message.hint_index, message.hint_term)
+            if progress.maybe_decrease(index, hint):
+                self.work = True
+        elif progress.maybe_update(index):
+            if progress.state is REPLICATE:
+                progress.inflights.free_to(index)
+            else:
+                progress.become_replicate()
+            self._maybe_commit()
+            self.work = True
+        elif progress.state is PROBE and index == progress.match:
+            progress.become_replicate()
+            self.work = True
+        return None
+
+    def on_heartbeat_response(self, sender: NodeId, message: HeartbeatResponse) -> str | None:
+        """The follower lives and follows; return a reason if the message is impossible."""
+        progress = self.progress[sender]
+        progress.recent_active = True
+        round_id = message.round
+        if round_id > progress.acked_round:
+            if not self._reads.issued(round_id):
+                return "heartbeat response to a round of another start"
+            progress.acked_round = round_id
+            self._confirm_rounds()
+        if progress.paused:
+            progress.paused = False
+            self.work = True
+        if progress.match < self._log.last_index:
+            # Acknowledgements are missing: slow, or lost. An append after all that was sent tells.
+            progress.verify = True
+            self.work = True
+        return None
+
+    def on_read(self, origin: NodeId, request_id: int) -> bool:
+        """Queue a read; False if too many wait."""
+        self.work = True
+        return self._reads.add(origin, request_id)
+
+    # --- deciding -------------------------------------------------------------------------------
+
+    def _maybe_commit(self) -> None:
+        """Commit what a quorum has, if it is of this term (paper, section 5.4.2)."""
+        log = self._log
+        index = agreed([voter.match for voter in self._voters])
+        if index <= log.commit or index < self.first_index:
+            return
+        log.commit_to(index)
+        self.work = True
+        uncommitted = self._uncommitted
+        while uncommitted and uncommitted[0][0] <= index:
+            self._uncommitted_bytes -= uncommitted.popleft()[1]
+
+    def _heard_quorum(self) -> bool:
+        heard = 0
+        for voter in self._voters:
+            if voter.recent_active or voter is self._own:
+                heard += 1
+        for peer in self._peers:
+            peer.recent_active = False
+        return heard >= majority(len(self._voters))
+
+    def _confirm_rounds(self) -> None:
+        """Answer the reads of all rounds that a quorum has confirmed."""
+        self._own.acked_round = self._reads.newest
+        newest = agreed([voter.acked_round for voter in self._voters])
+        for confirmed in self._reads.confirm(newest):
+            for origin, request_id in confirmed.requests:
+                if origin == self._node_id:
+                    self._outbox.read_states.append(ReadState(request_id, confirmed.commit))
+                else:
+                    response = ReadIndexResponse(self.term, request_id, confirmed.commit)
+                    self._outbox.messages.append((origin, response))
+            self.work = True
+
+    # --- sending --------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send every follower what it is due, and start a round if reads wait."""
+        self.work = False
+        self._shared = None
+        # Before the first commit of its own term a leader does not know the newest commit index.
+        if self._reads.can_start() and self._log.commit >= self.first_index:
+            self._send_heartbeats(self._reads.start(self._log.commit))
+            self._confirm_rounds()
+        for peer in self._peers:
+            if peer.state is REPLICATE:
+                self._pipeline(peer)
+            elif peer.state is PROBE and not peer.paused:
+                self._send_append(peer)
+        if self.transferee != NONE and not self._timeout_now_sent:
+            self._maybe_send_timeout_now()
+
+    def _pipeline(self, peer: Progress) -> None:
+        log = self._log
+        while peer.next_index <= log.last_index and not peer.inflights.full():
+            if not self._send_append(peer):
+                return
+        if peer.verify:
+            self._send_verification(peer)
+        commit = log.commit
+        # Useful only to a follower that was sent the committed entries.
+        if peer.sent_commit < commit < peer.next_index:
+            commit_term = log.term(commit)
+            assert commit_term is not None, f"no term at commit {commit}"
+            message = CommitAdvance(self.term, commit, commit_term)
+            self._outbox.messages.append((peer.node_id, message))
+            peer.sent_commit = commit
+
+    def _send_append(self, peer: Progress) -> bool:
+        """Send the entries from `next_index` on; False if the log no longer holds them."""
+        shared = self._shared
+        if shared is None or shared[0] != peer.next_index:
+            if peer.next_index < self._log.first_index:
+                peer.become_snapshot()
+                return False
+            shared = self._make_append(peer.next_index)
+            self._shared = shared
+        _, message, size = shared
+        self._outbox.messages.append((peer.node_id, message))
+        peer.sent(message.previous_index + len(message.entries), size)
+        peer.sent_commit = message.commit
+        return True
+
+    def _make_append(self, next_index: int) -> tuple[int, AppendEntries, int]:
+        log = self._log
+        entries: list[Entry] = []
+        size = 0
+        if next_index <= log.last_index:
+            bytes_max = self._config.message_bytes_max
+            entries, size = log.entries(next_index, log.last_index + 1, bytes_max)
+        return next_index, self._append_after(next_index - 1, tuple(entries)), size
+
+    def _append_after(self, previous: int, entries: tuple[Entry, ...]) -> AppendEntries:
+        previous_term = self._log.term(previous)
+        assert previous_term is not None, f"no term at {previous}"
+        return AppendEntries(self.term, previous, previous_term, self._log.commit, entries)
+
+    def _send_verification(self, peer: Progress) -> None:
+        """Send an empty append after everything that was sent; the answer tells what was lost."""
+        peer.verify = False
+        message = self._append_after(peer.next_index - 1, ())
+        self._outbox.messages.append((peer.node_id, message))
+        peer.sent_commit = message.commit
+
+    def _send_heartbeats(self, round_id: int) -> None:
+        commit = self._log.commit
+        for peer in self._peers:
+            # A follower may only be told of commits that its own log is known to hold.
+            message = Heartbeat(self.term, min(peer.match, commit), round_id)
+            self._outbox.messages.append((peer.node_id, message))
+
+    def _maybe_send_timeout_now(self) -> None:
+        target = self.progress[self.transferee]
+        if target.match == self._log.last_index:
+            self._outbox.messages.append((self.transferee, TimeoutNow(self.term)))
+            self._timeout_now_sent = True

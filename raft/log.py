@@ -1,0 +1,340 @@
+"""The replicated log as one node sees it.
+
+```
+  1 ............ snapshot | first ........................................ last
+                          |----- on disk only -----|---------- cache -----|
+                                applied <= commit             stable   handed
+```
+Four cursors move over it, each with one meaning:
+
+* `commit`: known to be stored on a quorum. Never goes back. Use: what may be applied.
+* `stable`: durable on *this* disk. Goes back only when a suffix is replaced. Use: what this node
+  may claim to have (append responses, a leader's own match).
+* `handed` (private): given to the driver in some `Persist`. Use: what the next `Persist` takes.
+* `applied`: the state machine has it. Never goes back. Use: what memory may forget.
+
+Invariants:
+
+* indexes are contiguous; terms never decrease along the log;
+* `applied <= commit <= last`; `stable <= handed <= last`; nothing is applied beyond `stable`;
+* nothing at or below `commit` is ever replaced;
+* every entry above `stable` is in the cache.
+
+Terms are kept apart from the entries, as runs (a term, and the index where it begins): there is one
+run per leader, not per entry, so the term of *any* index is known without reading the disk.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from raft.types import ENTRY_OVERHEAD_BYTES, Entry, Storage, memory_size
+
+CACHE_TRIM_SHARE = 64
+"""One trim frees this fraction of the cache, so that its cost is spread over many entries."""
+
+
+class RaftLog:
+    """See the module's docstring. Built with `restore`, or empty and fed by `restore_entry`."""
+
+    __slots__ = (
+        "_cache",
+        "_cache_bytes",
+        "_cache_bytes_max",
+        "_cache_first",
+        "_handed",
+        "_pending",
+        "_run_starts",
+        "_run_terms",
+        "_storage",
+        "_taken",
+        "applied",
+        "commit",
+        "last_index",
+        "last_term",
+        "snapshot_index",
+        "stable",
+    )
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        cache_bytes_max: int = 64 * 1024 * 1024,
+        snapshot_index: int = 0,
+        snapshot_term: int = 0,
+    ) -> None:
+        self._storage = storage
+        self._cache_bytes_max = cache_bytes_max
+        self._cache: list[Entry] = []
+        self._cache_first = snapshot_index + 1
+        self._cache_bytes = 0
+        # The first run stands for the snapshot, or for the place before the first entry.
+        self._run_starts = [snapshot_index]
+        self._run_terms = [snapshot_term]
+        self.snapshot_index = snapshot_index
+        self.last_index = snapshot_index
+        self.last_term = snapshot_term
+        self.commit = snapshot_index
+        self.applied = snapshot_index
+        self.stable = snapshot_index
+        self._handed = snapshot_index
+        self._taken = snapshot_index
+        # (number of the Persist, last index of it that was not replaced since), oldest first.
+        self._pending: deque[tuple[int, int]] = deque()
+
+    # --- coming back from disk ------------------------------------------------------------------
+
+    @classmethod
+    def restore(
+        cls,
+        storage: Storage,
+        entries: Iterable[Entry] = (),
+        *,
+        cache_bytes_max: int = 64 * 1024 * 1024,
+        snapshot_index: int = 0,
+        snapshot_term: int = 0,
+    ) -> RaftLog:
+        """Build the log from a snapshot's position and the entries that the disk replays."""
+        log = cls(
+            storage,
+            cache_bytes_max=cache_bytes_max,
+            snapshot_index=snapshot_index,
+            snapshot_term=snapshot_term,
+        )
+        for entry in entries:
+            log.restore_entry(entry)
+        return log
+
+    def restore_entry(self, entry: Entry) -> None:
+        """Take one durable entry in the order of writing; it may replace a suffix.
+
+        Only before the log is handed to a `Raft`.
+
+        Raises:
+            ValueError: the entry leaves a gap, or its term goes back.
+        """
+        if entry.index <= self.snapshot_index:
+            return
+        if not entry.index <= self.last_index + 1:
+            raise ValueError(f"entry {entry.index} leaves a gap after {self.last_index}")
+        if entry.index <= self.last_index:
+            self._truncate(entry.index)
+        if entry.term < self.last_term:
+            raise ValueError(f"term {entry.term} at {entry.index} is below {self.last_term}")
+        self._append([entry])
+        self.stable = self._handed = self.last_index
+        self._trim_cache(self.stable)
+
+    def start(self, commit: int, applied: int) -> None:
+        """Set the cursors of a restored log.
+
+        Raises:
+            ValueError: they contradict the log, which then lacks something that was acknowledged.
+        """
+        # The state machine applies committed entries only, so it may know more than the hint.
+        commit = max(commit, applied, self.snapshot_index)
+        if not self.snapshot_index <= applied <= commit <= self.last_index:
+            raise ValueError(
+                f"applied {applied} and commit {commit} do not fit a log of "
+                f"{self.snapshot_index + 1} to {self.last_index}"
+            )
+        self.commit = commit
+        self.applied = self._taken = applied
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    @property
+    def first_index(self) -> int:
+        """Index of the first entry that the log still holds (or would hold)."""
+        return self.snapshot_index + 1
+
+    def term(self, index: int) -> int | None:
+        """Return the term of the entry at `index`, None if the log does not reach there."""
+        if index == self.last_index:
+            return self.last_term
+        if not self.snapshot_index <= index < self.last_index:
+            return None
+        return self._run_terms[bisect_right(self._run_starts, index) - 1]
+
+    def is_up_to_date(self, last_index: int, last_term: int) -> bool:
+        """Tell whether a log ending there is at least as up to date as ours (paper, 5.4.1)."""
+        return (last_term, last_index) >= (self.last_term, self.last_index)
+
+    def find_conflict_by_term(self, index: int, term: int) -> tuple[int, int]:
+        """Return our last (index, term) at or before `index` whose term is at most `term`.
+
+        Two logs that conflict can only meet there or earlier, so a whole term is skipped per round
+        trip (end of paper section 5.3; the refinement by term is etcd's).
+        """
+        index = min(index, self.last_index)
+        position = bisect_right(self._run_starts, index) - 1
+        while position > 0 and self._run_terms[position] > term:
+            index = self._run_starts[position] - 1
+            position -= 1
+        return max(index, self.snapshot_index), self._run_terms[max(position, 0)]
+
+    def entries(self, low: int, high: int, bytes_max: int) -> tuple[list[Entry], int]:
+        """Return entries from `low`, before `high`, and their size in bytes.
+
+        At least one, then as many as fit in `bytes_max`. `low` must be in the log and `high` at
+        most one beyond it.
+        """
+        assert self.snapshot_index < low < high <= self.last_index + 1, (
+            f"entries {low} to {high - 1} asked of {self.first_index} to {self.last_index}"
+        )
+        if low < self._cache_first:
+            chunk = self._storage.entries(low, min(high, self._cache_first), bytes_max)
+            assert chunk, f"storage has no entry {low}"
+            assert chunk[0].index == low, f"storage returned {chunk[0].index} for {low}"
+        else:
+            start = low - self._cache_first
+            # No more than could ever fit: a slice of a long cache is not free.
+            stop = min(high - self._cache_first, start + bytes_max // ENTRY_OVERHEAD_BYTES + 1)
+            chunk = self._cache[start:stop]
+        return cut(chunk, bytes_max)
+
+    # --- growing --------------------------------------------------------------------------------
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add a leader's own new entries."""
+        assert entries[0].index == self.last_index + 1, (
+            f"entry {entries[0].index} appended after {self.last_index}"
+        )
+        self._append(entries)
+
+    def maybe_append(
+        self, previous_index: int, previous_term: int, entries: Sequence[Entry]
+    ) -> int | None:
+        """Add what a leader sent; return the index up to which our log now equals its log.
+
+        None: the entry before them does not match (paper, section 5.3). Entries that are here
+        already are left alone, so a delayed or repeated message never shortens the log; only a
+        conflicting suffix is replaced.
+        """
+        if self.term(previous_index) != previous_term:
+            return None
+        last_new = previous_index + len(entries)
+        if previous_index == self.last_index:
+            if entries:
+                self._append(entries)
+            return last_new
+        for position, entry in enumerate(entries):
+            if self.term(entry.index) != entry.term:
+                if entry.index <= self.last_index:
+                    self._truncate(entry.index)
+                self._append(entries[position:])
+                break
+        return last_new
+
+    def commit_to(self, index: int) -> bool:
+        """Move the commit index forward; tell whether it moved."""
+        if index <= self.commit:
+            return False
+        assert index <= self.last_index, f"commit {index} is beyond the end, {self.last_index}"
+        self.commit = index
+        return True
+
+    # --- becoming durable -----------------------------------------------------------------------
+
+    def has_unhanded(self) -> bool:
+        """Tell whether the next `Persist` carries entries."""
+        return self._handed < self.last_index
+
+    def hand_out(self, number: int) -> list[Entry]:
+        """Return the entries that belong into the `Persist` with this number."""
+        entries = self._cache[self._handed + 1 - self._cache_first :]
+        self._handed = self.last_index
+        self._pending.append((number, self.last_index))
+        return entries
+
+    def synced(self, number: int) -> None:
+        """Everything handed out up to `number` is durable."""
+        pending = self._pending
+        while pending and pending[0][0] <= number:
+            index = pending.popleft()[1]
+            if index > self.stable:
+                self.stable = index
+        # While apply stands still, memory keeps a second share and no more.
+        if self._cache_bytes > 2 * self._cache_bytes_max:
+            self._trim_cache(self.stable)
+
+    # --- being applied --------------------------------------------------------------------------
+
+    def take_committed(self, bytes_max: int) -> list[Entry]:
+        """Return the next entries to apply: committed, durable here, and not handed out before."""
+        high = min(self.commit, self.stable)
+        if self._taken >= high:
+            return []
+        entries, _ = self.entries(self._taken + 1, high + 1, bytes_max)
+        self._taken = entries[-1].index
+        return entries
+
+    def applied_to(self, index: int) -> None:
+        """The state machine has applied everything up to `index`."""
+        assert self.applied <= index <= self._taken, (
+            f"applied {index} is not between {self.applied} and what was handed out, {self._taken}"
+        )
+        self.applied = index
+        if self._cache_bytes > self._cache_bytes_max:
+            self._trim_cache(min(index, self.stable))
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _append(self, entries: Sequence[Entry]) -> None:
+        size = 0
+        term = self.last_term
+        for entry in entries:
+            size += ENTRY_OVERHEAD_BYTES + len(entry[3])
+            if entry[0] != term:
+                assert entry[0] > term, f"term {entry[0]} at {entry[1]} follows term {term}"
+                term = entry[0]
+                self._run_starts.append(entry[1])
+                self._run_terms.append(term)
+        self._cache.extend(entries)
+        self._cache_bytes += size
+        self.last_index = entries[-1][1]
+        self.last_term = term
+
+    def _truncate(self, index: int) -> None:
+        """Remove the entries from `index` on: a new leader has others in their place."""
+        assert index > self.commit, f"entry {index} would replace a committed one ({self.commit})"
+        keep = max(index - self._cache_first, 0)
+        self._cache_bytes -= memory_size(self._cache[keep:])
+        del self._cache[keep:]
+        self._cache_first = min(self._cache_first, index)
+        while self._run_starts[-1] >= index:
+            del self._run_starts[-1]
+            del self._run_terms[-1]
+        self.last_index = index - 1
+        self.last_term = self._run_terms[-1]
+        # What was handed out and is on its way to the disk no longer proves anything from here on.
+        self.stable = min(self.stable, index - 1)
+        self._handed = min(self._handed, index - 1)
+        self._pending = deque((number, min(last, index - 1)) for number, last in self._pending)
+
+    def _trim_cache(self, limit: int) -> None:
+        """Forget the oldest cached entries up to `limit` once the cache is over its bound."""
+        if self._cache_bytes <= self._cache_bytes_max:
+            return
+        target = self._cache_bytes_max - self._cache_bytes_max // CACHE_TRIM_SHARE
+        size = self._cache_bytes
+        count = 0
+        evictable = limit + 1 - self._cache_first
+        while size > target and count < evictable:
+            size -= ENTRY_OVERHEAD_BYTES + len(self._cache[count].data)
+            count += 1
+        if count > 0:
+            del self._cache[:count]
+            self._cache_first += count
+            self._cache_bytes = size
+
+
+def cut(entries: list[Entry], bytes_max: int) -> tuple[list[Entry], int]:
+    """Return the longest prefix that fits in `bytes_max`, at least one entry, and its size."""
+    size = memory_size(entries)
+    while size > bytes_max and len(entries) > 1:
+        size -= ENTRY_OVERHEAD_BYTES + len(entries.pop()[3])
+    return entries, size

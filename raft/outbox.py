@@ -1,0 +1,22 @@
+"""Persist before send, in one place.
+
+Everything that leaves a node goes through an `Outbox`. `messages` may leave at once; `after_sync`
+waits for the disk. Raft decides which is which by one rule: a message waits if it rests on a term,
+a vote or entries that are not durable yet.
+"""
+
+from __future__ import annotations
+
+from raft.messages import Message
+from raft.types import NodeId, ReadState
+
+
+class Outbox:
+    """What the next `Ready` carries away."""
+
+    __slots__ = ("after_sync", "messages", "read_states")
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[NodeId, Message]] = []
+        self.after_sync: list[tuple[NodeId, Message]] = []
+        self.read_states: list[ReadState] = []

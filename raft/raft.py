@@ -1,0 +1,644 @@
+"""The state machine: roles, terms and votes, and the face of the package.
+
+`Raft` takes ticks, messages, proposals and acknowledgements of the disk, and gives `Ready` back. It
+holds what is true in every role; what only a leader has lives in `raft.leader`. The contract with
+the driver is in DESIGN.md, as numbered steps.
+
+Two laws of this file:
+
+* a peer can be late, repeat itself, or be wrong, but nothing it sends raises: what cannot be is
+  counted in `rejected` and dropped;
+* `term`, `vote` and `role` change only in the five `_become_…` methods and in `_grant`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from raft.leader import Leader
+from raft.log import RaftLog
+from raft.messages import (
+    AppendEntries,
+    AppendResponse,
+    CommitAdvance,
+    Heartbeat,
+    HeartbeatResponse,
+    Message,
+    PreVoteResponse,
+    ReadIndexRequest,
+    ReadIndexResponse,
+    RequestPreVote,
+    RequestVote,
+    RequestVoteResponse,
+    TimeoutNow,
+)
+from raft.outbox import Outbox
+from raft.progress import ProgressView
+from raft.quorum import VoteResult, vote_result
+from raft.read_index import ReadIndex
+from raft.types import (
+    NONE,
+    Config,
+    ConfState,
+    Entry,
+    HardState,
+    NodeId,
+    NoLeader,
+    NotLeader,
+    Persist,
+    ReadDropped,
+    ReadState,
+    Ready,
+    Role,
+    SoftState,
+    require,
+)
+
+FROM_LEADER = (AppendEntries, Heartbeat, CommitAdvance, TimeoutNow)
+"""Sent by the leader of their term and by nobody else."""
+
+
+class Status(NamedTuple):
+    """What a node knows of itself; `progress` is empty unless it leads."""
+
+    node_id: NodeId
+    role: Role
+    leader: NodeId
+    term: int
+    vote: NodeId
+    commit: int
+    applied: int
+    stable: int
+    last_index: int
+    transferee: NodeId
+    progress: dict[NodeId, ProgressView]
+
+
+class Raft:
+    """One node of a Raft group.
+
+    Args:
+        config: parameters of this node.
+        hard_state: what the disk holds; `HardState(0, NONE, 0)` on a new node.
+        conf_state: who takes part.
+        log: the restored log.
+        applied: index up to which the state machine has applied; 0 on a new node.
+
+    Raises:
+        ValueError: the arguments contradict each other; the disk has lost something.
+    """
+
+    __slots__ = (
+        "_config",
+        "_durable",
+        "_elapsed",
+        "_handed",
+        "_leadership",
+        "_outbox",
+        "_peers",
+        "_pending",
+        "_persist_number",
+        "_reads",
+        "_soft_state",
+        "_timeout",
+        "_transfer_vote",
+        "_votes",
+        "conf_state",
+        "leader",
+        "log",
+        "node_id",
+        "rejected",
+        "role",
+        "term",
+        "vote",
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        hard_state: HardState,
+        conf_state: ConfState,
+        log: RaftLog,
+        applied: int,
+    ) -> None:
+        members = {*conf_state.voters, *conf_state.learners}
+        require(bool(conf_state.voters), "voters", conf_state.voters)
+        require(NONE not in members, "members", sorted(members))
+        require(hard_state.term >= log.last_term, "term", hard_state.term)
+        log.start(hard_state.commit, applied)
+        self._config = config
+        self.node_id = config.node_id
+        self.conf_state = conf_state
+        self.log = log
+        self.term = hard_state.term
+        self.vote = hard_state.vote
+        self.role = Role.FOLLOWER
+        self.leader: NodeId = NONE
+        self.rejected: dict[str, int] = {}
+        """How often a peer sent something impossible, by reason."""
+        self._peers = sorted(members - {config.node_id})
+        self._leadership: Leader | None = None
+        self._reads = ReadIndex(config.boot_id, config.reads_waiting_max)
+        self._outbox = Outbox()
+        self._votes: dict[NodeId, bool] = {}
+        self._transfer_vote = False
+        self._elapsed = 0
+        self._timeout = self._draw_timeout()
+        # (term, vote): now durable; given to the driver; and per Persist that is on its way.
+        self._durable = (self.term, self.vote)
+        self._handed = self._durable
+        self._pending: deque[tuple[int, tuple[int, NodeId]]] = deque()
+        self._persist_number = 0
+        self._soft_state = SoftState(NONE, Role.FOLLOWER)
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    @property
+    def commit(self) -> int:
+        """Largest index known to be committed."""
+        return self.log.commit
+
+    @property
+    def applied(self) -> int:
+        """Largest index that the state machine has applied."""
+        return self.log.applied
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry, durable or not."""
+        return self.log.last_index
+
+    @property
+    def hard_state(self) -> HardState:
+        """Term, vote and commit as they are now (durable or not)."""
+        return HardState(self.term, self.vote, self.log.commit)
+
+    @property
+    def first_index_of_term(self) -> int:
+        """On a leader the index of its no-op; committed, it opens the way for reads. Else 0."""
+        return self._leadership.first_index if self._leadership else 0
+
+    def progress(self) -> dict[NodeId, ProgressView]:
+        """Return the leader's view of all nodes, itself included; empty on others."""
+        if self._leadership is None:
+            return {}
+        return {node_id: p.view() for node_id, p in self._leadership.progress.items()}
+
+    def status(self) -> Status:
+        """Describe this node."""
+        return Status(
+            node_id=self.node_id,
+            role=self.role,
+            leader=self.leader,
+            term=self.term,
+            vote=self.vote,
+            commit=self.log.commit,
+            applied=self.log.applied,
+            stable=self.log.stable,
+            last_index=self.log.last_index,
+            transferee=self._leadership.transferee if self._leadership else NONE,
+            progress=self.progress(),
+        )
+
+    # --- from the driver ------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Let one tick of time pass."""
+        if self._leadership is not None:
+            if not self._leadership.tick():
+                self._become_follower(self.term, NONE)
+            return
+        self._elapsed += 1
+        if self._elapsed >= self._timeout:
+            self._elapsed = 0
+            self.campaign()
+
+    def campaign(self) -> None:
+        """Start an election now, unless this node leads or has no vote."""
+        if self._leadership is not None or not self._promotable():
+            return
+        if self._config.pre_vote:
+            self._become_pre_candidate()
+        else:
+            self._become_candidate(transfer=False)
+
+    def propose(self, data: Sequence[bytes]) -> int:
+        """Append one entry per element of `data`; return the index of the first.
+
+        The entries are committed if and only if they come back from `committed_entries` with this
+        term and index.
+
+        Raises:
+            NotLeader: this node does not lead; nothing was appended.
+            ProposalDropped: too much is uncommitted, or leadership is being handed over; nothing
+                was appended.
+            ValueError: no data, or an element is empty.
+        """
+        if self._leadership is None:
+            raise NotLeader(self.leader)
+        return self._leadership.propose(data)
+
+    def read_index(self, request_id: int) -> None:
+        """Ask for the index that a linearizable read must wait for.
+
+        The answer is a `ReadState` with this `request_id` in a later `Ready`, or nothing if it was
+        lost: then ask again with a *new* id.
+
+        Raises:
+            NoLeader: nobody to ask.
+            ReadDropped: too many reads wait on this leader.
+        """
+        if self._leadership is not None:
+            if not self._leadership.on_read(self.node_id, request_id):
+                raise ReadDropped("too many reads wait for a round")
+        elif self.leader == NONE:
+            raise NoLeader("no leader is known")
+        else:
+            self._send(self.leader, ReadIndexRequest(self.term, request_id))
+
+    def transfer_leader(self, target: NodeId) -> None:
+        """Hand leadership to `target`; to this node itself: withdraw the last order.
+
+        It is over when `leader` changes, or, unsuccessful, when `status().transferee` is `NONE`.
+        Until then proposals are dropped.
+
+        Raises:
+            NotLeader: this node does not lead.
+            ValueError: `target` is not a voter.
+        """
+        if self._leadership is None:
+            raise NotLeader(self.leader)
+        require(target in self.conf_state.voters, "target", target)
+        self._leadership.transfer_to(NONE if target == self.node_id else target)
+
+    def report_unreachable(self, peer: NodeId) -> None:
+        """The transport dropped a message to `peer`."""
+        if self._leadership is not None and peer in self._peers:
+            self._leadership.unreachable(peer)
+
+    def peer_connected(self, peer: NodeId) -> None:
+        """The transport reached `peer` (again): send what it may have missed."""
+        if peer not in self._peers:
+            return
+        if self._leadership is not None:
+            self._leadership.connected(peer)
+        elif self.role is not Role.FOLLOWER and peer in self.conf_state.voters:
+            self._request_vote(peer)
+
+    # --- Ready ----------------------------------------------------------------------------------
+
+    def has_ready(self) -> bool:
+        """Tell whether `ready` may have something. Cheap."""
+        outbox = self._outbox
+        return bool(
+            outbox.messages
+            or outbox.after_sync
+            or outbox.read_states
+            or (self._leadership is not None and self._leadership.work)
+            or self.log.has_unhanded()
+            or self._handed != (self.term, self.vote)
+            or self._soft_state != (self.leader, self.role)
+        )
+
+    def ready(self) -> Ready | None:
+        """Return what is to be done now, None if nothing. May be called before `synced`."""
+        if self._leadership is not None and self._leadership.work:
+            self._leadership.flush()
+        persist = self._make_persist()
+        soft_state = None
+        if self._soft_state != (self.leader, self.role):
+            soft_state = self._soft_state = SoftState(self.leader, self.role)
+        outbox = self._outbox
+        messages = outbox.messages
+        read_states = outbox.read_states
+        if not (messages or persist or read_states or soft_state):
+            return None
+        if messages:
+            outbox.messages = []
+        if read_states:
+            outbox.read_states = []
+        return Ready(messages, persist, read_states, soft_state)
+
+    def synced(self, number: int) -> None:
+        """Everything in the `Persist`s up to `number` is durable.
+
+        Raises:
+            ValueError: no `Persist` had that number yet.
+        """
+        require(number <= self._persist_number, "number", number)
+        pending = self._pending
+        while pending and pending[0][0] <= number:
+            self._durable = pending.popleft()[1]
+        self.log.synced(number)
+        if self._leadership is not None:
+            self._leadership.synced()
+        elif self.role is Role.CANDIDATE and self._durable == (self.term, self.node_id):
+            self._count_vote(self.node_id, granted=True)
+
+    def committed_entries(self, bytes_max: int) -> list[Entry]:
+        """Return the next entries to apply: committed and durable here, each handed out once.
+
+        At least one if there is any, then as many as fit in `bytes_max` (which charges
+        `ENTRY_OVERHEAD_BYTES` for each).
+        """
+        return self.log.take_committed(bytes_max)
+
+    def applied_to(self, index: int) -> None:
+        """The state machine has applied everything up to `index`."""
+        self.log.applied_to(index)
+
+    def _make_persist(self) -> Persist | None:
+        state = (self.term, self.vote)
+        changed = state != self._handed
+        after_sync = self._outbox.after_sync
+        if not (changed or after_sync or self.log.has_unhanded()):
+            return None
+        self._persist_number += 1
+        number = self._persist_number
+        hard_state = None
+        if changed:
+            hard_state = HardState(self.term, self.vote, self.log.commit)
+            self._handed = state
+            self._pending.append((number, state))
+        if after_sync:
+            self._outbox.after_sync = []
+        return Persist(number, hard_state, self.log.hand_out(number), after_sync)
+
+    def _send(self, to: NodeId, message: Message) -> None:
+        """Send what rests on nothing but the term: at once if the term is durable."""
+        if self._durable[0] >= self.term:
+            self._outbox.messages.append((to, message))
+        else:
+            self._outbox.after_sync.append((to, message))
+
+    def _send_after_sync(self, to: NodeId, message: Message) -> None:
+        """Send a promise: not before everything that this node has now is durable."""
+        self._outbox.after_sync.append((to, message))
+
+    # --- roles ----------------------------------------------------------------------------------
+
+    def _become_follower(self, term: int, leader: NodeId) -> None:
+        if term > self.term:
+            self.term = term
+            self.vote = NONE
+        if self.role is not Role.FOLLOWER:
+            self.role = Role.FOLLOWER
+            self._elapsed = 0
+            self._timeout = self._draw_timeout()
+            self._votes = {}
+        if self._leadership is not None:
+            self._leadership = None
+            self._reads.clear()
+        self.leader = leader
+
+    def _become_pre_candidate(self) -> None:
+        """Ask whether an election could be won, before disturbing anybody (thesis, 9.6)."""
+        self.role = Role.PRE_CANDIDATE
+        self._start_ballot()
+        for peer in self._voting_peers():
+            self._request_vote(peer)
+        # Nothing is promised to anybody, so this node's own consent needs no disk.
+        self._count_vote(self.node_id, granted=True)
+
+    def _become_candidate(self, *, transfer: bool) -> None:
+        self.role = Role.CANDIDATE
+        self.term += 1
+        self.vote = self.node_id
+        self._transfer_vote = transfer
+        self._start_ballot()
+        for peer in self._voting_peers():
+            self._request_vote(peer)
+        # This node's own vote is counted in `synced`, when it is durable.
+
+    def _become_leader(self) -> None:
+        assert self._durable == (self.term, self.node_id), (
+            f"leader of term {self.term} with {self._durable} durable"
+        )
+        self.role = Role.LEADER
+        self.leader = self.node_id
+        self._votes = {}
+        self._leadership = Leader(
+            self._config, self.term, self.conf_state, self.log, self._reads, self._outbox
+        )
+
+    def _promotable(self) -> bool:
+        return self.node_id in self.conf_state.voters
+
+    def _voting_peers(self) -> list[NodeId]:
+        return [voter for voter in self.conf_state.voters if voter != self.node_id]
+
+    def _draw_timeout(self) -> int:
+        config = self._config
+        return config.random_ticks(config.election_ticks_min, config.election_ticks_max)
+
+    # --- elections (paper, section 5.2) ---------------------------------------------------------
+
+    def _start_ballot(self) -> None:
+        self.leader = NONE
+        self._votes = {}
+        self._elapsed = 0
+        self._timeout = self._draw_timeout()
+
+    def _request_vote(self, peer: NodeId) -> None:
+        log = self.log
+        if self.role is Role.PRE_CANDIDATE:
+            self._send(peer, RequestPreVote(self.term + 1, log.last_index, log.last_term))
+        else:
+            transfer = self._transfer_vote
+            request = RequestVote(self.term, log.last_index, log.last_term, transfer)
+            self._send_after_sync(peer, request)
+
+    def _count_vote(self, voter: NodeId, *, granted: bool) -> None:
+        votes = self._votes
+        votes.setdefault(voter, granted)
+        result = vote_result(self.conf_state.voters, votes)
+        if result is VoteResult.LOST:
+            self._become_follower(self.term, NONE)
+        elif result is VoteResult.WON:
+            if self.role is Role.PRE_CANDIDATE:
+                self._become_candidate(transfer=False)
+            elif self.node_id in votes:
+                # Only with this node's own vote durable: so a leader's term always is.
+                self._become_leader()
+
+    def _heard_leader_recently(self) -> bool:
+        """Leader stickiness (thesis, section 4.2.3): who follows a live leader elects no other."""
+        if not self._config.check_quorum or self.leader == NONE:
+            return False
+        return self._leadership is not None or self._elapsed < self._config.election_ticks_min
+
+    def _on_request_pre_vote(self, sender: NodeId, message: RequestPreVote) -> None:
+        if message.term <= self.term:
+            self._send(sender, PreVoteResponse(self.term, granted=False))
+            return
+        granted = self.log.is_up_to_date(message.last_index, message.last_term)
+        # Granted: the term asked for, which nobody adopts. Refused: ours.
+        term = message.term if granted else self.term
+        if term > 0:
+            self._send(sender, PreVoteResponse(term, granted=granted))
+
+    def _on_pre_vote_response(self, sender: NodeId, message: PreVoteResponse) -> None:
+        if self.role is not Role.PRE_CANDIDATE:
+            return
+        if message.granted != (message.term == self.term + 1):
+            return
+        self._count_vote(sender, granted=message.granted)
+
+    def _on_request_vote(self, sender: NodeId, message: RequestVote) -> None:
+        free = self.vote in (sender, NONE) and self.leader == NONE
+        if free and self.log.is_up_to_date(message.last_index, message.last_term):
+            self._grant(sender)
+        else:
+            self._send(sender, RequestVoteResponse(self.term, granted=False))
+
+    def _grant(self, candidate: NodeId) -> None:
+        self.vote = candidate
+        self._elapsed = 0
+        self._send_after_sync(candidate, RequestVoteResponse(self.term, granted=True))
+
+    def _on_request_vote_response(self, sender: NodeId, message: RequestVoteResponse) -> None:
+        if self.role is Role.CANDIDATE:
+            self._count_vote(sender, granted=message.granted)
+
+    def _on_timeout_now(self, sender: NodeId, _message: TimeoutNow) -> None:
+        if sender == self.leader and self._promotable():
+            # No PreVote: the leader itself has decided that its term ends.
+            self._become_candidate(transfer=True)
+
+    # --- following (paper, section 5.3) ---------------------------------------------------------
+
+    def _follow(self, sender: NodeId) -> bool:
+        """Take a message of this term's leader for a sign of life; False if it cannot be one."""
+        if self.leader != sender or self.role is not Role.FOLLOWER:
+            if self.leader != NONE:
+                self._reject("second leader in one term")
+                return False
+            self._become_follower(self.term, sender)
+        self._elapsed = 0
+        return True
+
+    def _on_append(self, sender: NodeId, message: AppendEntries) -> None:
+        if not self._follow(sender):
+            return
+        log = self.log
+        term, previous_index, previous_term, commit, entries = message
+        if previous_index < log.commit:
+            # Overtaken: what is committed equals the leader's log, and tells it where to go on.
+            self._acknowledge(sender, log.commit)
+            return
+        last_new = log.maybe_append(previous_index, previous_term, entries)
+        if last_new is None:
+            hint_index, hint_term = log.find_conflict_by_term(previous_index, previous_term)
+            response = AppendResponse(term, previous_index, True, hint_index, hint_term)
+            self._send(sender, response)
+            return
+        log.commit_to(min(commit, last_new))
+        self._acknowledge(sender, last_new)
+
+    def _acknowledge(self, leader: NodeId, index: int) -> None:
+        response = AppendResponse(self.term, index, False, 0, 0)
+        if index > self.log.stable:
+            self._send_after_sync(leader, response)
+        else:
+            self._send(leader, response)
+
+    def _on_heartbeat(self, sender: NodeId, message: Heartbeat) -> None:
+        if not self._follow(sender):
+            return
+        if message.commit > self.log.last_index:
+            self._reject("commit beyond what was acknowledged")
+            return
+        self.log.commit_to(message.commit)
+        # Not a promise about the log: a read must not wait for this node's disk.
+        self._send(sender, HeartbeatResponse(self.term, message.round))
+
+    def _on_commit_advance(self, sender: NodeId, message: CommitAdvance) -> None:
+        if self._follow(sender) and self.log.term(message.commit) == message.commit_term:
+            self.log.commit_to(message.commit)
+
+    def _on_read_index_request(self, sender: NodeId, message: ReadIndexRequest) -> None:
+        # Not the leader (any more): silence. The sender asks again, with a new id.
+        leadership = self._leadership
+        if leadership is not None and not leadership.on_read(sender, message.request_id):
+            self._reject("too many reads wait for a round")
+
+    def _on_read_index_response(self, _sender: NodeId, message: ReadIndexResponse) -> None:
+        self._outbox.read_states.append(ReadState(message.request_id, message.index))
+
+    # --- leading --------------------------------------------------------------------------------
+
+    def _on_append_response(self, sender: NodeId, message: AppendResponse) -> None:
+        if self._leadership is not None:
+            reason = self._leadership.on_append_response(sender, message)
+            if reason is not None:
+                self._reject(reason)
+
+    def _on_heartbeat_response(self, sender: NodeId, message: HeartbeatResponse) -> None:
+        if self._leadership is not None:
+            reason = self._leadership.on_heartbeat_response(sender, message)
+            if reason is not None:
+                self._reject(reason)
+
+    # --- from peers -----------------------------------------------------------------------------
+
+    def step(self, sender: NodeId, message: Message) -> None:
+        """Take a message from a peer. Whatever it is, this does not raise."""
+        if sender not in self._peers:
+            self._reject("sender is not a member")
+            return
+        term = message.term
+        if term < self.term and type(message) is not RequestPreVote:
+            self._answer_old_term(sender, message)
+            return
+        if term > self.term and not self._accept_new_term(sender, message):
+            return
+        self._HANDLERS[type(message)](self, sender, message)
+
+    def _accept_new_term(self, sender: NodeId, message: Message) -> bool:
+        """Decide about a message of a later term; True if it is to be handled, in that term."""
+        if isinstance(message, RequestPreVote):
+            return not self._heard_leader_recently()
+        if isinstance(message, PreVoteResponse) and message.granted:
+            return True
+        if (
+            isinstance(message, RequestVote)
+            and not message.transfer
+            and self._heard_leader_recently()
+        ):
+            return False
+        leads = isinstance(message, FROM_LEADER)
+        self._become_follower(message.term, sender if leads else NONE)
+        return True
+
+    def _answer_old_term(self, sender: NodeId, message: Message) -> None:
+        """Tell a leader or candidate of an earlier term that its time is over.
+
+        Without this answer a node whose term ran ahead could neither follow the old leader nor,
+        since its votes are ignored, depose it.
+        """
+        if isinstance(message, FROM_LEADER):
+            self._send(sender, AppendResponse(self.term, 0, True, 0, 0))
+        elif isinstance(message, RequestVote):
+            self._send(sender, RequestVoteResponse(self.term, granted=False))
+
+    def _reject(self, reason: str) -> None:
+        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
+    # The message types differ per handler; `step` picks by type, which the checker cannot follow.
+    _HANDLERS: ClassVar[dict[type, Callable[[Any, NodeId, Any], None]]] = {
+        RequestPreVote: _on_request_pre_vote,
+        PreVoteResponse: _on_pre_vote_response,
+        RequestVote: _on_request_vote,
+        RequestVoteResponse: _on_request_vote_response,
+        AppendEntries: _on_append,
+        AppendResponse: _on_append_response,
+        Heartbeat: _on_heartbeat,
+        HeartbeatResponse: _on_heartbeat_response,
+        CommitAdvance: _on_commit_advance,
+        ReadIndexRequest: _on_read_index_request,
+        ReadIndexResponse: _on_read_index_response,
+        TimeoutNow: _on_timeout_now,
+    }
