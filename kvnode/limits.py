@@ -141,6 +141,15 @@ RAFT_CACHE_BYTES_MAX = 64 * MIB
 STOP_SECONDS_MAX = 25
 """All of a graceful stop; supervisors kill after thirty."""
 
+STOP_GRACE_SECONDS = 0.2
+"""Between "not ready" and closing the listener, so that balancers look elsewhere."""
+
+STOP_HAND_OVER_SECONDS_MAX = 5
+"""To catch a follower up and see it lead."""
+
+STOP_DRAIN_SECONDS_MAX = 5
+"""For commands that are under way, once for clients and once for the node."""
+
 STOP_MEMORY_SECONDS_MAX = 2
 """The short path of a stop under memory pressure."""
 

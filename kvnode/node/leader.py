@@ -1,0 +1,112 @@
+"""What only a leader does: stamp entries, propose them, and let keys expire on time."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable
+from random import Random
+
+from kvnode.limits import EXPIRED_KEYS_PER_ENTRY_MAX
+from kvnode.node.clock import StampClock
+from kvnode.store.batch import encode_batch, encode_expire, encode_register, stamp_of
+from kvnode.store.state_machine import StateMachine
+from raft.raft import Raft
+from raft.types import NotLeader, ProposalDropped, Role
+
+EXPIRY_RETRY_SECONDS = 0.05
+"""An expiry entry that was refused or not applied yet is looked at again after this long."""
+
+
+class LeaderDuties:
+    """Turns batches of any node into stamped log entries while this node leads.
+
+    All methods are harmless on a follower: they return False and change nothing.
+    """
+
+    def __init__(
+        self,
+        raft: Raft,
+        machine: StateMachine,
+        clock: StampClock,
+        loop: AbstractEventLoop,
+        rng: Random,
+        wake: Callable[[], None],
+    ) -> None:
+        self._raft = raft
+        self._machine = machine
+        self._clock = clock
+        self._loop = loop
+        self._rng = rng
+        self._wake = wake
+        self._expiry_index = 0
+        self._expiry_timer: TimerHandle | None = None
+
+    @property
+    def leads(self) -> bool:
+        """This node is the leader of the current term."""
+        return self._raft.role is Role.LEADER
+
+    def took_office(self) -> None:
+        """Start from the largest stamp in the whole log, applied or not (GUARANTEES §3)."""
+        self._clock.observe(self._machine.stamp_ms)
+        self._clock.observe(self._newest_stamp())
+        self._clock.lead()
+        self._expiry_index = 0
+
+    def _newest_stamp(self) -> int:
+        """The stamp of the newest entry that carries one; stamps never go back along the log."""
+        log = self._raft.log
+        for index in range(log.last_index, self._machine.applied, -1):
+            (entry,), _ = log.entries(index, index + 1, 1)
+            if entry.data:
+                return stamp_of(entry.data)
+        return 0
+
+    def propose_batch(self, node_id: int, incarnation: int, sequence: int, ops: bytes) -> bool:
+        """Propose a batch of any node's session; False when this node cannot."""
+        stamp, seed = self._clock.stamp_ms(), self._rng.getrandbits(63)
+        return self._propose(encode_batch(stamp, seed, node_id, incarnation, sequence, ops))
+
+    def propose_registration(self, node_id: int, storage_id: int, nonce: int) -> bool:
+        """Propose the registration of a node's session; False when this node cannot."""
+        stamp, seed = self._clock.stamp_ms(), self._rng.getrandbits(63)
+        return self._propose(encode_register(stamp, seed, node_id, storage_id, nonce))
+
+    def _propose(self, data: bytes) -> bool:
+        try:
+            self._raft.propose([data])
+        except (NotLeader, ProposalDropped):
+            return False
+        return True
+
+    # --- expiry -----------------------------------------------------------------------------------
+
+    def watch_deadlines(self) -> None:
+        """Arm the timer for the earliest deadline. Call after every slice of apply."""
+        if not self.leads:
+            return
+        deadline_ms = self._machine.next_deadline_ms()
+        if deadline_ms is None:
+            return
+        due = self._loop.time() + (deadline_ms - self._clock.now_ms()) / 1000
+        if self._expiry_index > self._machine.applied:
+            due = self._loop.time() + EXPIRY_RETRY_SECONDS
+        if self._expiry_timer is not None:
+            if self._expiry_timer.when() <= due:
+                return
+            self._expiry_timer.cancel()
+        self._expiry_timer = self._loop.call_at(due, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry_timer = None
+        deadline_ms = self._machine.next_deadline_ms()
+        if not self.leads or deadline_ms is None:
+            return
+        stamp = self._clock.stamp_ms()
+        in_flight = self._expiry_index > self._machine.applied
+        if deadline_ms <= stamp and not in_flight:
+            seed = self._rng.getrandbits(63)
+            if self._propose(encode_expire(stamp, seed, EXPIRED_KEYS_PER_ENTRY_MAX)):
+                self._expiry_index = self._raft.last_index
+            self._wake()
+        self._expiry_timer = self._loop.call_later(EXPIRY_RETRY_SECONDS, self._expire)

@@ -1,0 +1,564 @@
+"""The node: one object per process that front ends see as a `Service`.
+
+One *pass* of the node does, in this order, what the loop's callbacks asked for since the last one:
+batches leave, read rounds start, Raft's decisions are carried out, committed entries are applied
+for one slice, and the reads that waited for them run. `wake` asks for a pass; any number of calls
+before it runs cost one pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from wal.log import Wal
+
+from kvnode.errors import ConfigurationError, FatalError
+from kvnode.node.applier import Applier
+from kvnode.node.clock import StampClock
+from kvnode.node.driver import Driver
+from kvnode.node.faults import as_fatal
+from kvnode.node.leader import LeaderDuties
+from kvnode.node.log_writer import LogWriter, Worker
+from kvnode.node.proposals import Proposer
+from kvnode.node.reads import ReadRounds
+from kvnode.node.transport import Transport
+from kvnode.node.wire import (
+    AnyMessage,
+    Forward,
+    ForwardRejected,
+    Hello,
+    MalformedFrame,
+    Refusal,
+    RefusalReason,
+    Register,
+    Welcome,
+)
+from kvnode.obs.log import event
+from kvnode.service import MemberStatus, NodeStatus, Pending
+from kvnode.store.batch import Kind, MalformedEntry, decode_ops
+from kvnode.store.state_machine import Applied, Outcome, StateMachine
+from raft.raft import Raft
+from raft.types import NONE, U32_MAX, NoLeader, ReadDropped, ReadState, Role, SoftState
+
+_log = logging.getLogger("kvnode.node")
+
+TICK_SECONDS = 0.01
+"""Raft's timeouts are counted in ticks of this length."""
+
+SWEEP_TICKS = 10
+"""Deadlines of held commands are looked at this often."""
+
+REGISTRATION = 0
+"""`ForwardRejected` carries this instead of a sequence when a `Register` was not proposed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A configured member of the cluster."""
+
+    node_id: int
+    name: str
+    host: str
+    port: int
+
+    @property
+    def peer_address(self) -> str:
+        """Where its peers reach it, as HOST:PORT."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """Who this node is; see `kvnode.directory` for where it comes from."""
+
+    node_id: int
+    name: str
+    cluster_id: str
+    storage_id: int
+    incarnation: int
+    version: str
+    client_address: str
+
+
+@dataclass(slots=True)
+class NodeStats:
+    """Plain counters that metrics and INFO read."""
+
+    leader_changes_seen: int = 0
+    loop_lag_seconds: float = 0.0
+    loop_lag_seconds_max: float = 0.0
+    proposals_committed: int = 0
+    proposals_applied: int = 0
+    hellos_refused_by_peers: int = 0
+
+
+class Node:
+    """Consensus, log, store and peers behind one service.
+
+    Args:
+        identity: who this node is.
+        members: all configured members, this one included.
+        raft: restored from the log.
+        wal: the open log.
+        machine: the store, at or behind the log's commit.
+        worker: where the log is written.
+        rng: jitter, seeds and the session's nonce.
+        wall: seconds since the epoch, for stamps.
+        bind_peer: remembers a peer's storage id and incarnation, durably; returns why it is
+            refused, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: NodeIdentity,
+        members: tuple[Member, ...],
+        raft: Raft,
+        wal: Wal,
+        machine: StateMachine,
+        worker: Worker,
+        loop: asyncio.AbstractEventLoop,
+        rng: Random,
+        wall: Callable[[], float],
+        bind_peer: Callable[[int, int, int], Refusal | None],
+    ) -> None:
+        self.identity = identity
+        self.members = {member.node_id: member for member in members}
+        self.raft = raft
+        self.wal = wal
+        self.machine = machine
+        self.stats = NodeStats()
+        self._loop = loop
+        self._bind_peer = bind_peer
+        self._clients: dict[int, str] = {identity.node_id: identity.client_address}
+        self._leader_term = (NONE, 0)
+        self._pass_scheduled = False
+        self._stopped = False
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._tick_due = 0.0
+        self._ticks = 0
+        self._leader_event = asyncio.Event()
+        self.failure: asyncio.Future[None] = loop.create_future()
+        """Fails when the node cannot go on; never succeeds."""
+
+        self.clock = StampClock(loop.time, wall)
+        self.clock.observe(machine.stamp_ms)
+        self.duties = LeaderDuties(raft, machine, self.clock, loop, rng, self.wake)
+        self.proposer = Proposer(self, rng.getrandbits(63), loop.time)
+        self.reads = ReadRounds(self, first_request_id(identity.incarnation), loop.time)
+        self.applier = Applier(raft, machine, loop, self._on_applied)
+        self.transport = Transport(
+            self,
+            {m.node_id: (m.host, m.port) for m in members if m.node_id != identity.node_id},
+            Hello(
+                identity.cluster_id,
+                identity.node_id,
+                NONE,
+                identity.storage_id,
+                identity.incarnation,
+                identity.version,
+                identity.client_address,
+            ),
+            rng,
+        )
+        self.driver = Driver(
+            raft,
+            self.transport,
+            on_soft_state=self._on_soft_state,
+            on_read_state=self._on_read_state,
+            wake=self.wake,
+        )
+        self.writer = LogWriter(
+            wal,
+            worker,
+            loop,
+            commit=lambda: raft.commit,
+            on_synced=self.driver.synced,
+            on_failure=self.fail,
+        )
+        self.driver.writer = self.writer
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen for peers and start the clock.
+
+        Raises:
+            ResourceBusy: the peer address cannot be bound.
+        """
+        await self.transport.listen(host, port)
+        self._tick_due = self._loop.time() + TICK_SECONDS
+        self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
+        if len(self.members) == 1:
+            self.raft.campaign()
+        self.wake()
+
+    async def run(self) -> None:
+        """Keep the connections to the peers up; raises what ends the node."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.transport.dial())
+            await asyncio.shield(self.failure)
+
+    def fail(self, error: BaseException) -> None:
+        """The node cannot go on: `run` raises this."""
+        if not self.failure.done():
+            self.failure.set_exception(as_fatal(error))
+
+    async def hand_over(self, seconds: float) -> bool:
+        """Give leadership to the best follower, if this node leads. True when another one leads."""
+        deadline = self._loop.time() + seconds
+        while self.duties.leads and self._loop.time() < deadline:
+            target = self._best_follower()
+            if target is None:
+                return False
+            self.raft.transfer_leader(target)
+            self.wake()
+            await self._wait_for_leader_change(min(0.5, deadline - self._loop.time()))
+        return not self.duties.leads and self.raft.leader != NONE
+
+    def _best_follower(self) -> int | None:
+        reachable = [
+            (progress.match, node_id)
+            for node_id, progress in sorted(self.raft.progress().items())
+            if node_id != self.identity.node_id and self.transport.is_connected(node_id)
+        ]
+        return max(reachable)[1] if reachable else None
+
+    async def _wait_for_leader_change(self, seconds: float) -> None:
+        self._leader_event.clear()
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                await self._leader_event.wait()
+        except TimeoutError:
+            return
+
+    async def finish_in_flight(self, seconds: float) -> bool:
+        """Take nothing more and wait for what is under way. True when nothing is left."""
+        self.proposer.stop()
+        self.reads.stop()
+        deadline = self._loop.time() + seconds
+        while not (self.proposer.is_idle and self.reads.is_idle):
+            if self._loop.time() >= deadline:
+                return False
+            await asyncio.sleep(TICK_SECONDS)
+        return True
+
+    async def close(self, *, clean: bool) -> None:
+        """Answer everybody, stop Raft, sync and close the log, then the store.
+
+        `clean` also makes the store durable, so that the next start need not rebuild it even after
+        a crash of the machine.
+
+        Raises:
+            BaseException: what the last write or sync failed with.
+        """
+        self._stopped = True
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        self.proposer.abandon()
+        self.reads.abandon()
+        self.transport.close()
+        closed: asyncio.Future[BaseException | None] = self._loop.create_future()
+        self.writer.close(closed.set_result)
+        error = await asyncio.shield(closed)
+        self.applier.close(clean=clean and error is None)
+        if error is not None:
+            raise as_fatal(error)
+
+    # --- the pass ---------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Ask for a pass soon."""
+        if not self._pass_scheduled:
+            self._pass_scheduled = True
+            self._loop.call_soon(self._pass)
+
+    def _pass(self) -> None:
+        self._pass_scheduled = False
+        if self._stopped:
+            return
+        try:
+            self.proposer.flush()
+            self.reads.flush()
+            self.driver.pump()
+            more = self.applier.run()
+            self.reads.release(self.machine.applied)
+            self.duties.watch_deadlines()
+        except Exception as error:
+            # A state machine or a consensus that raised is in no known state: the process ends.
+            self.fail(error)
+            raise
+        if more or self.raft.has_ready() or self.proposer.can_send or self.reads.can_ask:
+            self.wake()
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        lag = now - self._tick_due
+        self.stats.loop_lag_seconds = lag
+        self.stats.loop_lag_seconds_max = max(self.stats.loop_lag_seconds_max, lag)
+        # After a pause (SIGSTOP, a busy machine) only some of the missed time counts: messages that
+        # arrived meanwhile wait in the sockets and deserve to be read before a campaign.
+        for _ in range(1 + min(int(lag / TICK_SECONDS), SWEEP_TICKS)):
+            self.raft.tick()
+        self._ticks += 1
+        if self._ticks % SWEEP_TICKS == 0:
+            self.proposer.sweep()
+            self.reads.sweep()
+            self.wake()
+        self._tick_due = max(self._tick_due + TICK_SECONDS, now)
+        self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
+        if self.raft.has_ready():
+            self.wake()
+
+    # --- the service (kvnode.service.Service) -----------------------------------------------------
+
+    def submit_write(self, pending: Pending) -> None:
+        """Queue a write for the batch of this pass."""
+        self.proposer.submit(pending)
+        self.wake()
+
+    def submit_read(self, pending: Pending) -> None:
+        """Queue a read for the round of this pass."""
+        self.reads.submit(pending)
+        self.wake()
+
+    def now_ms(self) -> int:
+        """The cluster's clock in milliseconds."""
+        return self.clock.now_ms()
+
+    def keyspace(self) -> dict[int, tuple[int, int]]:
+        """Keys and keys with a deadline per database."""
+        return self.machine.keyspace()
+
+    def status(self) -> NodeStatus:
+        """Consensus as this node sees it."""
+        raft = self.raft
+        leader = self.members.get(raft.leader)
+        return NodeStatus(
+            node=self.identity.name,
+            node_id=self.identity.node_id,
+            cluster_id=self.identity.cluster_id,
+            role=raft.role.value,
+            leader=leader.name if leader else None,
+            leader_client_address=self._clients.get(raft.leader),
+            term=raft.term,
+            commit=raft.commit,
+            applied=self.machine.applied,
+            last_index=raft.last_index,
+            members=self._member_statuses(),
+        )
+
+    def _member_statuses(self) -> tuple[MemberStatus, ...]:
+        raft = self.raft
+        progress = raft.progress() if raft.role is Role.LEADER else {}
+        statuses = []
+        for node_id, member in sorted(self.members.items(), key=lambda item: item[1].name):
+            match = progress[node_id].match if node_id in progress else None
+            if node_id == self.identity.node_id:
+                role = raft.role.value
+            else:
+                role = "leader" if node_id == raft.leader else "follower"
+            statuses.append(
+                MemberStatus(
+                    node_id=node_id,
+                    name=member.name,
+                    peer_address=member.peer_address,
+                    client_address=self._clients.get(node_id, ""),
+                    role=role,
+                    match=match,
+                    lag=None if match is None else raft.last_index - match,
+                )
+            )
+        return tuple(statuses)
+
+    # --- what Raft decided ------------------------------------------------------------------------
+
+    def _on_soft_state(self, state: SoftState) -> None:
+        leader_term = (state.leader, self.raft.term)
+        if state.role is Role.LEADER and leader_term != self._leader_term:
+            self.duties.took_office()
+        if state.leader != NONE and leader_term != self._leader_term:
+            self._leader_term = leader_term
+            self.stats.leader_changes_seen += 1
+            self.proposer.leader_changed()
+            self.reads.leader_changed()
+            self.wake()
+        self._leader_event.set()
+
+    def _on_read_state(self, state: ReadState) -> None:
+        self.reads.confirmed(state.request_id, state.index)
+
+    def _on_applied(self, applied: Applied) -> None:
+        self.stats.proposals_applied += 1
+        if applied.node_id != self.identity.node_id:
+            return
+        if applied.kind == Kind.BATCH:
+            if applied.outcome is Outcome.FENCED:
+                self._check_fenced(applied)
+            self.proposer.applied(applied)
+        elif applied.kind == Kind.REGISTER:
+            session = self.machine.session(self.identity.node_id)
+            if applied.outcome is Outcome.FENCED or session is None:
+                self.fail(_storage_changed(self.identity.name))
+            else:
+                self.proposer.registered(session.incarnation, session.nonce)
+                self.wake()
+
+    def _check_fenced(self, applied: Applied) -> None:
+        if self.proposer.incarnation and applied.incarnation == self.proposer.incarnation:
+            self.fail(
+                ConfigurationError(
+                    f"another process registered as {self.identity.name!r}: this one is fenced"
+                )
+            )
+
+    # --- the way to the leader (kvnode.node.proposals.Channel) ------------------------------------
+
+    def send_batch(self, incarnation: int, sequence: int, operations: bytes) -> bool:
+        """Hand a batch of this node to whoever leads."""
+        if self.duties.leads:
+            return self.duties.propose_batch(
+                self.identity.node_id, incarnation, sequence, operations
+            )
+        return self._send_to_leader(Forward(incarnation, sequence, operations))
+
+    def send_registration(self, nonce: int) -> bool:
+        """Hand this node's registration to whoever leads."""
+        identity = self.identity
+        if self.duties.leads:
+            return self.duties.propose_registration(identity.node_id, identity.storage_id, nonce)
+        return self._send_to_leader(Register(identity.storage_id, nonce))
+
+    def _send_to_leader(self, message: Forward | Register) -> bool:
+        leader = self.raft.leader
+        if leader in (NONE, self.identity.node_id) or not self.transport.is_connected(leader):
+            return False
+        self.transport.send(leader, message)
+        return True
+
+    # --- reads (kvnode.node.reads.ReadPort) -------------------------------------------------------
+
+    def ask(self, request_id: int) -> bool:
+        """Start a read-index round."""
+        try:
+            self.raft.read_index(request_id)
+        except (NoLeader, ReadDropped):
+            return False
+        return True
+
+    def execute(self, pending: Pending) -> None:
+        """Run one read on the applied state."""
+        pending.complete(self.machine.read(pending.op))
+
+    # --- peers (kvnode.node.transport.Receiver) ---------------------------------------------------
+
+    def on_messages(self, sender: int, stamp_ms: int, messages: list[AnyMessage]) -> None:
+        """Feed a frame to Raft and to the leader's duties."""
+        if self._stopped:
+            return
+        for message in messages:
+            if isinstance(message, Forward):
+                self._on_forward(sender, message)
+            elif isinstance(message, Register):
+                self._on_register(sender, message)
+            elif isinstance(message, ForwardRejected):
+                self.proposer.rejected()
+            else:
+                self.raft.step(sender, message)
+        if sender == self.raft.leader:
+            self.clock.follow(stamp_ms)
+        self.wake()
+
+    def _on_forward(self, sender: int, batch: Forward) -> None:
+        # What is in the log cannot be refused any more: nonsense must not get there.
+        try:
+            decode_ops(batch.operations)
+        except MalformedEntry as error:
+            raise MalformedFrame(f"a forwarded batch is no list of operations: {error}") from error
+        accepted = self.duties.leads and self.duties.propose_batch(
+            sender, batch.incarnation, batch.sequence, batch.operations
+        )
+        if not accepted:
+            self.transport.send(sender, ForwardRejected(batch.sequence))
+
+    def _on_register(self, sender: int, request: Register) -> None:
+        accepted = self.duties.leads and self.duties.propose_registration(
+            sender, request.storage_id, request.nonce
+        )
+        if not accepted:
+            self.transport.send(sender, ForwardRejected(REGISTRATION))
+
+    def on_connected(self, peer: int, welcome: Welcome) -> None:
+        """The way to a peer is open (again)."""
+        self._bind_peer(peer, welcome.storage_id, welcome.incarnation)
+        self._clients[peer] = welcome.client_address
+        self.raft.peer_connected(peer)
+        self.proposer.resume()
+        self.reads.resume()
+        self.wake()
+
+    def on_unreachable(self, peer: int) -> None:
+        """Messages to a peer were dropped."""
+        self.raft.report_unreachable(peer)
+
+    def on_refused(self, peer: int, refusal: Refusal) -> None:
+        """A peer will not talk to this node: for some reasons that is the end."""
+        self.stats.hellos_refused_by_peers += 1
+        event(_log, logging.WARNING, "refused by peer", peer=self._name(peer), why=refusal.text)
+        if refusal.reason.is_final:
+            self.fail(ConfigurationError(refusal.text))
+
+    def on_malformed(self, peer: int | None, reason: str) -> None:
+        """Somebody spoke nonsense on the peer port and was dropped."""
+        name = "unknown" if peer is None else self._name(peer)
+        event(_log, logging.WARNING, "malformed peer frame", peer=name, why=reason)
+
+    def _name(self, peer: int) -> str:
+        member = self.members.get(peer)
+        return member.name if member else f"{peer:016x}"
+
+    def check_hello(self, hello: Hello) -> Refusal | None:
+        """Believe a dialler only if cluster, receiver and storage are what they must be."""
+        own = self.identity
+        if hello.cluster_id != own.cluster_id:
+            return Refusal(
+                RefusalReason.WRONG_CLUSTER,
+                f"this is cluster {own.cluster_id}, not {hello.cluster_id}",
+            )
+        if hello.receiver != own.node_id:
+            return Refusal(RefusalReason.WRONG_RECEIVER, f"this is node {own.name!r}")
+        if hello.sender not in self.members or hello.sender == own.node_id:
+            return Refusal(RefusalReason.UNKNOWN_SENDER, f"node {hello.sender} is no member")
+        refusal = self._bind_peer(hello.sender, hello.storage_id, hello.incarnation)
+        if refusal is None:
+            self._clients[hello.sender] = hello.client_address
+        return refusal
+
+    def clock_ms(self) -> int:
+        """The stamp for an outgoing frame."""
+        return self.clock.now_ms()
+
+
+def _storage_changed(name: str) -> FatalError:
+    return ConfigurationError(
+        f"the cluster knows {name!r} with another data directory; "
+        f"use `kvnode member replace` to bring this machine in"
+    )
+
+
+def first_request_id(incarnation: int) -> int:
+    """Read rounds of one start count up from here: no id is ever used twice by a node."""
+    return (incarnation & U32_MAX) << 32 | 1
+
+
+def members_of(
+    cluster: Mapping[str, tuple[str, int]], node_ids: Mapping[str, int]
+) -> tuple[Member, ...]:
+    """The configured members, ordered by name."""
+    return tuple(
+        Member(node_ids[name], name, host, port) for name, (host, port) in sorted(cluster.items())
+    )

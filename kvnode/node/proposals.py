@@ -1,0 +1,286 @@
+"""Proposals: from single commands to batches in the log, exactly once.
+
+Every node has a *proposer session* (GUARANTEES §4). It registers once per start, through the log;
+the index of that registration is its incarnation. Then it numbers its batches 1, 2, 3, ...; a
+replica applies a batch only if it is the next one of the current incarnation. So a batch may be
+sent as often as needed, to any leader, and is applied once, in order.
+
+The life of a command here::
+
+    submit -> queue -> batch (gets its number, goes to the leader) -> applied here -> complete
+                 \\-> refused: it never left this node              \\-> unknown: its client's
+                     within the deadline                                 deadline passed
+
+Batching is what makes Python fast enough: everything that arrives in one loop pass, or while
+enough batches are under way, becomes one log entry.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Protocol
+
+from kvnode.errors import OutcomeUnknown, Refused
+from kvnode.limits import (
+    BATCH_BYTES_MAX,
+    BATCH_COMMANDS_MAX,
+    BATCHES_IN_FLIGHT_MAX,
+    HOLD_MS,
+    QUEUED_COMMANDS_MAX,
+    RESEND_MS,
+)
+from kvnode.service import Pending
+from kvnode.store.batch import encode_ops
+from kvnode.store.reply import Result
+from kvnode.store.state_machine import Applied, Outcome
+
+NO_LEADER = Refused(
+    "BUSY no leader was found in time; the command was not executed, it may be sent again"
+)
+QUEUE_FULL = Refused("BUSY too many commands are waiting; the command was not executed")
+STOPPING = Refused("BUSY the node is stopping; the command was not executed")
+UNKNOWN = OutcomeUnknown(
+    "UNKNOWN the command was sent to the leader and its outcome was not learned in time; "
+    "it may still be executed"
+)
+
+
+class Channel(Protocol):
+    """How batches reach whoever leads: into the own log, or to another node."""
+
+    def send_batch(self, incarnation: int, sequence: int, operations: bytes) -> bool:
+        """Hand a batch to the leader; False when there is none or it cannot take more now."""
+
+    def send_registration(self, nonce: int) -> bool:
+        """Hand the session's registration to the leader; False when there is none."""
+
+
+class _Batch:
+    """A numbered batch on its way; `pendings` is None once their clients were answered."""
+
+    __slots__ = ("operations", "pendings", "sent_at", "sequence", "submitted_at")
+
+    def __init__(
+        self, sequence: int, operations: bytes, pendings: list[Pending], submitted_at: float
+    ) -> None:
+        self.sequence = sequence
+        self.operations = operations
+        self.pendings: list[Pending] | None = pendings
+        self.submitted_at = submitted_at
+        self.sent_at = 0.0
+
+
+class Proposer:
+    """The proposer session of this node; no I/O and no timers: `Node` calls `flush` and `sweep`.
+
+    Invariants:
+        * sequence numbers in the window are contiguous and end at `_sequence`;
+        * a batch in the window was sent at least once, so its fate is open until it is applied;
+        * a command is in the queue or in exactly one batch, and is completed exactly once;
+        * a batch keeps its number and its bytes for ever, so that a resend is the same batch.
+
+    Args:
+        channel: the way to the leader.
+        nonce: random and unique per start, so that a repeated registration is recognised.
+        monotonic: seconds, for deadlines.
+    """
+
+    def __init__(self, channel: Channel, nonce: int, monotonic: Callable[[], float]) -> None:
+        self._channel = channel
+        self._nonce = nonce
+        self._monotonic = monotonic
+        self._queue: deque[tuple[Pending, float]] = deque()
+        self._window: OrderedDict[int, _Batch] = OrderedDict()
+        self._sequence = 0
+        self._resend_from: int | None = None
+        self._registration_sent_at: float | None = None
+        self._is_paused = False
+        self._stopping = False
+        self.incarnation = 0
+        """Log index of this start's registration; 0 until it is applied."""
+        self.batches_resent = 0
+        self.outcomes_unknown = 0
+        self.refused = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits for an answer."""
+        return not self._queue and not any(b.pendings for b in self._window.values())
+
+    @property
+    def waiting(self) -> int:
+        """Commands that wait for a batch, and batches under way."""
+        return len(self._queue) + len(self._window)
+
+    # --- commands in ------------------------------------------------------------------------------
+
+    def submit(self, pending: Pending) -> None:
+        """Take one write. It is completed later, or refused at once when the queue is full."""
+        if len(self._queue) >= QUEUED_COMMANDS_MAX or self._stopping:
+            self.refused += 1
+            pending.complete(STOPPING if self._stopping else QUEUE_FULL)
+            return
+        self._queue.append((pending, self._monotonic()))
+
+    @property
+    def can_send(self) -> bool:
+        """`flush` would send something now."""
+        if self._is_paused or not self.incarnation:
+            return False
+        has_room = len(self._window) < BATCHES_IN_FLIGHT_MAX
+        return self._resend_from is not None or bool(self._queue and has_room)
+
+    def flush(self) -> None:
+        """Make batches of what waits and send them, as far as the window allows."""
+        if self._is_paused:
+            return
+        if not self.incarnation:
+            self._register()
+            return
+        if self._resend_from is not None and not self._resend():
+            return
+        while self._queue and len(self._window) < BATCHES_IN_FLIGHT_MAX:
+            batch = self._next_batch()
+            if not self._send(batch):
+                self._take_back(batch)
+                return
+
+    def _register(self) -> None:
+        now = self._monotonic()
+        sent_at = self._registration_sent_at
+        if sent_at is not None and (now - sent_at) * 1000 < RESEND_MS:
+            return
+        if self._channel.send_registration(self._nonce):
+            self._registration_sent_at = now
+        else:
+            self._is_paused = True
+
+    def _next_batch(self) -> _Batch:
+        queue = self._queue
+        pendings: list[Pending] = []
+        submitted_at = queue[0][1]
+        size = 0
+        while queue and len(pendings) < BATCH_COMMANDS_MAX:
+            pending = queue[0][0]
+            size += pending.size
+            if pendings and size > BATCH_BYTES_MAX:
+                break
+            pendings.append(pending)
+            queue.popleft()
+        self._sequence += 1
+        operations = encode_ops([pending.op for pending in pendings])
+        batch = _Batch(self._sequence, operations, pendings, submitted_at)
+        self._window[batch.sequence] = batch
+        return batch
+
+    def _send(self, batch: _Batch) -> bool:
+        if not self._channel.send_batch(self.incarnation, batch.sequence, batch.operations):
+            self._is_paused = True
+            return False
+        batch.sent_at = self._monotonic()
+        return True
+
+    def _take_back(self, batch: _Batch) -> None:
+        """The newest batch never left this node: its commands are only waiting, as before."""
+        assert batch.sequence == self._sequence, f"{batch.sequence} is not {self._sequence}"
+        assert batch.pendings is not None
+        del self._window[batch.sequence]
+        self._sequence -= 1
+        self._queue.extendleft((p, batch.submitted_at) for p in reversed(batch.pendings))
+
+    # --- resending --------------------------------------------------------------------------------
+
+    def leader_changed(self) -> None:
+        """Another leader, or the same in a new term: what was under way may be lost."""
+        self._registration_sent_at = None
+        self._is_paused = False
+        if self._window:
+            self._resend_from = next(iter(self._window))
+
+    def rejected(self) -> None:
+        """The leader did not take a batch or the registration: try again at the next sweep."""
+        self.leader_changed()
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """What held sending up may be over: try again at the next flush."""
+        self._is_paused = False
+
+    def _resend(self) -> bool:
+        """Send the window again from `_resend_from` on, in order; False when it got stuck."""
+        first = self._resend_from
+        assert first is not None
+        for sequence, batch in self._window.items():
+            if sequence < first:
+                continue
+            if not self._send(batch):
+                self._resend_from = sequence
+                return False
+            self.batches_resent += 1
+        self._resend_from = None
+        return True
+
+    # --- results ----------------------------------------------------------------------------------
+
+    def registered(self, incarnation: int, nonce: int) -> None:
+        """A registration of this node was applied; it counts if it is this start's."""
+        if nonce == self._nonce:
+            self.incarnation = incarnation
+
+    def applied(self, applied: Applied) -> None:
+        """A batch of this node was applied, or skipped, by this node's own store."""
+        if applied.incarnation != self.incarnation:
+            return
+        if applied.outcome is Outcome.GAP:
+            # An earlier batch was lost on the way: everything from the first open one again.
+            if self._window and self._resend_from is None:
+                self._resend_from = next(iter(self._window))
+            return
+        if applied.outcome is not Outcome.APPLIED:
+            return
+        batch = self._window.pop(applied.sequence, None)
+        if batch is None or batch.pendings is None:
+            return
+        assert applied.results is not None
+        for pending, result in zip(batch.pendings, applied.results, strict=True):
+            pending.complete(result)
+
+    # --- deadlines --------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Answer clients whose deadline passed, and send again what seems lost."""
+        now = self._monotonic()
+        self._refuse_until(now - HOLD_MS / 1000)
+        for batch in self._window.values():
+            if batch.pendings is not None and (now - batch.submitted_at) * 1000 >= HOLD_MS:
+                self._answer_unknown(batch)
+        head = next(iter(self._window.values()), None)
+        if head is not None and (now - head.sent_at) * 1000 >= RESEND_MS:
+            self._resend_from = head.sequence
+        self._is_paused = False
+
+    def _refuse_until(self, submitted_before: float, reason: Result = NO_LEADER) -> None:
+        queue = self._queue
+        while queue and queue[0][1] <= submitted_before:
+            pending, _ = queue.popleft()
+            self.refused += 1
+            pending.complete(reason)
+
+    def _answer_unknown(self, batch: _Batch) -> None:
+        """Its clients go with an honest answer; the batch itself keeps its place."""
+        pendings, batch.pendings = batch.pendings, None
+        for pending in pendings or ():
+            self.outcomes_unknown += 1
+            pending.complete(UNKNOWN)
+
+    def stop(self) -> None:
+        """Take nothing more; what is under way may still finish."""
+        self._stopping = True
+
+    def abandon(self) -> None:
+        """The node ends now: everybody gets the answer that is true."""
+        self._stopping = True
+        self._refuse_until(float("inf"), STOPPING)
+        for batch in self._window.values():
+            self._answer_unknown(batch)

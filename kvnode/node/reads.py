@@ -1,0 +1,166 @@
+"""Linearizable reads: one read-index round for all reads of a loop pass.
+
+A read may be answered from this node's store once two things are true: a leader confirmed, in a
+round that *started after the read arrived*, that it still leads and how far it had committed (the
+read index, thesis §6.4), and this node has applied that far. Reads that arrive while rounds are
+under way gather for the next one. The id of a round is used once; a lost round is asked again
+under a new id.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from kvnode.errors import Refused
+from kvnode.limits import HOLD_MS, READS_WAITING_MAX
+from kvnode.service import Pending
+
+NO_LEADER = Refused("BUSY no leader was found in time; the read was not executed")
+QUEUE_FULL = Refused("BUSY too many reads are waiting; the read was not executed")
+STOPPING = Refused("BUSY the node is stopping; the read was not executed")
+
+ROUNDS_IN_FLIGHT_MAX = 2
+"""One on its way while the answer to the other comes back."""
+
+ROUND_RETRY_MS = 300
+"""A round that was not answered for this long is asked again."""
+
+_Waiting = list[tuple[Pending, float]]
+"""Reads and the monotonic time, in seconds, at which they arrived."""
+
+
+class _Round:
+    __slots__ = ("asked_at", "reads")
+
+    def __init__(self, reads: _Waiting, asked_at: float) -> None:
+        self.reads = reads
+        self.asked_at = asked_at
+
+
+class ReadPort(Protocol):
+    """What `ReadRounds` needs of the node."""
+
+    def ask(self, request_id: int) -> bool:
+        """Start a round under this id; False when no leader is known."""
+
+    def execute(self, pending: Pending) -> None:
+        """Run one read on the applied state and complete it."""
+
+
+class ReadRounds:
+    """Gathers reads, asks for read indexes, releases reads when they are applied.
+
+    Invariant: a read is in exactly one of `_waiting`, a round, or `_released`, or was completed.
+
+    Args:
+        port: asks and executes.
+        first_id: round ids count up from here; unique across starts of this node.
+        monotonic: seconds, for deadlines.
+    """
+
+    def __init__(self, port: ReadPort, first_id: int, monotonic: Callable[[], float]) -> None:
+        self._port = port
+        self._next_id = first_id
+        self._monotonic = monotonic
+        self._waiting: _Waiting = []
+        self._rounds: dict[int, _Round] = {}
+        self._released: deque[tuple[int, _Waiting]] = deque()
+        self._count = 0
+        self._is_paused = False
+        self._stopping = False
+        self.refused = 0
+        self.rounds_asked = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """No read waits for anything."""
+        return self._count == 0
+
+    def submit(self, pending: Pending) -> None:
+        """Take one read; `flush` at the end of the pass starts its round."""
+        if self._count >= READS_WAITING_MAX or self._stopping:
+            self.refused += 1
+            pending.complete(STOPPING if self._stopping else QUEUE_FULL)
+            return
+        self._count += 1
+        self._waiting.append((pending, self._monotonic()))
+
+    @property
+    def can_ask(self) -> bool:
+        """`flush` would ask for a round now."""
+        has_room = len(self._rounds) < ROUNDS_IN_FLIGHT_MAX
+        return bool(self._waiting) and has_room and not self._is_paused
+
+    def flush(self) -> None:
+        """Start a round for what waits, unless enough are under way."""
+        if not self.can_ask:
+            return
+        if not self._port.ask(self._next_id):
+            self._is_paused = True
+            return
+        self._rounds[self._next_id] = _Round(self._waiting, self._monotonic())
+        self._waiting = []
+        self._next_id += 1
+        self.rounds_asked += 1
+
+    def confirmed(self, request_id: int, index: int) -> None:
+        """A leader answered: the reads of that round may run once `index` is applied."""
+        round_ = self._rounds.pop(request_id, None)
+        if round_ is not None:
+            self._released.append((index, round_.reads))
+
+    def release(self, applied: int) -> None:
+        """Run the reads whose index is applied, in the order of confirmation."""
+        released = self._released
+        while released and released[0][0] <= applied:
+            _, reads = released.popleft()
+            self._count -= len(reads)
+            for pending, _ in reads:
+                self._port.execute(pending)
+
+    def leader_changed(self) -> None:
+        """Nobody will answer the rounds under way."""
+        self._is_paused = False
+        for request_id in sorted(self._rounds):
+            self._ask_again(request_id)
+
+    def sweep(self) -> None:
+        """Ask lost rounds again and refuse reads whose deadline passed."""
+        now = self._monotonic()
+        for request_id, round_ in sorted(self._rounds.items()):
+            if (now - round_.asked_at) * 1000 >= ROUND_RETRY_MS:
+                self._ask_again(request_id)
+        self._refuse_until(now - HOLD_MS / 1000, NO_LEADER)
+        self._is_paused = False
+
+    def resume(self) -> None:
+        """What held asking up may be over: try again at the next flush."""
+        self._is_paused = False
+
+    def _ask_again(self, request_id: int) -> None:
+        self._waiting = self._rounds.pop(request_id).reads + self._waiting
+
+    def _refuse_until(self, submitted_before: float, reason: Refused) -> None:
+        waiting = self._waiting
+        if not waiting or waiting[0][1] > submitted_before:
+            return
+        self._waiting = [read for read in waiting if read[1] > submitted_before]
+        for pending, submitted_at in waiting:
+            if submitted_at <= submitted_before:
+                self._count -= 1
+                self.refused += 1
+                pending.complete(reason)
+
+    def stop(self) -> None:
+        """Take nothing more; what waits may still finish."""
+        self._stopping = True
+
+    def abandon(self) -> None:
+        """The node ends now: nothing that still waits was executed."""
+        self._stopping = True
+        self.leader_changed()
+        while self._released:
+            self._waiting += self._released.popleft()[1]
+        self._refuse_until(float("inf"), STOPPING)

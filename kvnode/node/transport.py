@@ -1,0 +1,353 @@
+"""Messages between nodes over TCP: framed, bounded, one connection per direction.
+
+A node dials every peer and sends on the connection that it dialled; what a peer sends arrives on
+the connection that the peer dialled. Nothing passes before a hello was accepted. Messages of one
+loop pass to one peer travel in one frame, written with one system call.
+
+Raft tolerates loss, so nothing here is ever retried: a message to a peer that is not connected, or
+whose buffer is full, is dropped, counted and reported (`on_unreachable`); Raft sends it again when
+it makes sense.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from kvnode.errors import ResourceBusy
+from kvnode.limits import (
+    PEER_BACKOFF_MS_MAX,
+    PEER_BACKOFF_MS_MIN,
+    PEER_FRAME_BYTES_MAX,
+    PEER_HELLO_BYTES_MAX,
+    PEER_HELLO_TIMEOUT_MS,
+    PEER_QUEUE_BYTES_MAX,
+    PEER_USER_TIMEOUT_MS,
+)
+from kvnode.node.wire import (
+    AnyMessage,
+    FrameBuffer,
+    Hello,
+    MalformedFrame,
+    Refusal,
+    Welcome,
+    decode_answer,
+    decode_hello,
+    decode_messages,
+    encode_hello,
+    encode_messages,
+    encode_refusal,
+    encode_welcome,
+)
+
+
+class Receiver(Protocol):
+    """What the transport tells the node."""
+
+    def on_messages(self, sender: int, stamp_ms: int, messages: list[AnyMessage]) -> None:
+        """A frame of an accepted peer."""
+
+    def on_connected(self, peer: int, welcome: Welcome) -> None:
+        """The way to a peer is open."""
+
+    def on_unreachable(self, peer: int) -> None:
+        """Messages to a peer were dropped."""
+
+    def on_refused(self, peer: int, refusal: Refusal) -> None:
+        """A peer will not talk to this node."""
+
+    def on_malformed(self, peer: int | None, reason: str) -> None:
+        """A connection was dropped because what came on it is not the protocol."""
+
+    def check_hello(self, hello: Hello) -> Refusal | None:
+        """Decide whether to talk to the dialler."""
+
+    def clock_ms(self) -> int:
+        """The stamp to put on an outgoing frame."""
+
+
+@dataclass(slots=True)
+class TransportStats:
+    """Counters since the start."""
+
+    frames_sent: int = 0
+    frames_received: int = 0
+    messages_dropped: int = 0
+    malformed: int = 0
+    hellos_refused: int = 0
+    connects: int = 0
+
+
+class PeerLink(asyncio.Protocol):
+    """The outgoing half: dials one peer, says hello, sends frames, dials again when it breaks."""
+
+    def __init__(self, owner: Transport, peer: int, host: str, port: int) -> None:
+        self._owner = owner
+        self._peer = peer
+        self._address = (host, port)
+        self._transport: asyncio.Transport | None = None
+        self._frames = FrameBuffer(PEER_HELLO_BYTES_MAX)
+        self._answered = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._outgoing: list[AnyMessage] = []
+        self.connected = False
+
+    async def run(self) -> None:
+        """Keep the connection up until cancelled."""
+        backoff_ms = PEER_BACKOFF_MS_MIN
+        while True:
+            if await self._connect():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PEER_HELLO_TIMEOUT_MS / 1000):
+                        await self._answered.wait()
+                if self.connected:
+                    backoff_ms = PEER_BACKOFF_MS_MIN
+                    await self._lost.wait()
+                self.close()
+            await asyncio.sleep(backoff_ms / 1000 * (1 + self._owner.jitter.random() / 4))
+            backoff_ms = min(backoff_ms * 2, PEER_BACKOFF_MS_MAX)
+
+    async def _connect(self) -> bool:
+        loop = asyncio.get_running_loop()
+        self._answered.clear()
+        self._lost.clear()
+        self._frames = FrameBuffer(PEER_HELLO_BYTES_MAX)
+        try:
+            async with asyncio.timeout(PEER_HELLO_TIMEOUT_MS / 1000):
+                await loop.create_connection(lambda: self, *self._address)
+        except (OSError, TimeoutError):
+            return False
+        return True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Introduce this node."""
+        self._transport = cast("asyncio.Transport", transport)
+        _tune(self._transport)
+        self._transport.write(encode_hello(self._owner.hello(self._peer)))
+
+    def data_received(self, data: bytes) -> None:
+        """Only the answer to the hello ever comes this way."""
+        try:
+            for body in self._frames.feed(data):
+                self._take_answer(decode_answer(body))
+        except MalformedFrame as error:
+            self._owner.malformed(self._peer, error)
+            self.close()
+
+    def _take_answer(self, answer: Welcome | Refusal) -> None:
+        if self.connected:
+            raise MalformedFrame("a second answer to one hello")
+        if isinstance(answer, Refusal):
+            self._owner.receiver.on_refused(self._peer, answer)
+            self.close()
+            return
+        self.connected = True
+        self._answered.set()
+        self._owner.link_up(self._peer, answer)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """Wake `run`, which dials again."""
+        if self.connected:
+            self.connected = False
+            self._owner.receiver.on_unreachable(self._peer)
+        self._transport = None
+        self._answered.set()
+        self._lost.set()
+
+    def send(self, message: AnyMessage) -> None:
+        """Queue a message for the frame of this pass."""
+        self._outgoing.append(message)
+
+    def flush(self, stamp_ms: int) -> None:
+        """Write what was queued as one frame, or drop it."""
+        messages, self._outgoing = self._outgoing, []
+        if not messages:
+            return
+        transport = self._transport
+        if (
+            not self.connected
+            or transport is None
+            or transport.get_write_buffer_size() > PEER_QUEUE_BYTES_MAX
+        ):
+            self._owner.stats.messages_dropped += len(messages)
+            self._owner.receiver.on_unreachable(self._peer)
+            return
+        self._owner.stats.frames_sent += 1
+        transport.write(encode_messages(stamp_ms, messages))
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class PeerInbox(asyncio.Protocol):
+    """The incoming half: checks one hello, then hands over every frame."""
+
+    def __init__(self, owner: Transport) -> None:
+        self._owner = owner
+        self._transport: asyncio.Transport | None = None
+        self._frames = FrameBuffer(PEER_HELLO_BYTES_MAX)
+        self._sender: int | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the clock: a peer that connects says hello soon or goes."""
+        self._transport = cast("asyncio.Transport", transport)
+        _tune(self._transport)
+        self._owner.inboxes.add(self)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(PEER_HELLO_TIMEOUT_MS / 1000, self.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Cut frames; anything wrong drops the connection and is counted."""
+        try:
+            for body in self._frames.feed(data):
+                if self._sender is None:
+                    self._greeted(decode_hello(body))
+                else:
+                    self._owner.stats.frames_received += 1
+                    stamp_ms, messages = decode_messages(body)
+                    self._owner.receiver.on_messages(self._sender, stamp_ms, messages)
+        except MalformedFrame as error:
+            self._owner.malformed(self._sender, error)
+            self.close()
+
+    def _greeted(self, hello: Hello | Refusal) -> None:
+        assert self._transport is not None
+        refusal = hello if isinstance(hello, Refusal) else self._owner.receiver.check_hello(hello)
+        if refusal is not None or isinstance(hello, Refusal):
+            assert refusal is not None
+            self._owner.stats.hellos_refused += 1
+            self._transport.write(encode_refusal(refusal))
+            self._transport.close()
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._sender = hello.sender
+        self._frames.frame_bytes_max = PEER_FRAME_BYTES_MAX
+        self._transport.write(encode_welcome(self._owner.welcome()))
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """Forget the connection; the peer dials again when it can."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._owner.inboxes.discard(self)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _tune(transport: asyncio.Transport) -> None:
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_USER_TIMEOUT_MS)
+
+
+class Transport:
+    """All connections to and from peers.
+
+    Args:
+        receiver: the node.
+        peers: id -> (host, port) of every other member.
+        identity: a hello for receiver 0; the receiver is filled in per peer.
+        jitter: spreads reconnects.
+    """
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        peers: Mapping[int, tuple[str, int]],
+        identity: Hello,
+        jitter: random.Random,
+    ) -> None:
+        self.receiver = receiver
+        self.jitter = jitter
+        self.stats = TransportStats()
+        self.inboxes: set[PeerInbox] = set()
+        self._identity = identity
+        self._links = {p: PeerLink(self, p, *address) for p, address in sorted(peers.items())}
+        self._dirty: set[int] = set()
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, host: str, port: int) -> None:
+        """Accept peers.
+
+        Raises:
+            ResourceBusy: the address cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(lambda: PeerInbox(self), host, port)
+        except OSError as error:
+            raise ResourceBusy(f"cannot listen for peers on {host}:{port}: {error}") from error
+
+    async def dial(self) -> None:
+        """Keep a connection to every peer until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for link in self._links.values():
+                group.create_task(link.run())
+
+    def hello(self, peer: int) -> Hello:
+        """This node's introduction to one peer."""
+        return self._identity._replace(receiver=peer)
+
+    def welcome(self) -> Welcome:
+        """This node's answer to a good hello."""
+        own = self._identity
+        return Welcome(own.storage_id, own.incarnation, own.version, own.client_address)
+
+    def link_up(self, peer: int, welcome: Welcome) -> None:
+        """A peer accepted this node's hello."""
+        self.stats.connects += 1
+        self.receiver.on_connected(peer, welcome)
+
+    def malformed(self, peer: int | None, error: MalformedFrame) -> None:
+        """A peer spoke nonsense: counted and told; the caller drops the connection."""
+        self.stats.malformed += 1
+        self.receiver.on_malformed(peer, str(error))
+
+    def is_connected(self, peer: int) -> bool:
+        """Messages to this peer would leave now."""
+        link = self._links.get(peer)
+        return link is not None and link.connected
+
+    def send(self, peer: int, message: AnyMessage) -> None:
+        """Queue a message; it leaves with the next `flush`."""
+        link = self._links.get(peer)
+        if link is None:
+            self.stats.messages_dropped += 1
+            return
+        link.send(message)
+        self._dirty.add(peer)
+
+    def flush(self) -> None:
+        """Write one frame to every peer that has messages waiting."""
+        if self._dirty:
+            stamp_ms = self.receiver.clock_ms()
+            for peer in sorted(self._dirty):
+                self._links[peer].flush(stamp_ms)
+            self._dirty.clear()
+
+    def stop_listening(self) -> None:
+        """Accept no more peers."""
+        if self._server is not None:
+            self._server.close()
+
+    def close(self) -> None:
+        """Drop every connection."""
+        self.stop_listening()
+        for inbox in list(self.inboxes):
+            inbox.close()
+        for link in self._links.values():
+            link.close()

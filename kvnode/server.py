@@ -1,0 +1,322 @@
+"""The composition root: the one file that knows everything.
+
+`run` starts a node and returns its exit code. A start goes: data directory (lock, identity) →
+memory watchdog → log and store (in the log's thread, so that watchdog and admin port work during a
+long replay) → peers → clients. A stop goes the same way back, each step bounded (GUARANTEES §6).
+
+All tasks live in one TaskGroup. A `FatalError` in any of them, the watchdog's included, cancels
+the others, and its exit code becomes the process's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import threading
+import time
+
+import uvloop
+from wal.log import Options
+
+from kvnode import __version__
+from kvnode.admin import AdminServer, hold
+from kvnode.config import ServeConfig
+from kvnode.directory import DataDirectory, PeerIdentityMismatch
+from kvnode.errors import ExitCode, FatalError, MemoryPressure
+from kvnode.identity import cluster_number, node_id
+from kvnode.limits import (
+    STOP_DRAIN_SECONDS_MAX,
+    STOP_GRACE_SECONDS,
+    STOP_HAND_OVER_SECONDS_MAX,
+    STOP_MEMORY_SECONDS_MAX,
+    STOP_SECONDS_MAX,
+)
+from kvnode.node.log_writer import ThreadWorker
+from kvnode.node.node import Member, Node, NodeIdentity
+from kvnode.node.recovery import Recovered, RecoveryPlan, recover
+from kvnode.node.wire import Refusal, RefusalReason
+from kvnode.obs.log import event, start_logging
+from kvnode.report import NodeReport, WalObserver
+from kvnode.resp.listener import RespConfig, RespServer
+from kvnode.watchdog import MemoryWatchdog
+from wal.fs import FileSystem, PosixFileSystem
+
+_log = logging.getLogger("kvnode")
+
+HELD_CODES = frozenset((ExitCode.CORRUPT, ExitCode.IO_ERROR, ExitCode.WRONG_CONFIGURATION))
+"""With KVNODE_HOLD_ON_FATAL the process stays for these, since a restart cannot help."""
+
+
+def run(config: ServeConfig, file_system: FileSystem | None = None) -> int:
+    """Run a node until it is asked to stop or must leave.
+
+    Args:
+        file_system: what the log writes to; tests hand in one that misbehaves.
+
+    Returns:
+        the process's exit code.
+    """
+    with start_logging(config.log_level, config.log_format):
+        server = Server(config, file_system or PosixFileSystem())
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                failure = runner.run(server.main())
+        finally:
+            server.release()
+    if failure is None:
+        return ExitCode.OK
+    if config.hold_on_fatal and failure.exit_code in HELD_CODES:
+        return hold(config.admin, failure, config.node)
+    return failure.exit_code
+
+
+class Server:
+    """One run of a node, from the empty process to its exit code."""
+
+    def __init__(self, config: ServeConfig, file_system: FileSystem) -> None:
+        self._config = config
+        self._file_system = file_system
+        self._stop = asyncio.Event()
+        self._directory: DataDirectory | None = None
+        self._report = NodeReport(config)
+        self._worker: ThreadWorker | None = None
+        self._node: Node | None = None
+        self._resp: RespServer | None = None
+
+    # --- the whole run ----------------------------------------------------------------------------
+
+    async def main(self) -> FatalError | None:
+        """Run; return what ended the node, or None when it was asked to stop."""
+        failure: FatalError | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._run(group)
+        except* MemoryPressure as pressure:
+            # It wins over whatever else failed while everything was being cancelled.
+            failure = _first(pressure)
+        except* FatalError as fatal:
+            failure = failure or _first(fatal)
+            if failure is not _first(fatal):
+                event(_log, logging.WARNING, "failed while leaving", why=str(_first(fatal)))
+        except* Exception as bugs:  # noqa: BLE001 - logged in full, and the process ends with 1
+            _log.error("a bug ended the node", exc_info=bugs)
+            failure = failure or FatalError(repr(bugs.exceptions[0]))
+        self._record_exit(failure)
+        return failure
+
+    async def _run(self, group: asyncio.TaskGroup) -> None:
+        self._listen_to_signals()
+        self._directory = self._open_directory()
+        self._report.directory = self._directory
+        watchdog = self._start_watchdog(group)
+        admin = AdminServer(self._report, self._config.admin)
+        await admin.start()
+        try:
+            recovered = await self._recover()
+            node = await self._start(recovered)
+            running = group.create_task(node.run(), name="node")
+            await self._stop.wait()
+            await self._stop_gracefully(node)
+            running.cancel()
+        finally:
+            await self._close(admin)
+        if watchdog is not None:
+            watchdog.cancel()
+
+    # --- starting ---------------------------------------------------------------------------------
+
+    def _open_directory(self) -> DataDirectory:
+        config = self._config
+        return DataDirectory.open(
+            config.data,
+            node=config.node,
+            cluster_id=config.cluster_id,
+            members={name: str(address) for name, address in config.cluster.items()},
+        )
+
+    def _start_watchdog(self, group: asyncio.TaskGroup) -> asyncio.Task[None] | None:
+        watchdog = MemoryWatchdog.from_config(
+            self._config, in_flight_bytes=self._report.in_flight_bytes
+        )
+        if watchdog is None:
+            return None
+        self._report.watchdog = watchdog
+        return group.create_task(watchdog.run(), name="watchdog")
+
+    async def _recover(self) -> Recovered:
+        assert self._directory is not None
+        loop = asyncio.get_running_loop()
+        config, identity = self._config, self._directory.identity
+        plan = RecoveryPlan(
+            data=config.data,
+            cluster_number=cluster_number(identity.cluster_id),
+            node_id=identity.node_id,
+            voters=tuple(sorted(m.node_id for m in self._members())),
+            boot_id=identity.incarnation & 0xFFFF_FFFF,
+            heartbeat_ms=config.heartbeat_ms,
+            election_ms=(config.election_ms_min, config.election_ms_max),
+            wal_options=Options(repair=config.wal_repair),
+        )
+        observer = WalObserver(self._report)
+        rng = random.Random()
+        self._worker = ThreadWorker(loop, "wal")
+        result: asyncio.Future[Recovered] = loop.create_future()
+        found: list[Recovered] = []
+
+        def done(error: BaseException | None) -> None:
+            if result.cancelled():
+                return
+            if error is not None:
+                result.set_exception(error)
+            else:
+                result.set_result(found[0])
+
+        self._worker.submit(
+            lambda: found.append(recover(plan, self._file_system, observer, rng, _warn)), done
+        )
+        return await result
+
+    def _members(self) -> tuple[Member, ...]:
+        assert self._directory is not None
+        cluster_id = self._directory.identity.cluster_id
+        return tuple(
+            Member(node_id(cluster_id, name), name, address.host, address.port)
+            for name, address in sorted(self._config.cluster.items())
+        )
+
+    async def _start(self, recovered: Recovered) -> Node:
+        assert self._directory is not None
+        assert self._worker is not None
+        config, identity = self._config, self._directory.identity
+        node = self._node = self._report.node = Node(
+            identity=NodeIdentity(
+                node_id=identity.node_id,
+                name=identity.node,
+                cluster_id=identity.cluster_id,
+                storage_id=identity.storage_id,
+                incarnation=identity.incarnation,
+                version=__version__,
+                client_address=str(config.advertise_client),
+            ),
+            members=self._members(),
+            raft=recovered.raft,
+            wal=recovered.wal,
+            machine=recovered.machine,
+            worker=self._worker,
+            loop=asyncio.get_running_loop(),
+            rng=random.Random(),
+            wall=time.time,
+            bind_peer=self._bind_peer,
+        )
+        await node.start(config.peer_listen.host, config.peer_listen.port)
+        resp = self._resp = self._report.resp = RespServer(node, self._resp_config())
+        await resp.start(config.listen.host, config.listen.port)
+        self._report.started = True
+        self._report.log_start(recovered)
+        return node
+
+    def _resp_config(self) -> RespConfig:
+        assert self._directory is not None
+        config, identity = self._config, self._directory.identity
+        return RespConfig(
+            password=config.password,
+            clients_max=config.clients_max,
+            version=__version__,
+            node=config.node,
+            run_id=f"{identity.storage_id:016x}{identity.node_id:016x}{identity.incarnation:08x}",
+            port=config.listen.port,
+        )
+
+    def _bind_peer(self, peer: int, storage_id: int, incarnation: int) -> Refusal | None:
+        assert self._directory is not None
+        try:
+            self._directory.bind_peer(peer, storage_id, incarnation)
+        except PeerIdentityMismatch as mismatch:
+            event(_log, logging.ERROR, "peer refused", peer=f"{peer:016x}", reason=str(mismatch))
+            return Refusal(RefusalReason.STORAGE_CHANGED, str(mismatch))
+        return None
+
+    # --- stopping ---------------------------------------------------------------------------------
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            # Crash safety never depends on grace, so a second request is obeyed at once.
+            self._record_exit(None)
+            os._exit(ExitCode.OK)
+        event(_log, logging.INFO, "stopping", signal=number.name)
+        self._stop.set()
+
+    async def _stop_gracefully(self, node: Node) -> None:
+        """The long way out: see GUARANTEES §6 for the order."""
+        _leave_at_the_latest(STOP_SECONDS_MAX, ExitCode.OK)
+        self._report.stopping = True
+        assert self._resp is not None
+        if len(node.members) > 1:
+            await asyncio.sleep(STOP_GRACE_SECONDS)
+        self._resp.stop_accepting()
+        if await node.hand_over(STOP_HAND_OVER_SECONDS_MAX):
+            event(_log, logging.INFO, "leadership handed over", leader=node.status().leader)
+        await self._resp.drain(STOP_DRAIN_SECONDS_MAX)
+        await node.finish_in_flight(STOP_DRAIN_SECONDS_MAX)
+
+    async def _close(self, admin: AdminServer) -> None:
+        """Both ways end here; under memory pressure, or after a failure, it is all there is."""
+        graceful = self._stop.is_set()
+        if not graceful:
+            _leave_at_the_latest(STOP_MEMORY_SECONDS_MAX, self._code_so_far())
+        if self._resp is not None:
+            self._resp.close()
+        if self._node is not None:
+            await self._node.close(clean=graceful)
+        admin.close()
+
+    def _code_so_far(self) -> ExitCode:
+        """The exit code, should even the short way out get stuck."""
+        node = self._node
+        if node is not None and node.failure.done() and not node.failure.cancelled():
+            error = node.failure.exception()
+            if isinstance(error, FatalError):
+                return error.exit_code
+        return ExitCode.MEMORY if self._report.is_under_pressure else ExitCode.BUG
+
+    def _record_exit(self, failure: FatalError | None) -> None:
+        code = failure.exit_code if failure else ExitCode.OK
+        reason = str(failure) if failure else "asked to stop"
+        if failure is not None:
+            event(_log, logging.ERROR, "leaving", code=int(code), reason=reason)
+        else:
+            event(_log, logging.INFO, "left", code=int(code), reason=reason)
+        if self._directory is not None:
+            self._directory.record_exit(code, reason)
+
+    def release(self) -> None:
+        """Give the data directory back."""
+        if self._directory is not None:
+            self._directory.close()
+
+
+def _leave_at_the_latest(seconds: float, code: int) -> None:
+    """However stuck a disk, a peer or a client is, the process ends."""
+    timer = threading.Timer(seconds, os._exit, args=(code,))
+    timer.daemon = True
+    timer.start()
+
+
+def _first(group: BaseExceptionGroup[FatalError]) -> FatalError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, FatalError)
+    return error
+
+
+def _warn(text: str) -> None:
+    event(_log, logging.WARNING, text)

@@ -1,0 +1,225 @@
+"""The way to the disk: groups in order, and no message before the sync that covers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kvnode.node.log_writer import IDLE_MARK_SECONDS, LogWriter, decode_entry, encode_entry
+from raft.messages import AppendResponse, Heartbeat
+from raft.types import Entry, HardState, Persist
+
+
+class StepWorker:
+    """Runs jobs when the test says so."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Callable[[], None], Callable[[BaseException | None], None]]] = []
+        self.stopped = False
+
+    def submit(self, job: Callable[[], None], done: Callable[[BaseException | None], None]) -> None:
+        self.jobs.append((job, done))
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def step(self) -> None:
+        job, done = self.jobs.pop(0)
+        error: BaseException | None = None
+        try:
+            job()
+        except OSError as caught:
+            error = caught
+        done(error)
+
+
+class Timer:
+    """A timer handle."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Loop:
+    """The part of an event loop that the writer uses, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.soon: list[Callable[[], None]] = []
+        self.timers: list[tuple[float, Timer]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(self, call: Callable[..., None], *args: Any) -> None:
+        self.soon.append(lambda: call(*args))
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
+        timer = Timer(call)
+        self.timers.append((delay, timer))
+        return timer
+
+    def run_soon(self) -> None:
+        soon, self.soon = self.soon, []
+        for call in soon:
+            call()
+
+
+class RecordingWal:
+    """Notes what was done to it, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.broken = False
+
+    def append(self, records: list[Any]) -> None:
+        if self.broken:
+            raise OSError("disk")
+        self.calls.append(("append", [record.index for record in records]))
+
+    def save_state(self, *, term: int, vote: int, commit: int, recovering: bool = False) -> None:
+        self.calls.append(("state", term, vote))
+
+    def refresh_state(self, commit: int) -> None:
+        self.calls.append(("refresh", commit))
+
+    def mark(self) -> None:
+        self.calls.append(("mark",))
+
+    def close(self) -> None:
+        self.calls.append(("close",))
+
+
+class Setup:
+    """A writer on a recording log."""
+
+    def __init__(self) -> None:
+        self.wal = RecordingWal()
+        self.worker = StepWorker()
+        self.loop = Loop()
+        self.synced: list[tuple[int, list[Any]]] = []
+        self.failures: list[BaseException] = []
+        self.writer = LogWriter(
+            self.wal,  # type: ignore[arg-type]
+            self.worker,
+            self.loop,  # type: ignore[arg-type]
+            commit=lambda: 5,
+            on_synced=lambda number, messages: self.synced.append((number, messages)),
+            on_failure=self.failures.append,
+        )
+
+
+def persist(
+    number: int, *indexes: int, state: HardState | None = None, message: Any = None
+) -> Persist:
+    entries = [Entry(1, index, 0, b"d") for index in indexes]
+    return Persist(number, state, entries, [(2, message)] if message else [])
+
+
+def test_an_entry_survives_its_record() -> None:
+    entry = Entry(2**63, 7, 1, b"data")
+    assert decode_entry(7, encode_entry(entry).payload) == entry
+
+
+def test_messages_leave_only_after_the_sync_that_covers_them() -> None:
+    setup = Setup()
+    response = AppendResponse(1, 1, False, 0, 0)
+    setup.writer.submit(persist(1, 1, message=response))
+    assert setup.synced == []
+    setup.worker.step()
+    assert setup.synced == [(1, [(2, response)])]
+
+
+def test_what_arrives_during_a_sync_becomes_one_group() -> None:
+    setup = Setup()
+    for number in (1, 2, 3):
+        setup.writer.submit(persist(number, number))
+    assert len(setup.worker.jobs) == 1
+    setup.worker.step()
+    setup.worker.step()
+    assert setup.wal.calls == [("append", [1]), ("append", [2, 3])]
+    assert [number for number, _ in setup.synced] == [1, 3]
+
+
+def test_the_newest_term_and_vote_of_a_group_are_durable_before_its_entries() -> None:
+    setup = Setup()
+    setup.writer.submit(persist(1))
+    setup.writer.submit(persist(2, 4, state=HardState(3, 1, 0)))
+    setup.writer.submit(persist(3, state=HardState(4, 2, 0)))
+    setup.loop.run_soon()
+    setup.worker.step()
+    assert setup.wal.calls == [("state", 4, 2), ("append", [4])]
+
+
+def test_messages_without_anything_to_write_still_wait_for_what_was_written_before() -> None:
+    setup = Setup()
+    beat = Heartbeat(1, 0, 0)
+    setup.writer.submit(persist(1, 1))
+    setup.writer.submit(persist(2, message=beat))
+    assert setup.loop.soon == []
+    setup.worker.step()
+    setup.loop.run_soon()
+    assert setup.synced == [(1, []), (2, [(2, beat)])]
+    assert setup.wal.calls == [("append", [1])]
+
+
+def test_after_a_pause_one_marker_makes_the_last_group_a_witnessed_one() -> None:
+    setup = Setup()
+    setup.writer.submit(persist(1, 1))
+    setup.worker.step()
+    ((delay, timer),) = setup.loop.timers
+    assert delay == IDLE_MARK_SECONDS
+    timer.call()
+    setup.worker.step()
+    assert setup.wal.calls[1:] == [("mark",), ("refresh", 5)]
+    assert len(setup.loop.timers) == 1
+
+
+def test_an_append_before_the_pause_is_over_takes_the_marker_back() -> None:
+    setup = Setup()
+    setup.writer.submit(persist(1, 1))
+    setup.worker.step()
+    setup.writer.submit(persist(2, 2))
+    assert setup.loop.timers[0][1].cancelled
+
+
+def test_under_load_the_state_files_are_refreshed_every_second() -> None:
+    setup = Setup()
+    setup.loop.now = 1.5
+    setup.writer.submit(persist(1, 1))
+    setup.worker.step()
+    assert setup.wal.calls == [("append", [1]), ("refresh", 5)]
+
+
+def test_a_failed_sync_is_told_once_and_nothing_is_ever_acknowledged_again() -> None:
+    setup = Setup()
+    setup.wal.broken = True
+    setup.writer.submit(persist(1, 1))
+    setup.writer.submit(persist(2, 2))
+    setup.worker.step()
+    setup.writer.submit(persist(3, 3))
+    assert len(setup.failures) == 1
+    assert setup.synced == []
+    assert setup.worker.jobs == []
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_closing_writes_what_is_left_and_marks_the_end(pending: bool) -> None:
+    setup = Setup()
+    if pending:
+        setup.writer.submit(persist(1, 1))
+        setup.writer.submit(persist(2, 2))
+    outcome: list[BaseException | None] = []
+    setup.writer.close(outcome.append)
+    while setup.worker.jobs:
+        setup.worker.step()
+    appended = [("append", [1]), ("append", [2])] if pending else []
+    assert setup.wal.calls == [*appended, ("mark",), ("refresh", 5), ("close",)]
+    assert outcome == [None]
+    assert setup.worker.stopped

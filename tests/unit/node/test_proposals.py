@@ -1,0 +1,236 @@
+"""The proposer session: everything is answered once, and resends are the same batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kvnode.limits import BATCH_COMMANDS_MAX, BATCHES_IN_FLIGHT_MAX, HOLD_MS, RESEND_MS
+from kvnode.node import proposals
+from kvnode.node.proposals import Proposer
+from kvnode.store.batch import Kind, decode_ops
+from kvnode.store.reply import Result
+from kvnode.store.state_machine import Applied, Outcome
+
+NONCE = 77
+
+
+@dataclass
+class Waiting:
+    """A client's command that remembers its answers."""
+
+    op: list[object]
+    size: int = 100
+    results: list[Result] = field(default_factory=list)
+
+    def complete(self, result: Result) -> None:
+        self.results.append(result)
+
+
+class Leader:
+    """A channel to a leader that a test turns on and off."""
+
+    def __init__(self) -> None:
+        self.here = True
+        self.sent: list[tuple[int, int, bytes]] = []
+        self.registrations: list[int] = []
+
+    def send_batch(self, incarnation: int, sequence: int, operations: bytes) -> bool:
+        if self.here:
+            self.sent.append((incarnation, sequence, operations))
+        return self.here
+
+    def send_registration(self, nonce: int) -> bool:
+        if self.here:
+            self.registrations.append(nonce)
+        return self.here
+
+
+class Setup:
+    """A registered proposer, its leader and its clock."""
+
+    def __init__(self, *, registered: bool = True) -> None:
+        self.now = 100.0
+        self.leader = Leader()
+        self.proposer = Proposer(self.leader, NONCE, lambda: self.now)
+        if registered:
+            self.proposer.registered(10, NONCE)
+
+    def submit(self, count: int = 1, size: int = 100) -> list[Waiting]:
+        waiting = [Waiting([1, 0, b"k%d" % i, b"v"], size) for i in range(count)]
+        for one in waiting:
+            self.proposer.submit(one)
+        return waiting
+
+    def applied(self, sequence: int, results: list[Result] | None, outcome: Outcome) -> None:
+        self.proposer.applied(
+            Applied(
+                kind=Kind.BATCH,
+                node_id=1,
+                incarnation=10,
+                sequence=sequence,
+                outcome=outcome,
+                results=results,
+            )
+        )
+
+    def later(self, milliseconds: float) -> None:
+        self.now += milliseconds / 1000
+        self.proposer.sweep()
+        self.proposer.flush()
+
+
+def test_all_commands_of_a_pass_leave_as_one_batch_and_get_their_own_results() -> None:
+    setup = Setup()
+    a, b = setup.submit(2)
+    setup.proposer.flush()
+    ((incarnation, sequence, operations),) = setup.leader.sent
+    assert (incarnation, sequence) == (10, 1)
+    assert decode_ops(operations) == [a.op, b.op]
+    setup.applied(1, [1, 2], Outcome.APPLIED)
+    assert (a.results, b.results) == ([1], [2])
+    assert setup.proposer.is_idle
+
+
+def test_nothing_leaves_before_the_session_is_registered_by_this_starts_nonce() -> None:
+    setup = Setup(registered=False)
+    setup.submit()
+    setup.proposer.flush()
+    setup.proposer.registered(9, NONCE + 1)
+    setup.proposer.flush()
+    assert setup.leader.sent == []
+    assert setup.leader.registrations == [NONCE]
+    setup.proposer.registered(11, NONCE)
+    setup.proposer.flush()
+    assert [sent[:2] for sent in setup.leader.sent] == [(11, 1)]
+
+
+def test_a_lost_registration_is_sent_again_with_the_same_nonce() -> None:
+    setup = Setup(registered=False)
+    setup.proposer.flush()
+    setup.later(RESEND_MS)
+    assert setup.leader.registrations == [NONCE, NONCE]
+
+
+def test_while_enough_batches_are_under_way_commands_gather() -> None:
+    setup = Setup()
+    for _ in range(BATCHES_IN_FLIGHT_MAX + 3):
+        setup.submit(2)
+        setup.proposer.flush()
+    assert len(setup.leader.sent) == BATCHES_IN_FLIGHT_MAX
+    assert not setup.proposer.can_send
+    setup.applied(1, [1, 1], Outcome.APPLIED)
+    assert setup.proposer.can_send
+    setup.proposer.flush()
+    assert len(decode_ops(setup.leader.sent[-1][2])) == 6
+
+
+def test_a_batch_is_bounded_in_commands_and_in_bytes_but_holds_at_least_one() -> None:
+    setup = Setup()
+    setup.submit(BATCH_COMMANDS_MAX + 1)
+    setup.proposer.flush()
+    assert [len(decode_ops(sent[2])) for sent in setup.leader.sent] == [BATCH_COMMANDS_MAX, 1]
+    setup = Setup()
+    setup.submit(2, size=proposals.BATCH_BYTES_MAX + 1)
+    setup.proposer.flush()
+    assert [len(decode_ops(sent[2])) for sent in setup.leader.sent] == [1, 1]
+
+
+def test_a_new_leader_gets_everything_open_again_in_order_and_unchanged() -> None:
+    setup = Setup()
+    setup.submit()
+    setup.proposer.flush()
+    setup.submit()
+    setup.proposer.flush()
+    before = list(setup.leader.sent)
+    setup.proposer.leader_changed()
+    setup.proposer.flush()
+    assert setup.leader.sent == before + before
+    assert setup.proposer.batches_resent == 2
+
+
+def test_a_gap_means_that_an_earlier_batch_was_lost_so_all_open_ones_go_again() -> None:
+    setup = Setup()
+    setup.submit()
+    setup.proposer.flush()
+    setup.submit()
+    setup.proposer.flush()
+    setup.applied(2, None, Outcome.GAP)
+    setup.proposer.flush()
+    assert [sent[1] for sent in setup.leader.sent] == [1, 2, 1, 2]
+
+
+def test_a_batch_that_is_not_applied_for_long_is_sent_again() -> None:
+    setup = Setup()
+    setup.submit()
+    setup.proposer.flush()
+    setup.later(RESEND_MS)
+    assert [sent[1] for sent in setup.leader.sent] == [1, 1]
+
+
+def test_a_duplicate_changes_nothing() -> None:
+    setup = Setup()
+    (waiting,) = setup.submit()
+    setup.proposer.flush()
+    setup.applied(1, [1], Outcome.APPLIED)
+    setup.applied(1, None, Outcome.DUPLICATE)
+    assert waiting.results == [1]
+
+
+def test_a_command_that_never_left_is_refused_after_the_deadline() -> None:
+    setup = Setup()
+    setup.leader.here = False
+    (waiting,) = setup.submit()
+    setup.proposer.flush()
+    setup.later(HOLD_MS)
+    assert waiting.results == [proposals.NO_LEADER]
+    # And it took no number: the next command is batch 1.
+    setup.leader.here = True
+    setup.submit()
+    setup.later(0)
+    assert [sent[1] for sent in setup.leader.sent] == [1]
+
+
+def test_a_command_that_left_is_unknown_after_the_deadline_and_its_batch_keeps_its_place() -> None:
+    setup = Setup()
+    (waiting,) = setup.submit()
+    setup.proposer.flush()
+    setup.later(HOLD_MS)
+    assert waiting.results == [proposals.UNKNOWN]
+    setup.submit()
+    setup.proposer.leader_changed()
+    setup.proposer.flush()
+    assert [sent[1] for sent in setup.leader.sent][-2:] == [1, 2]
+    setup.applied(1, [1], Outcome.APPLIED)
+    assert waiting.results == [proposals.UNKNOWN]
+
+
+def test_a_rejected_batch_waits_for_the_next_sweep_instead_of_spinning() -> None:
+    setup = Setup()
+    setup.submit()
+    setup.proposer.flush()
+    setup.proposer.rejected()
+    assert not setup.proposer.can_send
+    setup.proposer.flush()
+    assert len(setup.leader.sent) == 1
+    setup.later(100)
+    assert len(setup.leader.sent) == 2
+
+
+def test_a_full_queue_refuses_at_once() -> None:
+    setup = Setup()
+    setup.leader.here = False
+    waiting = setup.submit(proposals.QUEUED_COMMANDS_MAX + 1)
+    assert waiting[-1].results == [proposals.QUEUE_FULL]
+    assert waiting[-2].results == []
+
+
+def test_leaving_answers_everybody_truthfully() -> None:
+    setup = Setup()
+    (sent,) = setup.submit()
+    setup.proposer.flush()
+    setup.leader.here = False
+    (queued,) = setup.submit()
+    setup.proposer.abandon()
+    (late,) = setup.submit()
+    assert sent.results == [proposals.UNKNOWN]
+    assert queued.results == late.results == [proposals.STOPPING]

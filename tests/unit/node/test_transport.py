@@ -1,0 +1,167 @@
+"""Peers over real loopback sockets: nothing before a hello, nothing from strangers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kvnode.node import wire
+from kvnode.node.transport import Transport
+from kvnode.node.wire import AnyMessage, FrameBuffer, Hello, Refusal, RefusalReason, Welcome
+from raft.messages import Heartbeat
+
+CLUSTER = "c"
+
+
+class Peer:
+    """A receiver that remembers what it was told."""
+
+    def __init__(self, node_id: int) -> None:
+        self.node_id = node_id
+        self.inbox: asyncio.Queue[tuple[int, int, list[AnyMessage]]] = asyncio.Queue()
+        self.connected: asyncio.Queue[int] = asyncio.Queue()
+        self.refused: asyncio.Queue[Refusal] = asyncio.Queue()
+        self.malformed: asyncio.Queue[str] = asyncio.Queue()
+        self.unreachable: list[int] = []
+        self.transport: Transport
+
+    def on_messages(self, sender: int, stamp_ms: int, messages: list[AnyMessage]) -> None:
+        self.inbox.put_nowait((sender, stamp_ms, messages))
+
+    def on_connected(self, peer: int, welcome: Welcome) -> None:
+        self.connected.put_nowait(peer)
+
+    def on_unreachable(self, peer: int) -> None:
+        self.unreachable.append(peer)
+
+    def on_refused(self, peer: int, refusal: Refusal) -> None:
+        self.refused.put_nowait(refusal)
+
+    def on_malformed(self, peer: int | None, reason: str) -> None:
+        self.malformed.put_nowait(reason)
+
+    def check_hello(self, hello: Hello) -> Refusal | None:
+        if hello.cluster_id != CLUSTER:
+            return Refusal(RefusalReason.WRONG_CLUSTER, "another cluster")
+        return None
+
+    def clock_ms(self) -> int:
+        return 42
+
+
+def free_port(taken: list[int]) -> int:
+    """A port that the system just gave and took back."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    assert port not in taken
+    return port
+
+
+@contextlib.asynccontextmanager
+async def pair(cluster_of_second: str = CLUSTER) -> AsyncIterator[tuple[Peer, Peer, list[int]]]:
+    """Two peers that dial each other."""
+    ports: list[int] = []
+    for _ in range(2):
+        ports.append(free_port(ports))
+    peers = [Peer(1), Peer(2)]
+    for peer, other, port, cluster in zip(
+        peers, reversed(peers), reversed(ports), (CLUSTER, cluster_of_second), strict=True
+    ):
+        hello = Hello(cluster, peer.node_id, 0, 100 + peer.node_id, 1, "test", "client")
+        peer.transport = Transport(
+            peer, {other.node_id: ("127.0.0.1", port)}, hello, random.Random(1)
+        )
+    for peer, port in zip(peers, ports, strict=True):
+        await peer.transport.listen("127.0.0.1", port)
+    dialling = [asyncio.create_task(peer.transport.dial()) for peer in peers]
+    try:
+        yield peers[0], peers[1], ports
+    finally:
+        for task in dialling:
+            task.cancel()
+        await asyncio.gather(*dialling, return_exceptions=True)
+        for peer in peers:
+            peer.transport.close()
+        await asyncio.sleep(0)
+
+
+async def test_messages_of_a_pass_arrive_in_one_frame_with_the_senders_stamp() -> None:
+    async with pair() as (first, second, _):
+        await first.connected.get()
+        beats = [Heartbeat(1, 2, 3), Heartbeat(1, 2, 4)]
+        for beat in beats:
+            first.transport.send(2, beat)
+        first.transport.flush()
+        assert await second.inbox.get() == (1, 42, beats)
+        assert first.transport.stats.frames_sent == 1
+
+
+async def test_what_cannot_leave_is_dropped_counted_and_reported() -> None:
+    peer = Peer(1)
+    hello = Hello(CLUSTER, 1, 0, 101, 1, "test", "client")
+    peer.transport = Transport(peer, {2: ("127.0.0.1", 1)}, hello, random.Random(1))
+    peer.transport.send(2, Heartbeat(1, 2, 3))
+    peer.transport.flush()
+    assert peer.unreachable == [2]
+    assert peer.transport.stats.messages_dropped == 1
+
+
+async def test_a_peer_of_another_cluster_is_refused_with_the_reason() -> None:
+    async with pair(cluster_of_second="other") as (first, second, _):
+        refusal = await second.refused.get()
+        assert refusal.reason is RefusalReason.WRONG_CLUSTER
+        assert first.transport.stats.hellos_refused >= 1
+        assert not second.transport.is_connected(1)
+
+
+async def test_a_broken_connection_is_dialled_again() -> None:
+    async with pair() as (first, second, _):
+        await first.connected.get()
+        for inbox in list(second.transport.inboxes):
+            inbox.close()
+        await first.connected.get()
+        first.transport.send(2, Heartbeat(1, 2, 3))
+        first.transport.flush()
+        assert (await second.inbox.get())[2] == [Heartbeat(1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        wire.encode_frame(b"\xc1"),
+        wire.encode_messages(1, [Heartbeat(1, 2, 3)]),
+        (2**32 - 1).to_bytes(4, "big"),
+    ],
+    ids=["http", "no msgpack", "messages before a hello", "a frame of 4 GiB"],
+)
+async def test_a_stranger_who_says_no_hello_is_dropped_and_counted(nonsense: bytes) -> None:
+    async with pair() as (first, _, ports):
+        reader, writer = await asyncio.open_connection("127.0.0.1", ports[0])
+        writer.write(nonsense)
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+        await first.malformed.get()
+        assert first.transport.stats.malformed == 1
+        assert first.inbox.empty()
+
+
+async def test_nonsense_after_a_good_hello_drops_the_connection() -> None:
+    async with pair() as (first, _, ports):
+        reader, writer = await asyncio.open_connection("127.0.0.1", ports[0])
+        writer.write(wire.encode_hello(Hello(CLUSTER, 2, 1, 102, 1, "test", "client")))
+        (answer,) = FrameBuffer().feed(await reader.read(1000))
+        assert isinstance(wire.decode_answer(answer), Welcome)
+        writer.write(wire.encode_frame(b"\x93\x01\x02\x03"))
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+        await first.malformed.get()
