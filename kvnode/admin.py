@@ -70,30 +70,28 @@ class Answer:
 class AdminServer:
     """Listens on one address and answers from one source."""
 
-    __slots__ = ("_address", "_connections", "_server", "_source")
+    __slots__ = ("_connections", "_server", "_source")
 
-    def __init__(self, source: AdminSource, address: Address) -> None:
+    def __init__(self, source: AdminSource) -> None:
         self._source = source
-        self._address = address
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
 
-    async def start(self) -> Address:
-        """Listen, and return the address with the port that was taken.
+    async def start(self, address: Address) -> Address:
+        """Listen on `address`, and return the address with the port that was taken.
 
         Raises:
             ResourceBusy: the address is in use (exit 75).
             ConfigurationError: the address cannot be listened on (exit 78).
         """
-        host, port = self._address.host, self._address.port
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                lambda: _Connection(self._source, self._connections), host, port
+                lambda: _Connection(self._source, self._connections), address.host, address.port
             )
         except OSError as error:
-            raise listen_failed("--admin", self._address, error) from error
-        return Address(host, self._server.sockets[0].getsockname()[1])
+            raise listen_failed("--admin", address, error) from error
+        return Address(address.host, self._server.sockets[0].getsockname()[1])
 
     def close(self) -> None:
         """Stop listening and drop all connections. Idempotent."""
@@ -277,9 +275,9 @@ async def _hold(address: Address, error: FatalError, node: str | None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = AdminServer(HeldSource(error, node), address)
+    server = AdminServer(HeldSource(error, node))
     try:
-        await server.start()
+        await server.start(address)
         await stop.wait()
     except FatalError as second:
         # The first error is the one to leave with: a supervisor must not restart into it.

@@ -33,11 +33,14 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from kvnode import limits
 from kvnode.errors import ConfigurationError, ExitCode, MemoryPressure
 from kvnode.obs.log import event
+
+if TYPE_CHECKING:
+    from kvnode.config import ServeConfig
 
 logger = logging.getLogger("kvnode.watchdog")
 
@@ -324,6 +327,40 @@ class MemoryWatchdog:
         self._closed = threading.Event()
         self._reacted = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @classmethod
+    def from_config(
+        cls,
+        config: ServeConfig,
+        *,
+        in_flight_bytes: Callable[[], int] = int,
+        workers: Callable[[], Iterable[int]] = tuple,
+        before_exit: Callable[[], None] = lambda: None,
+    ) -> MemoryWatchdog | None:
+        """Return the watchdog that was asked for, or None when it is off. Logs what applies.
+
+        Raises:
+            ConfigurationError: memory cannot be measured on this machine (exit 78).
+        """
+        if config.memory_threshold_bytes == 0:
+            return None
+        meter = ProcMeter(workers)
+        threshold_bytes = effective_threshold(config.memory_threshold_bytes, meter.limit_bytes)
+        event(
+            logger,
+            logging.INFO,
+            "memory watchdog on",
+            threshold_bytes=threshold_bytes,
+            limit_bytes=meter.limit_bytes,
+            interval_ms=config.memory_interval_ms,
+        )
+        return cls(
+            threshold_bytes,
+            config.memory_interval_ms,
+            meter,
+            in_flight_bytes=in_flight_bytes,
+            before_exit=before_exit,
+        )
 
     async def run(self) -> None:
         """Watch until cancelled.

@@ -21,7 +21,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler
-from typing import Literal, TextIO
+from typing import Literal, Self, TextIO
 
 from kvnode import limits
 
@@ -134,6 +134,12 @@ class LogWriter:
         """Start the thread."""
         self._thread.start()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
     def stop(self, timeout_seconds: float = 1.0) -> None:
         """Write what is queued and end the thread; gives up if the stream is blocked."""
         try:
@@ -167,10 +173,13 @@ def _dropped_record(count: int) -> logging.LogRecord:
     return record
 
 
-def setup(level: str, style: Literal["logfmt", "json"], stream: TextIO | None = None) -> LogWriter:
-    """Send all logs of the process to `stream` (stderr) through a writer thread; start it.
+def start_logging(
+    level: str, style: Literal["logfmt", "json"], stream: TextIO | None = None
+) -> LogWriter:
+    """Send all logs of the process to `stream` (stderr) through a writer thread, and start it.
 
-    `level` is debug, info, warning or error. Call `stop` on the result when leaving.
+    `level` is debug, info, warning or error. The result is a context manager: leaving it writes
+    what is queued.
     """
     formatter = JsonFormatter() if style == "json" else LogfmtFormatter()
     writer = LogWriter(formatter, sys.stderr if stream is None else stream)
