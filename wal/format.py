@@ -1,0 +1,282 @@
+"""The bytes of a segment: headers, records, padding. Pure functions; DESIGN.md has the grammar.
+
+A record header carries its own CRC, its own offset and its segment's random salt, so that a length
+is trusted only where this log wrote it. `synced_upto` is the end of the last record before the
+record's group: all below was on the disk before the group was written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+from typing import NamedTuple
+
+from wal.crc import extend
+
+SECTOR_BYTES = 512
+"""What a disk writes whole or not at all. Devices with larger sectors write multiples of it."""
+
+ALIGNMENT = 8
+
+OFFSET_MAX = 2**32 - 1
+"""Offsets are stored in 32 bits."""
+
+VERSION = 1
+
+CHECKPOINT_BYTES = 16 * 1024
+"""One entry of the in-memory index for so many bytes of log."""
+
+_SEGMENT_MAGIC = b"WALSEGMT"
+_SEGMENT = Struct("<8sIIQQQQQQI")
+_CRC = Struct("<I")
+SEGMENT_HEADER_BYTES = _SEGMENT.size + _CRC.size
+
+_RECORD_MAGIC = 0x5AC3_96E7
+_RECORD = Struct("<IIIIQIIIIQ")
+_RECORD_BODY = Struct("<IIIQIIIIQ")
+RECORD_HEADER_BYTES = _RECORD.size
+
+_PAD_BYTE = b"\xa5"
+PADS = tuple(_PAD_BYTE * (ALIGNMENT - rest) for rest in range(ALIGNMENT))
+"""What follows a payload, by its length modulo 8. Never empty: no record ends in zeros."""
+
+_ZERO_SECTOR = bytes(SECTOR_BYTES)
+_ZEROS = bytes(64 * 1024)
+
+assert SEGMENT_HEADER_BYTES == 72
+assert RECORD_HEADER_BYTES == 48
+assert RECORD_HEADER_BYTES % ALIGNMENT == 0
+
+
+class Kind(IntEnum):
+    """What a record is."""
+
+    ENTRY = 1
+    MARKER = 2
+
+
+class Record(NamedTuple):
+    """One entry of the log: its index (from 1) and its payload, which means nothing here."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    payload: bytes
+
+
+class Position(NamedTuple):
+    """A place in the log: segment sequence and byte offset in it. Ordered."""
+
+    segment: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose log it is. Both are unsigned 64-bit numbers."""
+
+    cluster_id: int
+    node_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """The first sector of a segment. `first_index` is the next index when it was made."""
+
+    identity: Identity
+    sequence: int
+    first_index: int
+    segment_bytes: int
+    sector_bytes: int
+    salt: int
+    previous_chain: int
+    version: int = VERSION
+
+
+class RecordHeader(NamedTuple):
+    """The header of a record, in the order of its fields on disk."""
+
+    kind: int
+    length: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    zero_sectors: int
+    chain: int
+    offset: int
+    synced_upto: int
+
+    @property
+    def payload_start(self) -> int:
+        return self.offset + RECORD_HEADER_BYTES
+
+    @property
+    def payload_end(self) -> int:
+        return self.offset + RECORD_HEADER_BYTES + self.length
+
+    @property
+    def end(self) -> int:
+        """Where the record ends, with its pad."""
+        return self.offset + record_bytes(self.length)
+
+
+def record_bytes(length: int) -> int:
+    """Return how many bytes a record with a payload of `length` bytes occupies."""
+    return RECORD_HEADER_BYTES + length + ALIGNMENT - (length & (ALIGNMENT - 1))
+
+
+def align(offset: int, boundary: int) -> int:
+    """Return the first multiple of `boundary` (a power of two) at or after `offset`."""
+    return (offset + boundary - 1) & -boundary
+
+
+def segment_name(sequence: int, first_index: int) -> str:
+    """Return the file name of a segment."""
+    return f"{sequence:016x}-{first_index:016x}.wal"
+
+
+_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.wal")
+
+
+def parse_segment_name(name: str) -> tuple[int, int] | None:
+    """Return (sequence, first index), or None if this is not the name of a segment."""
+    match = _NAME.fullmatch(name)
+    return (int(match[1], 16), int(match[2], 16)) if match else None
+
+
+def encode_segment_header(header: SegmentHeader) -> bytes:
+    """Return the whole first sector."""
+    body = _SEGMENT.pack(
+        _SEGMENT_MAGIC,
+        header.version,
+        header.sector_bytes,
+        header.identity.cluster_id,
+        header.identity.node_id,
+        header.sequence,
+        header.first_index,
+        header.segment_bytes,
+        header.salt,
+        header.previous_chain,
+    )
+    return (body + _CRC.pack(extend(0, body))).ljust(header.sector_bytes, b"\0")
+
+
+def decode_segment_header(data: bytes) -> SegmentHeader | None:
+    """Read a segment header; None if it is short, damaged or none. The version is not judged."""
+    if len(data) < SEGMENT_HEADER_BYTES:
+        return None
+    body = data[: _SEGMENT.size]
+    (crc,) = _CRC.unpack_from(data, _SEGMENT.size)
+    magic, version, sector, cluster, node, sequence, first, size, salt, chain = _SEGMENT.unpack(
+        body
+    )
+    if magic != _SEGMENT_MAGIC or crc != extend(0, body):
+        return None
+    return SegmentHeader(
+        Identity(cluster, node), sequence, first, size, sector, salt, chain, version
+    )
+
+
+def decode_record_header(data: bytes, at: int, offset: int, salt: int) -> RecordHeader | None:
+    """Read the record header at `data[at:]`, which is byte `offset` of a segment with `salt`.
+
+    None if those bytes are no header that was written there.
+    """
+    found = decode_any_header(data, at)
+    if found is None or found[1] != salt or found[0].offset != offset:
+        return None
+    return found[0]
+
+
+def decode_any_header(data: bytes, at: int) -> tuple[RecordHeader, int] | None:
+    """Read a record header and its salt, whatever offset and salt it names; None if it is none."""
+    if at < 0 or at + RECORD_HEADER_BYTES > len(data):
+        return None
+    crc, magic, kind, length, index, zeros, chain, own, synced, salt = _RECORD.unpack_from(data, at)
+    if magic != _RECORD_MAGIC or crc != extend(0, data[at + 4 : at + RECORD_HEADER_BYTES]):
+        return None
+    return RecordHeader(kind, length, index, zeros, chain, own, synced), salt
+
+
+def encode_record(
+    kind: int, record: Record, offset: int, synced_upto: int, chain: int, salt: int
+) -> tuple[bytes, int]:
+    """Frame one record for `offset`; return its bytes and the chain value behind it."""
+    index, payload = record
+    length = len(payload)
+    zeros = 0
+    if length >= SECTOR_BYTES and _ZERO_SECTOR in payload:
+        # The edges of a record are never zero, so only sectors inside the payload can be.
+        start = offset + RECORD_HEADER_BYTES
+        first = align(start, SECTOR_BYTES) - start
+        zeros = count_zero_sectors(payload, first, length)
+    chain = extend(chain, payload)
+    body = _RECORD_BODY.pack(
+        _RECORD_MAGIC, kind, length, index, zeros, chain, offset, synced_upto, salt
+    )
+    return b"%b%b%b%b" % (_CRC.pack(extend(0, body)), body, payload, PADS[length & 7]), chain
+
+
+@dataclass(slots=True)
+class Frame:
+    """A group ready to be written.
+
+    Attributes:
+        data: all its bytes, without the zeros behind it.
+        chain: chain value behind it.
+        checkpoints: (index, offset, chain before) of its first record, and of one in about
+            CHECKPOINT_BYTES.
+    """
+
+    data: bytes
+    chain: int
+    checkpoints: list[tuple[int, int, int]]
+
+
+def frame_entries(
+    records: Sequence[Record], offset: int, synced_upto: int, chain: int, salt: int
+) -> Frame:
+    """Frame one group of entries that starts at `offset`."""
+    parts = []
+    checkpoints = []
+    at = due = offset
+    for record in records:
+        if at >= due:
+            checkpoints.append((record[0], at, chain))
+            due = at + CHECKPOINT_BYTES
+        data, chain = encode_record(Kind.ENTRY, record, at, synced_upto, chain, salt)
+        parts.append(data)
+        at += len(data)
+    return Frame(b"".join(parts), chain, checkpoints)
+
+
+def salt_pattern(salt: int) -> bytes:
+    """Return what to search for when looking for headers of a segment with this salt."""
+    return salt.to_bytes(8, "little")
+
+
+def count_zero_sectors(data: bytes, start: int, end: int) -> int:
+    """Count the pieces of SECTOR_BYTES from `start` that are all zero and end by `end`."""
+    count = 0
+    for at in range(start, end - SECTOR_BYTES + 1, SECTOR_BYTES):
+        count += data[at : at + SECTOR_BYTES] == _ZERO_SECTOR
+    return count
+
+
+def is_zero(data: bytes, start: int, end: int) -> bool:
+    """Tell whether all of `data[start:end]` is zero."""
+    return first_nonzero(data, start, end) == end
+
+
+def first_nonzero(data: bytes, start: int, end: int) -> int:
+    """Return where the first byte in `data[start:end]` is that is not zero, or `end`."""
+    step = len(_ZEROS)
+    for at in range(start, end, step):
+        piece = data[at : min(at + step, end)]
+        if piece != _ZEROS[: len(piece)]:
+            return at + len(piece) - len(piece.lstrip(b"\0"))
+    return end
+
+
+def last_nonzero(data: bytes, start: int) -> int:
+    """Return the end of the last byte in `data[start:]` that is not zero, or `start`."""
+    return max(start, len(data.rstrip(b"\0")))

@@ -1,0 +1,78 @@
+"""Where records are: a sparse index in memory.
+
+One checkpoint per CHECKPOINT_BYTES of log and per break in the sequence of indexes, 20 bytes each.
+Between two checkpoints the records lie one behind the other with successive indexes. A record that
+supersedes older ones removes their checkpoints, so that the walk from any checkpoint ends before
+what was superseded.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from typing import NamedTuple
+
+from wal.format import CHECKPOINT_BYTES
+
+
+class Span(NamedTuple):
+    """Records `first` to `until - 1`, which lie in one segment from `offset` on."""
+
+    first: int
+    until: int
+    segment: int
+    offset: int
+    chain: int
+
+
+class SparseIndex:
+    """From a log index to a place in a segment. Not locked: the log does that."""
+
+    __slots__ = ("_break", "_chains", "_firsts", "_places")
+
+    def __init__(self) -> None:
+        self._firsts = array("Q")
+        self._places = array("Q")
+        self._chains = array("I")
+        self._break = True
+
+    def __len__(self) -> int:
+        return len(self._firsts)
+
+    def add(self, index: int, segment: int, offset: int, chain: int) -> None:
+        """Note the record `index`, unless a checkpoint is near. `chain` is the value before it."""
+        place = segment << 32 | offset
+        if not self._break and place - self._places[-1] < CHECKPOINT_BYTES:
+            return
+        self._break = False
+        self._firsts.append(index)
+        self._places.append(place)
+        self._chains.append(chain)
+
+    def supersede(self, index: int) -> None:
+        """Forget the records from `index` on; the next one added is it."""
+        cut = bisect_left(self._firsts, index)
+        del self._firsts[cut:], self._places[cut:], self._chains[cut:]
+        self._break = True
+
+    def spans(self, low: int, high: int, count_max: int) -> list[Span]:
+        """Return where the records `low` to `high - 1` are: at most `count_max` spans."""
+        firsts = self._firsts
+        at = bisect_right(firsts, low) - 1
+        found = []
+        for position in range(at, min(at + count_max, len(firsts))):
+            first = firsts[position]
+            if first >= high:
+                break
+            following = firsts[position + 1] if position + 1 < len(firsts) else high
+            place = self._places[position]
+            found.append(
+                Span(
+                    first,
+                    min(high, following),
+                    place >> 32,
+                    place & 0xFFFF_FFFF,
+                    self._chains[position],
+                )
+            )
+        return found

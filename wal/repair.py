@@ -1,0 +1,55 @@
+"""Cutting a tail that was never synced.
+
+A crash at any step leaves the damage as it was, a short file, or a clean one: all of them are
+read back the same way.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wal.errors import creating, disk
+from wal.fs import FileSystem, write_all, write_zeros
+from wal.scan import Scan
+from wal.segment import Segment
+
+
+def repair(fs: FileSystem, segment: Segment, data: bytes, found: Scan) -> Path:
+    """Keep a copy of the segment's bytes, cut it behind its last good record, fill it with zeros.
+
+    Returns:
+        The copy.
+
+    Raises:
+        DiskFull: no room for the copy; nothing was changed.
+        DiskFailed: anything else.
+    """
+    evidence = _keep_evidence(fs, segment.path, data)
+    with disk("repairing segment", segment.path):
+        fd = fs.open(segment.path)
+        try:
+            fs.truncate(fd, found.end)
+            write_zeros(fs, fd, found.end, segment.header.segment_bytes)
+            fs.fdatasync(fd)
+        finally:
+            fs.close(fd)
+        fs.sync_directory(segment.path.parent)
+    return evidence
+
+
+def _keep_evidence(fs: FileSystem, path: Path, data: bytes) -> Path:
+    """Copy the bytes without their trailing zeros, under a name that is not taken."""
+    number = 1
+    while fs.exists(evidence := path.with_name(f"{path.name}.broken-{number}")):
+        number += 1
+    temporary = path.with_suffix(".tmp")
+    with creating("copying the damaged segment", evidence):
+        fd = fs.open(temporary, create=True)
+        try:
+            write_all(fs, fd, data.rstrip(b"\0"), 0)
+            fs.fdatasync(fd)
+        finally:
+            fs.close(fd)
+        fs.rename(temporary, evidence)
+        fs.sync_directory(path.parent)
+    return evidence
