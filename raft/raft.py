@@ -316,10 +316,9 @@ class Raft:
         read_states = outbox.read_states
         if not (messages or persist or read_states or soft_state):
             return None
-        if messages:
-            outbox.messages = []
-        if read_states:
-            outbox.read_states = []
+        # Even empty lists are handed over, never shared: what comes next belongs to the next Ready.
+        outbox.messages = []
+        outbox.read_states = []
         return Ready(messages, persist, read_states, soft_state)
 
     def synced(self, number: int) -> None:
@@ -363,8 +362,7 @@ class Raft:
             hard_state = HardState(self.term, self.vote, self.log.commit)
             self._handed = state
             self._pending.append((number, state))
-        if after_sync:
-            self._outbox.after_sync = []
+        self._outbox.after_sync = []
         return Persist(number, hard_state, self.log.hand_out(number), after_sync)
 
     def _send(self, to: NodeId, message: Message) -> None:

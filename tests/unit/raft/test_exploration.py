@@ -1,0 +1,254 @@
+"""Random schedules of a whole group, from one seed each.
+
+Messages are lost, repeated and reordered; links are cut; disks are slow; nodes crash and lose what
+was not synced. The properties of the paper's figure 3 are checked after every step, and at the end
+the group must make progress again. A failing seed is in the test's id; run it alone with
+`pytest tests/unit/raft/test_exploration.py -k 'seed-17-'`.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from raft import Entry, NodeId, NoLeader, NotLeader, Persist, ProposalDropped, ReadState, Role
+from tests.support.raft_cluster import Cluster, Envelope
+
+STEPS = 1500
+SEEDS = 300
+
+
+class Exploration:
+    """One run: a cluster, its faults, and what must hold."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.cluster = Cluster(
+            self.random.choice((1, 2, 3, 3, 3, 5)),
+            seed=seed,
+            heartbeat_ticks=2,
+            election_ticks_min=6,
+            election_ticks_max=12,
+            pre_vote=self.random.random() < 0.8,
+            check_quorum=self.random.random() < 0.8,
+            # Small bounds, so that every one of them is reached.
+            cache_bytes_max=self.random.choice((400, 100_000)),
+            message_bytes_max=self.random.choice((200, 700, 100_000)),
+            inflight_messages_max=self.random.choice((1, 3, 256)),
+            inflight_bytes_max=self.random.choice((300, 100_000)),
+            uncommitted_bytes_max=self.random.choice((900, 100_000)),
+            reads_waiting_max=3,
+        )
+        self.cluster.on_apply = self.check_applied
+        self.cluster.on_persist = self.check_entries
+        self.cluster.on_read = self.check_read
+        self.cluster.on_send = self.maybe_repeat
+        for node in self.cluster.nodes.values():
+            node.autosync = False
+        self.faults = True
+        self.loss = self.random.choice((0.0, 0.05, 0.3))
+        self.leaders: dict[int, NodeId] = {}
+        self.seen: dict[tuple[int, int], tuple[int, bytes]] = {}
+        self.committed: list[Entry] = []
+        self.reads: dict[int, int] = {}
+        self.last_read = 0
+        self.terms: dict[NodeId, int] = {}
+        self.commits: dict[NodeId, int] = {}
+        self.proposed = 0
+        self.reads_done = 0
+
+    # --- what must hold -------------------------------------------------------------------------
+
+    def check_applied(self, node_id: NodeId, entry: Entry) -> None:
+        """State machine safety: all nodes apply the same entry at the same index."""
+        if entry.index == len(self.committed) + 1:
+            self.committed.append(entry)
+        assert self.committed[entry.index - 1] == entry, f"node {node_id} applies {entry}"
+
+    def check_entries(self, node_id: NodeId, persist: Persist) -> None:
+        """Log matching: (index, term) determines the entry and the term of the one before it."""
+        for entry in persist.entries:
+            before = self.cluster.raft(node_id).log.term(entry.index - 1)
+            if before is None or self.cluster.raft(node_id).log.term(entry.index) != entry.term:
+                continue  # replaced since it was handed out
+            known = self.seen.setdefault((entry.index, entry.term), (before, entry.data))
+            assert known == (before, entry.data), f"{entry} on node {node_id} is not {known}"
+
+    def check_read(self, node_id: NodeId, state: ReadState) -> None:
+        """A read's index covers everything that was committed when it was asked for."""
+        self.reads_done += 1
+        assert state.index >= self.reads[state.request_id], f"stale {state} on node {node_id}"
+
+    def check_nodes(self) -> None:
+        for node_id in self.cluster.up():
+            raft = self.cluster.raft(node_id)
+            assert raft.term >= self.terms.get(node_id, 0), f"term of {node_id} went back"
+            assert raft.commit >= self.commits.get(node_id, 0), f"commit of {node_id} went back"
+            self.terms[node_id] = raft.term
+            self.commits[node_id] = raft.commit
+            if raft.role is Role.LEADER:
+                self.check_leader(node_id)
+            assert not raft.rejected.keys() - {"too many reads wait for a round"}, raft.rejected
+
+    def check_leader(self, node_id: NodeId) -> None:
+        """Election safety, and leader completeness when a new leader appears."""
+        raft = self.cluster.raft(node_id)
+        first_time = raft.term not in self.leaders
+        assert self.leaders.setdefault(raft.term, node_id) == node_id, f"two in {raft.term}"
+        if first_time:
+            for entry in self.committed:
+                assert raft.log.term(entry.index) == entry.term, f"leader {node_id} lacks {entry}"
+
+    # --- what happens ---------------------------------------------------------------------------
+
+    def maybe_repeat(self, envelope: Envelope) -> None:
+        if self.faults and self.random.random() < 0.05:
+            self.cluster.wire.append(envelope)
+
+    def step(self) -> None:
+        actions = (
+            (self.deliver, 60),
+            (self.sync, 24),
+            (self.tick, 14),
+            (self.propose, 8),
+            (self.read, 4),
+            (self.crash, 1),
+            (self.restart, 5),
+            (self.cut, 1),
+            (self.heal, 3),
+            (self.transfer, 0.5),
+            (self.report, 0.5),
+        )
+        weights = [weight for _, weight in actions]
+        (action,) = self.random.choices([action for action, _ in actions], weights)
+        action()
+        self.check_nodes()
+
+    def any_up(self) -> NodeId | None:
+        up = self.cluster.up()
+        return self.random.choice(up) if up else None
+
+    def deliver(self) -> None:
+        wire = self.cluster.wire
+        if not wire:
+            return
+        # Mostly in order; sometimes anything.
+        position = self.random.randrange(len(wire)) if self.random.random() < 0.2 else 0
+        if self.random.random() < self.loss:
+            wire.pop(position)
+        else:
+            self.cluster.deliver(position)
+
+    def sync(self) -> None:
+        if (node_id := self.any_up()) is not None:
+            self.cluster.sync(node_id, self.random.choice((1, 2, None)))
+
+    def tick(self) -> None:
+        if (node_id := self.any_up()) is not None:
+            self.cluster.tick(node_id, self.random.choice((1, 1, 3)))
+
+    def propose(self) -> None:
+        for node_id in self.cluster.leaders():
+            count = self.random.choice((1, 1, 4))
+            data = [b"%d" % (self.proposed + offset) for offset in range(count)]
+            try:
+                self.cluster.raft(node_id).propose(data)
+            except (NotLeader, ProposalDropped):
+                continue
+            self.proposed += count
+            if self.random.random() < 0.7:
+                self.cluster.pump(node_id)
+
+    def read(self) -> None:
+        node_id = self.any_up()
+        if node_id is None:
+            return
+        self.last_read += 1
+        self.reads[self.last_read] = max(node.raft.commit for node in self.cluster.nodes.values())
+        try:
+            self.cluster.raft(node_id).read_index(self.last_read)
+        except Exception as error:
+            assert isinstance(error, NoLeader) or "too many" in str(error), error
+        self.cluster.pump(node_id)
+
+    def crash(self) -> None:
+        if (node_id := self.any_up()) is not None:
+            pending = len(self.cluster.nodes[node_id].pending)
+            self.cluster.crash(node_id, kept=self.random.randint(0, pending))
+            self.commits.pop(node_id, None)
+            self.terms[node_id] = self.cluster.nodes[node_id].disk.hard_state.term
+
+    def restart(self) -> None:
+        for node_id in sorted(self.cluster.down):
+            self.cluster.restart(node_id)
+            self.cluster.nodes[node_id].autosync = False
+
+    def cut(self) -> None:
+        nodes = list(self.cluster.nodes)
+        self.random.shuffle(nodes)
+        place = self.random.randint(1, len(nodes))
+        self.cluster.partition(nodes[:place], nodes[place:])
+        if self.random.random() < 0.3:  # one way only
+            self.cluster.cut = {(a, b) for a, b in self.cluster.cut if a < b}
+
+    def heal(self) -> None:
+        self.cluster.heal()
+        for a in self.cluster.up():
+            for b in self.cluster.nodes:
+                self.cluster.raft(a).peer_connected(b)
+
+    def transfer(self) -> None:
+        for node_id in self.cluster.leaders():
+            self.cluster.raft(node_id).transfer_leader(self.random.choice(list(self.cluster.nodes)))
+            self.cluster.pump(node_id)
+
+    def report(self) -> None:
+        for node_id in self.cluster.leaders():
+            self.cluster.raft(node_id).report_unreachable(
+                self.random.choice(list(self.cluster.nodes))
+            )
+
+    # --- and then all is well -------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Without faults the group elects a leader, commits a new entry and serves a read."""
+        cluster = self.cluster
+        self.faults = False
+        self.restart()
+        self.heal()
+        for node in cluster.nodes.values():
+            node.autosync = True
+        for node_id in cluster.nodes:
+            cluster.sync(node_id)
+        marker = self.proposed
+        for _ in range(200):
+            for node_id in cluster.nodes:
+                cluster.tick(node_id)
+            cluster.stabilize()
+            self.check_nodes()
+            self.propose()
+            if self.proposed > marker and all(
+                node.applied and int(node.applied[-1].data or b"0") >= marker
+                for node in cluster.nodes.values()
+            ):
+                break
+        else:
+            raise AssertionError([node.raft.status() for node in cluster.nodes.values()])
+        before = self.reads_done
+        for _ in cluster.nodes:
+            self.read()
+        cluster.stabilize()
+        assert self.reads_done > before
+        cluster.tick(cluster.leaders()[-1])
+        cluster.stabilize()
+        ends = {(node.raft.last_index, node.raft.commit) for node in cluster.nodes.values()}
+        assert len(ends) == 1, ends
+
+
+@pytest.mark.parametrize("seed", range(SEEDS), ids=lambda seed: f"seed-{seed}-")
+def test_a_random_schedule_breaks_no_rule_and_the_group_recovers(seed: int) -> None:
+    exploration = Exploration(seed)
+    for _ in range(STEPS):
+        exploration.step()
+    exploration.recover()
