@@ -42,7 +42,7 @@ class Envelope(NamedTuple):
 class Disk:
     """What survives a crash. Implements `raft.Storage`."""
 
-    hard_state: HardState = HardState(0, 0, 0)
+    hard_state: HardState = field(default_factory=lambda: HardState(0, 0, 0))
     log: list[Entry] = field(default_factory=list)
     reads: int = 0
 
