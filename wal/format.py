@@ -216,6 +216,15 @@ def encode_record(
     return b"%b%b%b%b" % (_CRC.pack(extend(0, body)), body, payload, PADS[length & 7]), chain
 
 
+class Checkpoint(NamedTuple):
+    """Where a record is, for the index. `chain` is the value before it."""
+
+    first: int
+    offset: int
+    chain: int
+    supersedes: bool
+
+
 @dataclass(slots=True)
 class Frame:
     """A group ready to be written.
@@ -223,26 +232,33 @@ class Frame:
     Attributes:
         data: all its bytes, without the zeros behind it.
         chain: chain value behind it.
-        checkpoints: (index, offset, chain before) of its first record, and of one in about
+        checkpoints: of its first record, of each that supersedes others, and of one in about
             CHECKPOINT_BYTES.
     """
 
     data: bytes
     chain: int
-    checkpoints: list[tuple[int, int, int]]
+    checkpoints: list[Checkpoint]
 
 
 def frame_entries(
-    records: Sequence[Record], offset: int, synced_upto: int, chain: int, salt: int
+    records: Sequence[Record],
+    offset: int,
+    synced_upto: int,
+    chain: int,
+    salt: int,
+    next_index: int,
 ) -> Frame:
-    """Frame one group of entries that starts at `offset`."""
+    """Frame one group of entries that starts at `offset`; an index below the next supersedes."""
     parts = []
     checkpoints = []
     at = due = offset
     for record in records:
-        if at >= due:
-            checkpoints.append((record[0], at, chain))
+        index = record[0]
+        if at >= due or index != next_index:
+            checkpoints.append(Checkpoint(index, at, chain, index < next_index))
             due = at + CHECKPOINT_BYTES
+        next_index = index + 1
         data, chain = encode_record(Kind.ENTRY, record, at, synced_upto, chain, salt)
         parts.append(data)
         at += len(data)

@@ -28,32 +28,34 @@ class Span(NamedTuple):
 class SparseIndex:
     """From a log index to a place in a segment. Not locked: the log does that."""
 
-    __slots__ = ("_break", "_chains", "_firsts", "_places")
+    __slots__ = ("_chains", "_firsts", "_places")
 
     def __init__(self) -> None:
         self._firsts = array("Q")
         self._places = array("Q")
         self._chains = array("I")
-        self._break = True
 
     def __len__(self) -> int:
         return len(self._firsts)
 
-    def add(self, index: int, segment: int, offset: int, chain: int) -> None:
-        """Note the record `index`, unless a checkpoint is near. `chain` is the value before it."""
+    def add(
+        self, index: int, segment: int, offset: int, chain: int, *, supersedes: bool = False
+    ) -> None:
+        """Note the record `index`, unless a checkpoint is near.
+
+        Args:
+            chain: value before the record.
+            supersedes: `index` was there before; it and all above are forgotten.
+        """
         place = segment << 32 | offset
-        if not self._break and place - self._places[-1] < CHECKPOINT_BYTES:
+        if supersedes:
+            cut = bisect_left(self._firsts, index)
+            del self._firsts[cut:], self._places[cut:], self._chains[cut:]
+        elif self._places and place - self._places[-1] < CHECKPOINT_BYTES:
             return
-        self._break = False
         self._firsts.append(index)
         self._places.append(place)
         self._chains.append(chain)
-
-    def supersede(self, index: int) -> None:
-        """Forget the records from `index` on; the next one added is it."""
-        cut = bisect_left(self._firsts, index)
-        del self._firsts[cut:], self._places[cut:], self._chains[cut:]
-        self._break = True
 
     def spans(self, low: int, high: int, count_max: int) -> list[Span]:
         """Return where the records `low` to `high - 1` are: at most `count_max` spans."""

@@ -170,8 +170,8 @@ class Wal:
     def append(self, records: Sequence[Record]) -> None:
         """Write one group; on return all of it is durable.
 
-        Indexes are successive. The first may be at most `last_index` + 1; if it is smaller, it and
-        all above are superseded.
+        Indexes are successive, except that a record may go back: it supersedes the record of its
+        index and all above, in this group as well.
 
         Raises:
             InvalidArgument: wrong indexes, or too large; nothing was changed.
@@ -186,7 +186,9 @@ class Wal:
             self._reserve(size, records[0].index)
             start = align(self._end, self._active.header.sector_bytes)
             salt = self._active.header.salt
-            frame = frame_entries(records, start, self._end, self._chain, salt)
+            frame = frame_entries(
+                records, start, self._end, self._chain, salt, self._last_index + 1
+            )
             self._write(frame, start)
             with self._lock:
                 self._note(records, frame)
@@ -303,16 +305,12 @@ class Wal:
 
     def _check(self, records: Sequence[Record]) -> int:
         """Check a group before anything is changed; return the bytes that it needs."""
-        expected = records[0].index
-        if not self._first_index <= expected <= self._last_index + 1:
-            raise InvalidArgument(
-                f"index {expected} is not between {self._first_index} and {self._last_index + 1}"
-            )
+        first, following = self._first_index, self._last_index + 1
         longest = size = payload = 0
         for index, data in records:
-            if index != expected:
-                raise InvalidArgument(f"index {index} follows {expected - 1}")
-            expected += 1
+            if not first <= index <= following:
+                raise InvalidArgument(f"index {index} is not between {first} and {following}")
+            following = index + 1
             length = len(data)
             payload += length
             size += record_bytes(length)
@@ -369,12 +367,9 @@ class Wal:
 
     def _note(self, records: Sequence[Record], frame: Frame) -> None:
         """Put a synced group into the index."""
-        first = records[0].index
-        if first <= self._last_index:
-            self._index.supersede(first)
         sequence = self._active.header.sequence
-        for index, offset, chain in frame.checkpoints:
-            self._index.add(index, sequence, offset, chain)
+        for index, offset, chain, supersedes in frame.checkpoints:
+            self._index.add(index, sequence, offset, chain, supersedes=supersedes)
         self._last_index = records[-1].index
 
 

@@ -259,10 +259,9 @@ class Recovery:
         index = self._index
         for record in found.records:
             if record.kind == Kind.ENTRY:
-                if record.index <= last:
-                    index.supersede(record.index)
-                index.add(record.index, sequence, record.offset, chain)
+                superseding = record.index <= last
                 last = record.index
+                index.add(last, sequence, record.offset, chain, supersedes=superseding)
                 visit(last, data[record.payload_start : record.payload_end])
             chain = record.chain
         log.segments.append(segment)
