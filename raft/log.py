@@ -128,8 +128,8 @@ class RaftLog:
         self.stable = self._handed = self.last_index
         self._trim_cache(self.stable)
 
-    def start(self, commit: int, applied: int) -> None:
-        """Set the cursors of a restored log.
+    def start(self, commit: int, applied: int, cache_bytes_max: int) -> None:
+        """Set the cursors and the bound of a restored log.
 
         Raises:
             ValueError: they contradict the log, which then lacks something that was acknowledged.
@@ -143,6 +143,7 @@ class RaftLog:
             )
         self.commit = commit
         self.applied = self._taken = applied
+        self._cache_bytes_max = cache_bytes_max
 
     # --- asking ---------------------------------------------------------------------------------
 

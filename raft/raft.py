@@ -128,7 +128,7 @@ class Raft:
         require(bool(conf_state.voters), "voters", conf_state.voters)
         require(NONE not in members, "members", sorted(members))
         require(hard_state.term >= log.last_term, "term", hard_state.term)
-        log.start(hard_state.commit, applied)
+        log.start(hard_state.commit, applied, config.cache_bytes_max)
         self._config = config
         self.node_id = config.node_id
         self.conf_state = conf_state
@@ -173,8 +173,12 @@ class Raft:
 
     @property
     def hard_state(self) -> HardState:
-        """Term, vote and commit as they are now (durable or not)."""
-        return HardState(self.term, self.vote, self.log.commit)
+        """Term and vote as they are now, durable or not, and a commit index that is safe to write.
+
+        The commit index here never exceeds what is durable on this disk: written before the
+        entries themselves, it must not claim after a crash that they were there.
+        """
+        return HardState(self.term, self.vote, min(self.log.commit, self.log.stable))
 
     @property
     def first_index_of_term(self) -> int:
@@ -359,7 +363,7 @@ class Raft:
         number = self._persist_number
         hard_state = None
         if changed:
-            hard_state = HardState(self.term, self.vote, self.log.commit)
+            hard_state = self.hard_state
             self._handed = state
             self._pending.append((number, state))
         self._outbox.after_sync = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from raft import (
@@ -133,11 +133,16 @@ class Cluster:
         self.nodes[node_id] = Node(config, self.conf_state, disk)
         self.down.discard(node_id)
 
-    def crash(self, node_id: NodeId, *, kept: int = 0) -> None:
-        """Lose everything un-synced, but for the first `kept` writes that were on their way."""
+    def crash(self, node_id: NodeId, *, kept: int = 0, torn: int | None = None) -> None:
+        """Lose everything un-synced, but for the first `kept` writes that were on their way.
+
+        `torn`: of the write after those, the hard state and this many entries survive too.
+        """
         node = self.nodes[node_id]
         for persist in node.pending[:kept]:
             node.disk.write(persist)
+        if torn is not None and kept < len(node.pending):
+            node.disk.write(replace(node.pending[kept], entries=node.pending[kept].entries[:torn]))
         node.pending = []
         self.down.add(node_id)
 

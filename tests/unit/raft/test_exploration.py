@@ -184,7 +184,11 @@ class Exploration:
     def crash(self) -> None:
         if (node_id := self.any_up()) is not None:
             pending = len(self.cluster.nodes[node_id].pending)
-            self.cluster.crash(node_id, kept=self.random.randint(0, pending))
+            self.cluster.crash(
+                node_id,
+                kept=self.random.randint(0, pending),
+                torn=self.random.choice((None, 0, 1, 2)),
+            )
             self.commits.pop(node_id, None)
             self.terms[node_id] = self.cluster.nodes[node_id].disk.hard_state.term
 
