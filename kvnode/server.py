@@ -19,7 +19,6 @@ import threading
 import time
 
 import uvloop
-from wal.log import Options
 
 from kvnode import __version__
 from kvnode.admin import AdminServer, hold
@@ -38,11 +37,13 @@ from kvnode.node.log_writer import ThreadWorker
 from kvnode.node.node import Member, Node, NodeIdentity
 from kvnode.node.recovery import Recovered, RecoveryPlan, recover
 from kvnode.node.wire import Refusal, RefusalReason
-from kvnode.obs.log import event, start_logging
-from kvnode.report import NodeReport, WalObserver
-from kvnode.resp.listener import RespConfig, RespServer
+from kvnode.obs.log import LogWriter, event, start_logging
+from kvnode.report import NodeReport
+from kvnode.resp.config import RespConfig
+from kvnode.resp.listener import RespServer
 from kvnode.watchdog import MemoryWatchdog
 from wal.fs import FileSystem, PosixFileSystem
+from wal.options import Options
 
 _log = logging.getLogger("kvnode")
 
@@ -59,8 +60,8 @@ def run(config: ServeConfig, file_system: FileSystem | None = None) -> int:
     Returns:
         the process's exit code.
     """
-    with start_logging(config.log_level, config.log_format):
-        server = Server(config, file_system or PosixFileSystem())
+    with start_logging(config.log_level, config.log_format) as logs:
+        server = Server(config, file_system or PosixFileSystem(), logs)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 failure = runner.run(server.main())
@@ -76,12 +77,13 @@ def run(config: ServeConfig, file_system: FileSystem | None = None) -> int:
 class Server:
     """One run of a node, from the empty process to its exit code."""
 
-    def __init__(self, config: ServeConfig, file_system: FileSystem) -> None:
+    def __init__(self, config: ServeConfig, file_system: FileSystem, logs: LogWriter) -> None:
         self._config = config
         self._file_system = file_system
         self._stop = asyncio.Event()
         self._directory: DataDirectory | None = None
-        self._report = NodeReport(config)
+        self._report = NodeReport(config, logs)
+        self._watching: asyncio.Task[None] | None = None
         self._worker: ThreadWorker | None = None
         self._node: Node | None = None
         self._resp: RespServer | None = None
@@ -111,9 +113,10 @@ class Server:
         self._listen_to_signals()
         self._directory = self._open_directory()
         self._report.directory = self._directory
-        watchdog = self._start_watchdog(group)
-        admin = AdminServer(self._report, self._config.admin)
-        await admin.start()
+        self._start_watchdog(group)
+        self._report.bind_process()
+        admin = AdminServer(self._report)
+        await admin.start(self._config.admin)
         try:
             recovered = await self._recover()
             node = await self._start(recovered)
@@ -123,8 +126,8 @@ class Server:
             running.cancel()
         finally:
             await self._close(admin)
-        if watchdog is not None:
-            watchdog.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
 
     # --- starting ---------------------------------------------------------------------------------
 
@@ -137,14 +140,14 @@ class Server:
             members={name: str(address) for name, address in config.cluster.items()},
         )
 
-    def _start_watchdog(self, group: asyncio.TaskGroup) -> asyncio.Task[None] | None:
-        watchdog = MemoryWatchdog.from_config(
-            self._config, in_flight_bytes=self._report.in_flight_bytes
+    def _start_watchdog(self, group: asyncio.TaskGroup) -> None:
+        watchdog = self._report.watchdog = MemoryWatchdog.from_config(
+            self._config,
+            in_flight_bytes=self._report.in_flight_bytes,
+            before_exit=lambda: self._note_exit(ExitCode.MEMORY, "memory pressure; stop got stuck"),
         )
-        if watchdog is None:
-            return None
-        self._report.watchdog = watchdog
-        return group.create_task(watchdog.run(), name="watchdog")
+        if watchdog is not None:
+            self._watching = group.create_task(watchdog.run(), name="watchdog")
 
     async def _recover(self) -> Recovered:
         assert self._directory is not None
@@ -160,7 +163,6 @@ class Server:
             election_ms=(config.election_ms_min, config.election_ms_max),
             wal_options=Options(repair=config.wal_repair),
         )
-        observer = WalObserver(self._report)
         rng = random.Random()
         self._worker = ThreadWorker(loop, "wal")
         result: asyncio.Future[Recovered] = loop.create_future()
@@ -175,7 +177,10 @@ class Server:
                 result.set_result(found[0])
 
         self._worker.submit(
-            lambda: found.append(recover(plan, self._file_system, observer, rng, _warn)), done
+            lambda: found.append(
+                recover(plan, self._file_system, self._report.wal_observer, rng, _warn)
+            ),
+            done,
         )
         return await result
 
@@ -212,9 +217,11 @@ class Server:
             bind_peer=self._bind_peer,
         )
         await node.start(config.peer_listen.host, config.peer_listen.port)
+        self._report.bind_node(node)
         resp = self._resp = self._report.resp = RespServer(node, self._resp_config())
+        self._report.bind_clients(resp)
         await resp.start(config.listen.host, config.listen.port)
-        self._report.started = True
+        self._report.is_started = True
         self._report.log_start(recovered)
         return node
 
@@ -257,7 +264,7 @@ class Server:
     async def _stop_gracefully(self, node: Node) -> None:
         """The long way out: see GUARANTEES §6 for the order."""
         _leave_at_the_latest(STOP_SECONDS_MAX, ExitCode.OK)
-        self._report.stopping = True
+        self._report.is_stopping = True
         assert self._resp is not None
         if len(node.members) > 1:
             await asyncio.sleep(STOP_GRACE_SECONDS)
@@ -270,7 +277,8 @@ class Server:
     async def _close(self, admin: AdminServer) -> None:
         """Both ways end here; under memory pressure, or after a failure, it is all there is."""
         graceful = self._stop.is_set()
-        if not graceful:
+        if not graceful and not self._is_under_pressure():
+            # Under pressure the watchdog itself bounds what follows.
             _leave_at_the_latest(STOP_MEMORY_SECONDS_MAX, self._code_so_far())
         if self._resp is not None:
             self._resp.close()
@@ -285,20 +293,28 @@ class Server:
             error = node.failure.exception()
             if isinstance(error, FatalError):
                 return error.exit_code
-        return ExitCode.MEMORY if self._report.is_under_pressure else ExitCode.BUG
+        return ExitCode.BUG
+
+    def _is_under_pressure(self) -> bool:
+        return self._watching is not None and self._watching.done()
 
     def _record_exit(self, failure: FatalError | None) -> None:
-        code = failure.exit_code if failure else ExitCode.OK
-        reason = str(failure) if failure else "asked to stop"
-        if failure is not None:
-            event(_log, logging.ERROR, "leaving", code=int(code), reason=reason)
+        if failure is None:
+            event(_log, logging.INFO, "left", code=0)
+            self._note_exit(ExitCode.OK, "asked to stop")
         else:
-            event(_log, logging.INFO, "left", code=int(code), reason=reason)
+            code = failure.exit_code
+            event(_log, logging.ERROR, "leaving", code=int(code), why=str(failure))
+            self._note_exit(code, str(failure))
+
+    def _note_exit(self, code: ExitCode, reason: str) -> None:
         if self._directory is not None:
             self._directory.record_exit(code, reason)
 
     def release(self) -> None:
-        """Give the data directory back."""
+        """Give the data directory back and let the watchdog's thread go."""
+        if self._report.watchdog is not None:
+            self._report.watchdog.close()
         if self._directory is not None:
             self._directory.close()
 

@@ -18,10 +18,10 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from typing import Protocol
 
-from wal.log import Record, Wal
-
 from raft.messages import Message
 from raft.types import Entry, Persist
+from wal.format import Record
+from wal.log import Wal
 
 _ENTRY_HEAD = struct.Struct("<QB")
 

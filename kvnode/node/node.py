@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from wal.log import Wal
-
 from kvnode.errors import ConfigurationError, FatalError
 from kvnode.node.applier import Applier
 from kvnode.node.clock import StampClock
@@ -40,9 +38,11 @@ from kvnode.node.wire import (
 from kvnode.obs.log import event
 from kvnode.service import MemberStatus, NodeStatus, Pending
 from kvnode.store.batch import Kind, MalformedEntry, decode_ops
-from kvnode.store.state_machine import Applied, Outcome, StateMachine
+from kvnode.store.sessions import Outcome
+from kvnode.store.state_machine import Applied, StateMachine
 from raft.raft import Raft
 from raft.types import NONE, U32_MAX, NoLeader, ReadDropped, ReadState, Role, SoftState
+from wal.log import Wal
 
 _log = logging.getLogger("kvnode.node")
 
@@ -91,8 +91,7 @@ class NodeStats:
     leader_changes_seen: int = 0
     loop_lag_seconds: float = 0.0
     loop_lag_seconds_max: float = 0.0
-    proposals_committed: int = 0
-    proposals_applied: int = 0
+    entries_applied: int = 0
     hellos_refused_by_peers: int = 0
 
 
@@ -210,15 +209,18 @@ class Node:
 
     async def hand_over(self, seconds: float) -> bool:
         """Give leadership to the best follower, if this node leads. True when another one leads."""
+        if not self.duties.leads:
+            return False
         deadline = self._loop.time() + seconds
-        while self.duties.leads and self._loop.time() < deadline:
-            target = self._best_follower()
-            if target is None:
-                return False
-            self.raft.transfer_leader(target)
-            self.wake()
+        while self.raft.leader in (NONE, self.identity.node_id) and self._loop.time() < deadline:
+            if self.duties.leads:
+                target = self._best_follower()
+                if target is None:
+                    return False
+                self.raft.transfer_leader(target)
+                self.wake()
             await self._wait_for_leader_change(min(0.5, deadline - self._loop.time()))
-        return not self.duties.leads and self.raft.leader != NONE
+        return self.raft.leader not in (NONE, self.identity.node_id)
 
     def _best_follower(self) -> int | None:
         reachable = [
@@ -393,7 +395,7 @@ class Node:
         self.reads.confirmed(state.request_id, state.index)
 
     def _on_applied(self, applied: Applied) -> None:
-        self.stats.proposals_applied += 1
+        self.stats.entries_applied += 1
         if applied.node_id != self.identity.node_id:
             return
         if applied.kind == Kind.BATCH:

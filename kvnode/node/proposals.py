@@ -33,7 +33,8 @@ from kvnode.limits import (
 from kvnode.service import Pending
 from kvnode.store.batch import encode_ops
 from kvnode.store.reply import Result
-from kvnode.store.state_machine import Applied, Outcome
+from kvnode.store.sessions import Outcome
+from kvnode.store.state_machine import Applied
 
 NO_LEADER = Refused(
     "BUSY no leader was found in time; the command was not executed, it may be sent again"

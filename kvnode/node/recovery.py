@@ -17,20 +17,22 @@ from hashlib import blake2b
 from pathlib import Path
 from random import Random
 
-from wal.log import Identity, Observer, Options, Wal
-
 from kvnode.errors import LogCorrupt
 from kvnode.limits import RAFT_CACHE_BYTES_MAX
 from kvnode.node.faults import as_fatal
 from kvnode.node.log_writer import WalStorage, decode_entry
 from kvnode.node.node import TICK_SECONDS
-from kvnode.store.engine_directory import discard_engines, open_engine
+from kvnode.store.engine_directory import open_engine
 from kvnode.store.state_machine import StateMachine
 from raft.log import RaftLog
 from raft.raft import Raft
 from raft.types import Config, ConfState, HardState
 from wal.errors import WalError
 from wal.fs import FileSystem
+from wal.format import Identity
+from wal.log import Wal
+from wal.observer import Observer
+from wal.options import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,6 @@ def _open_store(
             f"it is rebuilt from the log"
         )
         machine.close(clean=False)
-        discard_engines(root)
-        engine, reused = open_engine(root)
+        engine, reused = open_engine(root, rebuild=True)
         machine = StateMachine(engine, hash_key=hash_key)
     return machine, reused

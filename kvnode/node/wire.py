@@ -173,7 +173,7 @@ def _take(values: list[Any], kinds: tuple[type, ...], what: str) -> list[Any]:
     if len(values) != len(kinds):
         raise MalformedFrame(f"{what}: {len(values)} fields instead of {len(kinds)}")
     for value, kind in zip(values, kinds, strict=True):
-        if type(value) is not kind or (kind is int and not 0 <= value <= _U64_MAX):
+        if type(value) is not kind or (type(value) is int and not 0 <= value <= _U64_MAX):
             raise MalformedFrame(f"{what}: a field is not a proper {kind.__name__}")
     return values
 

@@ -9,7 +9,8 @@ from kvnode.node import proposals
 from kvnode.node.proposals import Proposer
 from kvnode.store.batch import Kind, decode_ops
 from kvnode.store.reply import Result
-from kvnode.store.state_machine import Applied, Outcome
+from kvnode.store.sessions import Outcome
+from kvnode.store.state_machine import Applied
 
 NONCE = 77
 

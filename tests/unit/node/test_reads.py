@@ -93,7 +93,7 @@ def test_a_lost_round_is_asked_again_under_a_new_id_and_the_old_id_is_dead() -> 
     setup = Setup()
     read = setup.submit()
     setup.rounds.flush()
-    setup.later(ROUND_RETRY_MS)
+    setup.later(ROUND_RETRY_MS + 1)
     assert setup.port.asked == [1, 2]
     setup.rounds.confirmed(1, 5)
     setup.rounds.release(9)

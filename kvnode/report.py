@@ -1,0 +1,330 @@
+"""What the node tells operators: readiness, /status, /hash and metrics.
+
+The parts count in plain integers; this module knows where each figure lives. It is given the parts
+one by one while the node starts, so that the admin port can answer from the first moment on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kvnode import __version__
+from kvnode.admin import Check
+from kvnode.config import ServeConfig
+from kvnode.directory import DataDirectory
+from kvnode.node.node import Node
+from kvnode.node.recovery import Recovered
+from kvnode.obs.gc_pauses import GcPauses
+from kvnode.obs.log import LogWriter, event
+from kvnode.obs.metrics import Metrics
+from kvnode.resp.listener import RespServer
+from kvnode.watchdog import MemoryWatchdog
+from raft.types import NONE, Role
+from wal import crc
+from wal.observer import RepairReport
+
+_log = logging.getLogger("kvnode")
+
+Labelled = dict[tuple[str, ...], float]
+"""One value per tuple of label values."""
+
+_CRC_IS_NATIVE = crc.BACKEND != "crcmod-python"
+
+
+class WalObserver:
+    """Watches the log. Called in the log's thread: it counts and logs, nothing else."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.repairs = 0
+        self._metrics = metrics
+
+    def on_repair(self, report: RepairReport) -> None:
+        """A torn tail was cut off: never in silence."""
+        self.repairs += 1
+        event(_log, logging.WARNING, "WAL tail truncated, repairing", **_repair_fields(report))
+
+    def on_state_repaired(self, path: Path, reason: str) -> None:
+        """One of the two state files was written again from the other."""
+        event(_log, logging.WARNING, "state file rewritten", path=path, why=reason)
+
+    def on_sync(self, seconds: float, _size: int) -> None:
+        """A group became durable."""
+        self._metrics.wal_fsync_seconds.observe(seconds)
+
+
+def _repair_fields(report: RepairReport) -> dict[str, object]:
+    low, high = report.indexes_dropped or (None, None)
+    return {
+        "directory": str(report.directory),
+        "segment": report.segment,
+        "offset": report.offset,
+        "bytes_dropped": report.bytes_dropped,
+        "first_index_dropped": low,
+        "last_index_dropped": high,
+        "kind": report.kind,
+        "error": report.error,
+        "evidence": str(report.evidence),
+    }
+
+
+class NodeReport:
+    """Facts about one run of a node (`kvnode.admin.AdminSource`)."""
+
+    def __init__(self, config: ServeConfig, logs: LogWriter) -> None:
+        self._config = config
+        self._logs = logs
+        self._started_at = time.monotonic()
+        self.metrics_registry = Metrics()
+        self.wal_observer = WalObserver(self.metrics_registry)
+        self.gc_pauses = GcPauses()
+        self.directory: DataDirectory | None = None
+        self.watchdog: MemoryWatchdog | None = None
+        self.node: Node | None = None
+        self.resp: RespServer | None = None
+        self.is_started = False
+        self.is_stopping = False
+
+    # --- readiness --------------------------------------------------------------------------------
+
+    def checks(self) -> list[Check]:
+        """What must hold before clients should come here."""
+        node = self.node
+        if node is None:
+            return [("started", False, "the log is being read")]
+        leader = node.status().leader
+        return [
+            ("started", self.is_started, "" if self.is_started else "starting"),
+            ("serving", not self.is_stopping, "stopping" if self.is_stopping else ""),
+            ("leader", leader is not None, leader or "no leader is known"),
+            ("session", node.proposer.incarnation > 0, "this node's session with the cluster"),
+        ]
+
+    # --- status -----------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """The /status document."""
+        config = self._config
+        document: dict[str, Any] = {
+            "node": config.node,
+            "version": __version__,
+            "uptime_seconds": round(time.monotonic() - self._started_at, 3),
+            "ready": all(passed for _, passed, _ in self.checks()),
+            "insecure": config.insecure,
+            "crc_backend": crc.BACKEND,
+            "recovering": False,
+            "memory": self._memory(),
+            "last_exit": self._last_exit(),
+        }
+        if self.node is not None:
+            document |= self._consensus(self.node)
+            document["wal"] = self._wal(self.node)
+        return document
+
+    def _consensus(self, node: Node) -> dict[str, Any]:
+        status = node.status()
+        return {
+            "node_id": f"{status.node_id:016x}",
+            "cluster_id": status.cluster_id,
+            "role": status.role,
+            "leader": status.leader,
+            "term": status.term,
+            "commit": status.commit,
+            "applied": status.applied,
+            "last_index": status.last_index,
+            "members": [
+                {
+                    "name": member.name,
+                    "node_id": f"{member.node_id:016x}",
+                    "role": member.role,
+                    "peer_address": member.peer_address,
+                    "client_address": member.client_address,
+                    "match": member.match,
+                    "lag": member.lag,
+                    "recovering": member.recovering,
+                }
+                for member in status.members
+            ],
+        }
+
+    def _wal(self, node: Node) -> dict[str, Any]:
+        repair = node.wal.last_repair
+        return {
+            "segments": node.wal.segments,
+            "bytes": node.wal.bytes,
+            "last_repair": None if repair is None else _repair_fields(repair),
+        }
+
+    def _memory(self) -> dict[str, int]:
+        watchdog = self.watchdog
+        memory = {"in_flight_bytes": self.in_flight_bytes()}
+        if watchdog is not None:
+            memory |= {
+                "threshold_bytes": watchdog.threshold_bytes,
+                "interval_ms": watchdog.interval_ms,
+            }
+            if watchdog.latest is not None:
+                memory |= {
+                    "rss_anon_bytes": watchdog.latest.rss_anon_bytes,
+                    "workers_bytes": watchdog.latest.workers_bytes,
+                    "cgroup_bytes": watchdog.latest.cgroup_bytes,
+                }
+        return memory
+
+    def _last_exit(self) -> dict[str, Any] | None:
+        last = self.directory.last_exit if self.directory else None
+        if last is None:
+            return None
+        return {"code": last.code, "reason": last.reason, "time_ms": last.time_ms}
+
+    def hash(self, index: int | None, /) -> tuple[int, str] | None:
+        """The state hash at an applied index, or the newest."""
+        return self.node.applier.hash_at(index) if self.node else None
+
+    def in_flight_bytes(self) -> int:
+        """Request bytes that wait for an answer."""
+        return self.resp.pending_bytes if self.resp else 0
+
+    def log_start(self, recovered: Recovered) -> None:
+        """The start-up line: who, where, and what is in effect."""
+        config, node = self._config, self.node
+        assert node is not None
+        event(
+            _log,
+            logging.INFO,
+            "started",
+            version=__version__,
+            node=config.node,
+            node_id=f"{node.identity.node_id:016x}",
+            cluster_id=node.identity.cluster_id,
+            storage_id=f"{node.identity.storage_id:016x}",
+            incarnation=node.identity.incarnation,
+            listen=config.listen,
+            peer_listen=config.peer_listen,
+            admin=config.admin,
+            members=len(node.members),
+            data=config.data,
+            heartbeat_ms=config.heartbeat_ms,
+            election_ms=f"{config.election_ms_min}-{config.election_ms_max}",
+            clients_max=config.clients_max,
+            memory_threshold_bytes=self.watchdog.threshold_bytes if self.watchdog else 0,
+            memory_interval_ms=self.watchdog.interval_ms if self.watchdog else 0,
+            crc_backend=crc.BACKEND,
+            engine="reused" if recovered.engine_reused else "rebuilt from the log",
+            last_index=node.raft.last_index,
+            applied=node.machine.applied,
+            password="yes" if config.password else "no",
+        )
+        if config.insecure:
+            event(_log, logging.WARNING, "INSECURE: reachable without a password, as asked for")
+        if not _CRC_IS_NATIVE:
+            event(_log, logging.WARNING, "CRC-32C in pure Python: 35 times slower than native code")
+
+    # --- metrics ----------------------------------------------------------------------------------
+
+    def metrics(self) -> bytes:
+        """All metrics in the Prometheus text format."""
+        return self.metrics_registry.render()
+
+    def bind_process(self) -> None:
+        """Metrics that exist from the start of the process on."""
+        bind, config = self.metrics_registry.bind, self._config
+        bind("kvnode_ready", lambda: float(all(passed for _, passed, _ in self.checks())))
+        bind("kvnode_insecure", lambda: float(config.insecure))
+        bind("kvnode_crc_accelerated", _crc_accelerated)
+        bind("kvnode_exits_total", self._exit_counts)
+        bind("kvnode_wal_repairs_total", lambda: self.wal_observer.repairs)
+        bind("kvnode_in_flight_bytes", self.in_flight_bytes)
+        bind("kvnode_gc_pause_seconds_total", lambda: self.gc_pauses.seconds)
+        bind("kvnode_gc_collections_total", lambda: self.gc_pauses.collections)
+        bind("kvnode_log_records_dropped_total", lambda: self._logs.dropped)
+        self._bind_memory()
+
+    def _exit_counts(self) -> Labelled:
+        counts = self.directory.exit_counts if self.directory else {}
+        return {(code,): float(count) for code, count in counts.items()}
+
+    def _bind_memory(self) -> None:
+        bind = self.metrics_registry.bind
+        for figure in ("rss_anon_bytes", "workers_bytes", "cgroup_bytes", "threshold_bytes"):
+            bind(f"kvnode_memory_{figure}", partial(self._memory_figure, figure))
+        bind("kvnode_memory_limit_bytes", lambda: self.watchdog.limit_bytes if self.watchdog else 0)
+
+    def _memory_figure(self, name: str) -> float:
+        return self._memory().get(name, 0)
+
+    def bind_node(self, node: Node) -> None:
+        """Metrics of consensus, log, store and peers."""
+        bind, raft, stats = self.metrics_registry.bind, node.raft, node.stats
+        info: Labelled = {(self._config.node, node.identity.cluster_id, __version__): 1.0}
+        voters: Labelled = {("voter",): float(len(node.members))}
+        bind("kvnode_info", lambda: info)
+        bind("kvnode_has_leader", lambda: float(raft.leader != NONE))
+        bind("kvnode_is_leader", lambda: float(raft.role is Role.LEADER))
+        bind("kvnode_leader_changes_seen_total", lambda: stats.leader_changes_seen)
+        bind("kvnode_term", lambda: raft.term)
+        bind("kvnode_commit_index", lambda: raft.commit)
+        bind("kvnode_applied_index", lambda: node.machine.applied)
+        bind("kvnode_last_index", lambda: raft.last_index)
+        bind("kvnode_members", lambda: voters)
+        bind("kvnode_recovering", lambda: 0)
+        bind("kvnode_member_lag_entries", lambda: _lags(node))
+        bind("kvnode_proposals_committed_total", lambda: raft.commit)
+        bind("kvnode_proposals_applied_total", lambda: stats.entries_applied)
+        bind("kvnode_proposals_pending_total", lambda: node.proposer.waiting)
+        bind(
+            "kvnode_proposals_failed_total",
+            lambda: node.proposer.refused + node.proposer.outcomes_unknown,
+        )
+        bind("kvnode_wal_segments", lambda: node.wal.segments)
+        bind("kvnode_wal_bytes", lambda: node.wal.bytes)
+        bind("kvnode_keys", lambda: _keys(node))
+        bind("kvnode_loop_lag_seconds", lambda: stats.loop_lag_seconds)
+        bind("kvnode_loop_lag_max_seconds", lambda: stats.loop_lag_seconds_max)
+        self._bind_peers(node)
+
+    def _bind_peers(self, node: Node) -> None:
+        bind, stats = self.metrics_registry.bind, node.transport.stats
+        bind("kvnode_raft_steps_dropped_total", lambda: stats.messages_dropped)
+        bind("kvnode_peer_connects_total", lambda: stats.connects)
+        bind("kvnode_peer_frames_sent_total", lambda: stats.frames_sent)
+        bind("kvnode_peer_frames_received_total", lambda: stats.frames_received)
+        bind("kvnode_peer_frames_malformed_total", lambda: stats.malformed)
+        bind("kvnode_peer_hellos_refused_total", lambda: stats.hellos_refused)
+        bind("kvnode_peer_connected", lambda: _peers_connected(node))
+
+    def bind_clients(self, resp: RespServer) -> None:
+        """Metrics of the Redis front end."""
+        bind, stats = self.metrics_registry.bind, resp.stats
+        bind("kvnode_clients", lambda: len(resp.clients))
+        bind("kvnode_client_connections_total", lambda: stats.connections_total)
+        bind("kvnode_client_rejects_total", lambda: stats.connections_rejected_total)
+        bind("kvnode_commands_total", lambda: _calls(resp))
+
+
+def _crc_accelerated() -> Labelled:
+    return {(crc.BACKEND,): float(_CRC_IS_NATIVE)}
+
+
+def _lags(node: Node) -> Labelled:
+    members = node.status().members
+    return {(member.name,): float(member.lag) for member in members if member.lag is not None}
+
+
+def _keys(node: Node) -> Labelled:
+    return {(str(db),): float(keys) for db, (keys, _) in node.keyspace().items()}
+
+
+def _peers_connected(node: Node) -> Labelled:
+    return {
+        (member.name,): float(node.transport.is_connected(node_id))
+        for node_id, member in node.members.items()
+        if node_id != node.identity.node_id
+    }
+
+
+def _calls(resp: RespServer) -> Labelled:
+    return {(name,): float(count) for name, count in resp.stats.calls_by_name().items()}

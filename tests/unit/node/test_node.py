@@ -1,0 +1,203 @@
+"""Whole nodes in one event loop, over real sockets and a real log: the parts fit together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from kvnode.node.log_writer import ThreadWorker
+from kvnode.node.node import Member, Node, NodeIdentity
+from kvnode.node.recovery import RecoveryPlan, recover
+from kvnode.store import ops
+from kvnode.store.reply import OK, Result
+from wal.fs import PosixFileSystem
+from wal.observer import Silent
+from wal.options import Options
+
+
+@dataclass
+class Command:
+    """One command whose result can be awaited."""
+
+    op: list[object]
+    size: int = 64
+    result: asyncio.Future[Result] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def complete(self, result: Result) -> None:
+        self.result.set_result(result)
+
+
+class Cluster:
+    """Some nodes that can be stopped hard and started again."""
+
+    def __init__(self, root: Path, count: int) -> None:
+        self.root = root
+        self.members = tuple(
+            Member(number, f"n{number}", "127.0.0.1", free_port()) for number in range(1, count + 1)
+        )
+        self.nodes: dict[int, Node] = {}
+        self.incarnations = dict.fromkeys(range(1, count + 1), 0)
+        self.tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def start(self, number: int) -> Node:
+        loop = asyncio.get_running_loop()
+        worker = ThreadWorker(loop, f"wal-{number}")
+        data = self.root / f"n{number}"
+        data.mkdir(exist_ok=True)
+        self.incarnations[number] += 1
+        plan = RecoveryPlan(
+            data=data,
+            cluster_number=99,
+            node_id=number,
+            voters=tuple(m.node_id for m in self.members),
+            boot_id=self.incarnations[number],
+            heartbeat_ms=50,
+            election_ms=(150, 300),
+            wal_options=Options(segment_bytes=1 << 20),
+        )
+        rng = random.Random(number)
+        found = await asyncio.to_thread(
+            recover, plan, PosixFileSystem(), Silent(), rng, lambda text: None
+        )
+        member = self.members[number - 1]
+        node = Node(
+            identity=NodeIdentity(
+                number, member.name, "c", 1000 + number, self.incarnations[number], "test", ""
+            ),
+            members=self.members,
+            raft=found.raft,
+            wal=found.wal,
+            machine=found.machine,
+            worker=worker,
+            loop=loop,
+            rng=random.Random(random.getrandbits(64)),
+            wall=time.time,
+            bind_peer=lambda peer, storage, incarnation: None,
+        )
+        await node.start(member.host, member.port)
+        self.nodes[number] = node
+        self.tasks[number] = asyncio.create_task(node.run())
+        return node
+
+    async def stop(self, number: int) -> None:
+        self.tasks[number].cancel()
+        await asyncio.gather(self.tasks[number], return_exceptions=True)
+        await self.nodes.pop(number).close(clean=True)
+
+    async def leader(self) -> Node:
+        while True:
+            for node in self.nodes.values():
+                if node.duties.leads and node.proposer.incarnation:
+                    return node
+            await asyncio.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextlib.asynccontextmanager
+async def cluster_of(count: int, root: Path) -> AsyncIterator[Cluster]:
+    cluster = Cluster(root, count)
+    for number in range(1, count + 1):
+        await cluster.start(number)
+    try:
+        yield cluster
+    finally:
+        for number in list(cluster.nodes):
+            await cluster.stop(number)
+
+
+async def write(node: Node, *op: object) -> Result:
+    command = Command(list(op))
+    node.submit_write(command)
+    return await command.result
+
+
+async def read(node: Node, *op: object) -> Result:
+    command = Command(list(op))
+    node.submit_read(command)
+    return await command.result
+
+
+async def test_one_node_alone_serves_writes_and_reads(tmp_path: Path) -> None:
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        assert await write(node, ops.SET, 0, b"k", b"v") == OK
+        assert await read(node, ops.GET, 0, b"k") == b"v"
+
+
+async def test_a_write_through_any_node_is_read_through_every_node(tmp_path: Path) -> None:
+    async with cluster_of(3, tmp_path) as cluster:
+        await cluster.leader()
+        for number, node in cluster.nodes.items():
+            assert await write(node, ops.SET, 0, b"k", b"%d" % number) == OK
+            for other in cluster.nodes.values():
+                assert await read(other, ops.GET, 0, b"k") == b"%d" % number
+
+
+async def test_counters_lose_and_double_nothing_when_the_leader_goes(tmp_path: Path) -> None:
+    async with cluster_of(3, tmp_path) as cluster:
+        leader = await cluster.leader()
+        others = [node for node in cluster.nodes.values() if node is not leader]
+        increments = [
+            asyncio.create_task(write(others[i % 2], ops.INCRBY, 0, b"n", 1)) for i in range(200)
+        ]
+        await increments[0]
+        await cluster.stop(leader.identity.node_id)
+        results = await asyncio.gather(*increments)
+        assert sorted(results) == list(range(1, 201))
+        new_leader = await cluster.leader()
+        assert await read(new_leader, ops.GET, 0, b"n") == b"200"
+
+
+async def test_a_restarted_node_catches_up_to_the_same_state(tmp_path: Path) -> None:
+    async with cluster_of(3, tmp_path) as cluster:
+        leader = await cluster.leader()
+        number = next(n for n, node in cluster.nodes.items() if node is not leader)
+        await cluster.stop(number)
+        for i in range(50):
+            await write(leader, ops.SET, 0, b"k%d" % i, b"v")
+        node = await cluster.start(number)
+        assert await read(node, ops.DBSIZE, 0) == 50
+        index, own = node.applier.hash_at(None) or (0, "")
+        assert (index, own) == leader.applier.hash_at(index)
+
+
+async def test_keys_expire_everywhere_soon_after_their_deadline(tmp_path: Path) -> None:
+    async with cluster_of(3, tmp_path) as cluster:
+        node = await cluster.leader()
+        await write(node, ops.SET, 0, b"k", b"v", int(ops.SetFlag.PX), 100)
+        assert await read(node, ops.EXISTS, 0, b"k") == 1
+        while await read(node, ops.DBSIZE, 0):
+            await asyncio.sleep(0.01)
+        for other in cluster.nodes.values():
+            assert await read(other, ops.EXISTS, 0, b"k") == 0
+
+
+@pytest.mark.parametrize("through_leader", [True, False])
+async def test_leadership_is_handed_over_without_an_error(
+    tmp_path: Path, through_leader: bool
+) -> None:
+    async with cluster_of(3, tmp_path) as cluster:
+        leader = await cluster.leader()
+        node = (
+            leader if through_leader else next(n for n in cluster.nodes.values() if n is not leader)
+        )
+        increments = [asyncio.create_task(write(node, ops.INCRBY, 0, b"n", 1)) for _ in range(50)]
+        assert await leader.hand_over(5)
+        assert sorted(await asyncio.gather(*increments)) == list(range(1, 51))
+        assert not leader.duties.leads
