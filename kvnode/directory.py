@@ -281,10 +281,10 @@ def decode_identity(content: bytes, path: Path) -> Identity:
     """
     try:
         document = json.loads(content)
-        if document.pop("sha256") != _checksum(document):
+        if not isinstance(document, dict) or document.pop("sha256", "") != _checksum(document):
             raise ValueError("its checksum does not match")
         version = document["format"]
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         raise LogCorrupt(
             f"the identity file in {path} is damaged ({error}); nothing was changed: restore the "
             "file, or replace this member"
