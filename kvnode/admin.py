@@ -23,7 +23,7 @@ import re
 import signal
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import parse_qs, urlsplit
 
 import h11
@@ -183,7 +183,8 @@ class _Connection(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop's transports are asyncio's in all but name.
+        transport = cast("asyncio.Transport", transport)
         self._transport = transport
         self._deadline = asyncio.get_running_loop().call_later(
             limits.ADMIN_REQUEST_TIMEOUT_MS / 1000, transport.abort

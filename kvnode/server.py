@@ -17,6 +17,7 @@ import random
 import signal
 import threading
 import time
+from typing import Any
 
 import uvloop
 
@@ -111,6 +112,7 @@ class Server:
 
     async def _run(self, group: asyncio.TaskGroup) -> None:
         self._listen_to_signals()
+        asyncio.get_running_loop().set_exception_handler(self._on_loop_exception)
         self._directory = self._open_directory()
         self._report.directory = self._directory
         self._start_watchdog(group)
@@ -128,6 +130,16 @@ class Server:
             await self._close(admin)
         if self._watching is not None:
             self._watching.cancel()
+
+    def _on_loop_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception that nobody awaits: a socket's own trouble is noted, a bug is the end."""
+        error = context.get("exception")
+        if error is None or isinstance(error, OSError):
+            event(_log, logging.WARNING, context["message"], error=repr(error))
+            return
+        loop.default_exception_handler(context)
+        if self._node is not None:
+            self._node.fail(error)
 
     # --- starting ---------------------------------------------------------------------------------
 
