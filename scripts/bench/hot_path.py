@@ -275,15 +275,8 @@ def spread(values: Sequence[float]) -> str:
 def table(measured: Measured, busy: Busy) -> str:
     """The figures as a Markdown table."""
     columns = (
-        *(
-            "clients × pipeline",
-            "command",
-            "null/s",
-            "leader/s",
-            "of null",
-            "follower/s",
-            "of null",
-        ),
+        *("clients × pipeline", "command", "null/s"),
+        *("leader/s", "of null", "follower/s", "of null"),
         *("leader p50 / p99 ms", "cores nodes + client"),
     )
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
