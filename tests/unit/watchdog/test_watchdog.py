@@ -1,0 +1,469 @@
+"""The memory watchdog: what it measures, that it fires once, and that it ends what hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kvnode import config, watchdog
+from kvnode.errors import ConfigurationError, MemoryPressure
+from kvnode.watchdog import MemoryWatchdog, Pressure, ProcMeter, Reading
+
+MIB = 2**20
+
+
+class FakeMeter:
+    """Tells the given totals, the last one for ever. `read` is called in the sampler's thread."""
+
+    limit_bytes = 1000
+
+    def __init__(self, *totals: int) -> None:
+        self._totals = list(totals)
+        self.reads = 0
+        self.read_by: set[str] = set()
+        self.reached = threading.Event()
+
+    def read(self) -> Reading:
+        total = self._totals[min(self.reads, len(self._totals) - 1)]
+        self.reads += 1
+        self.read_by.add(threading.current_thread().name)
+        if self.reads >= len(self._totals):
+            self.reached.set()
+        return Reading(rss_anon_bytes=total, workers_bytes=0, cgroup_bytes=0)
+
+
+class Exits:
+    """Stands for os._exit: notes the code instead."""
+
+    def __init__(self) -> None:
+        self.codes: list[int] = []
+        self.happened = threading.Event()
+
+    def __call__(self, code: int) -> None:
+        self.codes.append(code)
+        self.happened.set()
+
+
+@pytest.fixture
+def exits() -> Exits:
+    return Exits()
+
+
+@pytest.fixture
+def dogs() -> Iterator[list[MemoryWatchdog]]:
+    made: list[MemoryWatchdog] = []
+    yield made
+    for dog in made:
+        dog.close()
+        if dog._thread is not None:
+            dog._thread.join(5)
+            assert not dog._thread.is_alive()
+
+
+def watching(
+    dogs: list[MemoryWatchdog], meter: watchdog.Meter, **options: object
+) -> MemoryWatchdog:
+    options = {"interval_ms": 1, "exit_process": Exits(), "on_pressure": lambda _: None} | options
+    dogs.append(MemoryWatchdog(100, meter=meter, **options))  # type: ignore[arg-type]
+    return dogs[-1]
+
+
+# --- when it fires ------------------------------------------------------------------------------
+
+
+async def test_it_raises_once_the_threshold_is_reached(dogs: list[MemoryWatchdog]) -> None:
+    meter = FakeMeter(99, 99, 100)
+    with pytest.raises(MemoryPressure):
+        await watching(dogs, meter).run()
+    assert meter.reads == 3
+    assert meter.read_by == {"kvnode-watchdog"}
+
+
+async def test_the_first_measurement_comes_before_the_first_pause(
+    dogs: list[MemoryWatchdog],
+) -> None:
+    an_hour_ms = 3_600_000
+    with pytest.raises(MemoryPressure):
+        await watching(dogs, FakeMeter(100), interval_ms=an_hour_ms).run()
+
+
+async def test_it_is_silent_below_the_threshold(dogs: list[MemoryWatchdog]) -> None:
+    meter, pressures = FakeMeter(*[99] * 5), []
+    dog = watching(dogs, meter, on_pressure=pressures.append)
+    task = asyncio.create_task(dog.run())
+    await asyncio.to_thread(meter.reached.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert pressures == []
+
+
+async def test_it_tells_its_observer_exactly_once(dogs: list[MemoryWatchdog]) -> None:
+    pressures: list[Pressure] = []
+    dog = watching(dogs, FakeMeter(100), on_pressure=pressures.append, in_flight_bytes=lambda: 7)
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    assert pressures == [
+        Pressure(Reading(100, 0, 0), limit_bytes=1000, threshold_bytes=100, in_flight_bytes=7)
+    ]
+
+
+async def test_a_cancelled_watchdog_stops_sampling(dogs: list[MemoryWatchdog]) -> None:
+    meter = FakeMeter(1)
+    dog = watching(dogs, meter)
+    task = asyncio.create_task(dog.run())
+    await asyncio.to_thread(meter.reached.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert dog._thread is not None
+    await asyncio.to_thread(dog._thread.join, 5)
+    assert not dog._thread.is_alive()
+
+
+async def test_a_watchdog_runs_once(dogs: list[MemoryWatchdog]) -> None:
+    dog = watching(dogs, FakeMeter(100))
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    with pytest.raises(RuntimeError, match="runs once"):
+        await dog.run()
+
+
+async def test_two_watchdogs_share_nothing(dogs: list[MemoryWatchdog]) -> None:
+    quiet = FakeMeter(1)
+    other = asyncio.create_task(watching(dogs, quiet).run())
+    with pytest.raises(MemoryPressure):
+        await watching(dogs, FakeMeter(100)).run()
+    seen = quiet.reads
+    while quiet.reads == seen:
+        await asyncio.sleep(0)
+    assert not other.done()
+    other.cancel()
+
+
+def test_a_watchdog_that_is_off_is_not_created() -> None:
+    assert MemoryWatchdog.from_config(config.load({}, {})) is None
+    with pytest.raises(ValueError, match="not created"):
+        MemoryWatchdog(0, 20, FakeMeter(1))
+
+
+async def test_the_newest_measurement_can_be_read_by_others(dogs: list[MemoryWatchdog]) -> None:
+    dog = watching(dogs, FakeMeter(42, 100))
+    assert dog.latest is None
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    assert dog.latest == Reading(100, 0, 0)
+
+
+# --- how it ends the process --------------------------------------------------------------------
+
+
+async def test_siblings_clean_up_and_the_exit_is_not_masked_by_their_errors(
+    dogs: list[MemoryWatchdog],
+) -> None:
+    cleaned = []
+
+    async def sibling() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append(True)
+            raise OSError("failed while being cancelled")
+
+    raised: list[str] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(sibling())
+            group.create_task(watching(dogs, FakeMeter(1, 100)).run())
+    except* MemoryPressure:
+        raised.append("pressure")
+    except* OSError:
+        raised.append("other")
+    assert cleaned == [True]
+    assert raised == ["pressure", "other"]
+
+
+async def test_a_blocked_loop_does_not_blind_it(dogs: list[MemoryWatchdog], exits: Exits) -> None:
+    notes: list[str] = []
+    dog = watching(
+        dogs,
+        FakeMeter(1, 100),
+        reaction_ms_max=1,
+        exit_process=exits,
+        before_exit=lambda: notes.append("why"),
+    )
+    task = asyncio.create_task(dog.run())
+    await asyncio.sleep(0)
+    assert exits.happened.wait(30), "blocks the loop until the thread has ended the process"
+    assert exits.codes == [2]
+    assert notes == ["why"]
+    with pytest.raises(MemoryPressure):
+        await task
+
+
+async def test_a_stop_that_takes_too_long_is_ended(
+    dogs: list[MemoryWatchdog], exits: Exits
+) -> None:
+    dog = watching(dogs, FakeMeter(100), exit_process=exits, stop_ms_max=1)
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    assert await asyncio.to_thread(exits.happened.wait, 30)
+    assert exits.codes == [2]
+
+
+async def test_who_outlives_a_closed_watchdog_is_not_ended(
+    dogs: list[MemoryWatchdog], exits: Exits
+) -> None:
+    dog = watching(dogs, FakeMeter(100), exit_process=exits, stop_ms_max=3_600_000)
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    dog.close()
+    assert dog._thread is not None
+    await asyncio.to_thread(dog._thread.join, 30)
+    assert exits.codes == []
+
+
+async def test_a_note_that_fails_does_not_keep_the_process(
+    dogs: list[MemoryWatchdog], exits: Exits, unhandled: list[type[BaseException]]
+) -> None:
+    def fail() -> None:
+        raise OSError("no disk")
+
+    dog = watching(dogs, FakeMeter(100), exit_process=exits, before_exit=fail, stop_ms_max=1)
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    assert await asyncio.to_thread(exits.happened.wait, 30)
+    assert dog._thread is not None
+    await asyncio.to_thread(dog._thread.join, 30)
+    assert unhandled == [OSError]
+
+
+@pytest.fixture
+def unhandled(monkeypatch: pytest.MonkeyPatch) -> list[type[BaseException]]:
+    """Exceptions that ended a thread."""
+    seen: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_type))
+    return seen
+
+
+async def test_an_observer_that_fails_does_not_keep_the_node_running(
+    dogs: list[MemoryWatchdog], unhandled: list[type[BaseException]]
+) -> None:
+    def fail(pressure: Pressure) -> None:
+        raise ValueError("broken observer")
+
+    dog = watching(dogs, FakeMeter(100), on_pressure=fail)
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    dog.close()
+    assert dog._thread is not None
+    await asyncio.to_thread(dog._thread.join, 30)
+    assert unhandled == [ValueError], "and the failure is shown"
+
+
+async def test_a_watchdog_that_cannot_see_ends_the_node(dogs: list[MemoryWatchdog]) -> None:
+    class Broken(FakeMeter):
+        def read(self) -> Reading:
+            raise OSError("statm is gone")
+
+    with pytest.raises(OSError, match="statm is gone"):
+        await watching(dogs, Broken(1)).run()
+
+
+def test_a_real_process_leaves_with_2_while_its_loop_is_blocked() -> None:
+    program = """
+        import asyncio, time
+        from kvnode.watchdog import MemoryWatchdog, ProcMeter
+
+        async def main():
+            meter = ProcMeter()
+            dog = MemoryWatchdog(meter.read().total_bytes + 32 * 2**20, 10, meter)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(dog.run())
+                await asyncio.sleep(0)
+                hoard = [bytearray(2**20) for _ in range(64)]
+                time.sleep(60)  # the loop is blocked
+
+        asyncio.run(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "memory pressure shutdown" in done.stderr
+
+
+def test_the_warning_has_its_exact_text_and_fields(caplog: pytest.LogCaptureFixture) -> None:
+    watchdog.log_pressure(Pressure(Reading(1, 2, 3), 4, 5, 6))
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "memory pressure shutdown"
+    assert record.__dict__["fields"] == {
+        "rss_anon_bytes": 1,
+        "workers_bytes": 2,
+        "cgroup_bytes": 3,
+        "limit_bytes": 4,
+        "threshold_bytes": 5,
+        "in_flight_bytes": 6,
+    }
+
+
+def test_the_log_tells_what_applies_and_not_what_was_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "kvnode.watchdog")
+    environment = {
+        "KVNODE_MEMORY_SHUTDOWN_THRESHOLD_MB": "auto",
+        "KVNODE_MEMORY_SHUTDOWN_POLL_INTERVAL": "1ms",
+    }
+    dog = MemoryWatchdog.from_config(config.load({}, environment))
+    assert dog is not None
+    fields = caplog.records[0].__dict__["fields"]
+    assert fields["interval_ms"] == dog.interval_ms == 10
+    assert fields["threshold_bytes"] == dog.threshold_bytes == fields["limit_bytes"] * 80 // 100
+
+
+# --- what it measures ---------------------------------------------------------------------------
+
+
+def test_shared_pages_do_not_count() -> None:
+    assert watchdog.parse_statm(b"1000 300 100 5 0 120 0\n", 4096) == 200 * 4096
+
+
+def test_what_cannot_be_evicted_of_a_cgroup_counts() -> None:
+    stat = b"anon 1000\nfile 500000\nkernel 200\nslab 99\nsock 30\nshmem 4\ninactive_file 7\n"
+    assert watchdog.parse_memory_stat(stat) == 1234
+
+
+def test_kernels_that_do_not_sum_up_their_own_memory_are_summed_up() -> None:
+    stat = b"anon 1000\nkernel_stack 1\npagetables 2\npercpu 3\nslab 4\nsock 30\nshmem 200\n"
+    assert watchdog.parse_memory_stat(stat) == 1240
+
+
+def test_a_version_1_cgroup_counts_with_all_below_it() -> None:
+    stat = b"cache 9\nrss 1\nshmem 1\ntotal_cache 900\ntotal_rss 50\ntotal_shmem 6\n"
+    assert watchdog.parse_memory_stat_v1(stat) == 56
+
+
+@pytest.mark.parametrize(
+    ("content", "limit"), [(b"max\n", None), (b"9223372036854771712\n", None), (b"1024\n", 1024)]
+)
+def test_a_cgroup_may_have_no_limit(content: bytes, limit: int | None) -> None:
+    assert watchdog.parse_limit(content) == limit
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("0::/user.slice/a:b\n", (2, "/user.slice/a:b")),
+        ("5:cpu:/\n4:memory:/docker/x\n0::/\n", (1, "/docker/x")),
+        ("5:cpu:/\n", None),
+        ("", None),
+    ],
+)
+def test_the_memory_cgroup_is_found(content: str, found: tuple[int, str] | None) -> None:
+    assert watchdog.parse_cgroup(content) == found
+
+
+def test_the_greater_of_process_and_cgroup_counts() -> None:
+    assert Reading(rss_anon_bytes=10, workers_bytes=5, cgroup_bytes=12).total_bytes == 15
+    assert Reading(rss_anon_bytes=10, workers_bytes=5, cgroup_bytes=16).total_bytes == 16
+
+
+class Machine:
+    """A /proc and a /sys/fs/cgroup in a temporary directory."""
+
+    def __init__(self, root: Path, cgroup: str = "0::/a/b\n") -> None:
+        self.proc, self.cgroups = root / "proc", root / "cgroup"
+        self.write(self.proc / "meminfo", "MemTotal: 1048576 kB\nMemFree: 1 kB\n")
+        self.write(self.proc / "self/statm", "100 30 10 0 0 0 0\n")
+        self.write(self.proc / "self/cgroup", cgroup)
+
+    def write(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def cgroup(self, path: str, limit: str, anon: int) -> None:
+        self.write(self.cgroups / path / "memory.max", limit)
+        self.write(self.cgroups / path / "memory.stat", f"anon {anon}\nkernel 0\nfile 999\n")
+
+    def meter(self) -> ProcMeter:
+        return ProcMeter(proc=self.proc, cgroups=self.cgroups)
+
+
+def test_a_cgroup_without_a_limit_is_not_counted(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.cgroup("a/b", "max", anon=10**9)
+    meter = machine.meter()
+    assert meter.limit_bytes == 2**30
+    assert meter.read() == Reading(20 * os.sysconf("SC_PAGE_SIZE"), 0, 0)
+
+
+def test_the_ancestor_with_the_smallest_limit_is_the_one_that_kills(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.cgroup("a/b", str(800 * MIB), anon=1)
+    machine.cgroup("a", str(500 * MIB), anon=400 * MIB)
+    meter = machine.meter()
+    assert meter.limit_bytes == 500 * MIB
+    assert meter.read().cgroup_bytes == 400 * MIB
+
+
+def test_a_container_that_sees_the_hosts_path_finds_its_own_cgroup_at_the_root(
+    tmp_path: Path,
+) -> None:
+    machine = Machine(tmp_path, cgroup="4:memory:/docker/0123\n")
+    root = machine.cgroups / "memory"
+    machine.write(root / "memory.limit_in_bytes", str(64 * MIB))
+    machine.write(root / "memory.stat", "total_rss 5\ntotal_shmem 6\n")
+    machine.write(root / "memory.kmem.usage_in_bytes", "700\n")
+    meter = machine.meter()
+    assert (meter.limit_bytes, meter.read().cgroup_bytes) == (64 * MIB, 711)
+
+
+def test_figures_are_read_anew_each_time(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.cgroup("a/b", str(64 * MIB), anon=1)
+    meter = machine.meter()
+    meter.read()
+    machine.cgroup("a/b", str(64 * MIB), anon=2)
+    assert meter.read().cgroup_bytes == 2
+
+
+def test_the_memory_of_workers_counts_until_they_have_ended(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.write(machine.proc / "77/statm", "9 5 1 0 0 0 0\n")
+    meter = ProcMeter(lambda: (77, 78), machine.proc, machine.cgroups)
+    assert meter.read().workers_bytes == 4 * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_without_proc_the_watchdog_is_an_error_and_not_silently_off(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="memory cannot be measured here"):
+        ProcMeter(proc=tmp_path, cgroups=tmp_path)
+
+
+def test_this_process_is_measured() -> None:
+    meter = ProcMeter()
+    before = meter.read().rss_anon_bytes
+    hoard = bytearray(b"x" * (64 * MIB))
+    grown = meter.read().rss_anon_bytes - before
+    assert grown > 60 * MIB, len(hoard)
+    meter.close()
+    meter.close()
+
+
+@pytest.mark.parametrize(("configured", "effective"), [("auto", 800), (0, 0), (5, 5)])
+def test_auto_is_a_share_of_the_limit(configured: int | str, effective: int) -> None:
+    assert watchdog.effective_threshold(configured, 1000) == effective  # type: ignore[arg-type]
