@@ -50,6 +50,15 @@ OUTPUT_BYTES_MAX = 64 * MIB
 CLIENTS_MAX = 10_000
 """Redis' default for maxclients."""
 
+PASS_COMMANDS_MAX = 512
+"""Commands of one connection begun in one pass of the loop: about two milliseconds of work."""
+
+CLIENT_KEEPALIVE_SECONDS = 300
+"""Redis' default for tcp-keepalive: a client whose machine is gone is noticed."""
+
+CLIENT_CLOSE_SECONDS_MAX = 5
+"""A client that is being closed and takes no replies is cut off after this long."""
+
 # --- what the node holds ------------------------------------------------------------------------
 
 IN_FLIGHT_BYTES_MAX = 256 * MIB

@@ -1,0 +1,97 @@
+"""What the front end knows of a command: its facts as data, its grammar as a function.
+
+A *data* command (`READ`, `WRITE`) has a `parse` function: pure grammar from arguments to an
+operation `[code, db, *arguments]`, with no connection, clock or store in sight. A *local* command
+has a `run` function that answers on the spot from the connection's and the server's own state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from kvnode.resp.encoder import ANY, Renders
+from kvnode.service import Op
+
+if TYPE_CHECKING:
+    from kvnode.resp.connection import Connection
+
+Parse: TypeAlias = Callable[[int, list[bytes]], Op]
+"""`parse(db, arguments)`; raises `CommandError` for bad grammar. The first argument is the name."""
+
+Run: TypeAlias = "Callable[[Connection, list[bytes]], bytes | None]"
+"""`run(connection, arguments)` returns the encoded reply, or None if it replies by itself later.
+
+Raises `CommandError` for bad grammar, `MustWait` to be called again when the connection's
+unanswered commands are done.
+"""
+
+LOCAL: Final = 0
+READ: Final = 1
+WRITE: Final = 2
+
+UNBOUNDED: Final = 1 << 31
+
+
+class MustWait(Exception):
+    """A local command that needs the answers of the commands before it."""
+
+
+def run_nothing(_connection: Connection, arguments: list[bytes]) -> bytes | None:
+    """The `run` of data commands, which is never called."""
+    raise AssertionError(arguments[0])
+
+
+def parse_nothing(_db: int, arguments: list[bytes]) -> Op:
+    """The `parse` of local commands, which is never called."""
+    raise AssertionError(arguments[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One row of the command table.
+
+    Attributes:
+        name: in lower case; a subcommand is written `client|id`, as in Redis.
+        arity: number of arguments with the name; negative: at least that many.
+        flags: Redis' command flags, in its order.
+        keys: position of the first and the last key (negative: from the end) and the step.
+        since: version of Redis that had it first.
+        group: Redis' command group.
+        summary: one line for COMMAND DOCS.
+        kind: `LOCAL`, `READ` or `WRITE`.
+        parse: grammar of a data command.
+        run: action of a local command.
+        renders: how to write its result in RESP2 and RESP3.
+        immediate: it is run, not queued, inside MULTI.
+        index: place in the table; counters per command are lists.
+    """
+
+    name: str
+    arity: int
+    flags: tuple[str, ...]
+    keys: tuple[int, int, int]
+    since: str
+    group: str
+    summary: str
+    kind: int = LOCAL
+    parse: Parse = parse_nothing
+    run: Run = run_nothing
+    renders: Renders = ANY
+    immediate: bool = False
+    subcommands: tuple[Command, ...] = ()
+    index: int = field(default=0, compare=False)
+
+    @property
+    def arguments_min(self) -> int:
+        return abs(self.arity)
+
+    def accepts(self, count: int) -> bool:
+        """Whether `count` arguments, the name among them, fit the arity."""
+        return count == self.arity if self.arity >= 0 else count >= -self.arity
+
+    @property
+    def without_login(self) -> bool:
+        """Whether a client may send it before AUTH."""
+        return "no_auth" in self.flags

@@ -1,0 +1,137 @@
+"""Grammar of the commands on keys of any type and on whole databases."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvnode.errors import CommandError
+from kvnode.limits import SCAN_ROWS_MAX
+from kvnode.resp.commands.grammar import (
+    DEADLINE_MS_MAX,
+    SYNTAX_ERROR,
+    check_key,
+    check_keys,
+    integer,
+    text_of,
+)
+from kvnode.service import Op
+from kvnode.store import ops
+from kvnode.store.ops import ExpireFlag
+
+_NX, _XX, _GT, _LT = (int(flag) for flag in ExpireFlag)
+_EXPIRE_CONDITIONS: Final = {
+    b"NX": _NX,
+    b"XX": _XX,
+    b"GT": _GT,
+    b"LT": _LT,
+}
+
+SCAN_COUNT_DEFAULT: Final = 10
+
+
+def parse_del(db: int, arguments: list[bytes]) -> Op:
+    return [ops.DEL, db, *check_keys(arguments[1:])]
+
+
+def parse_exists(db: int, arguments: list[bytes]) -> Op:
+    return [ops.EXISTS, db, *check_keys(arguments[1:])]
+
+
+def parse_type(db: int, arguments: list[bytes]) -> Op:
+    return [ops.TYPE, db, check_key(arguments[1])]
+
+
+def parse_expire(db: int, arguments: list[bytes]) -> Op:
+    return _parse_expiry(db, arguments, "expire", absolute=0, factor=1000)
+
+
+def parse_pexpire(db: int, arguments: list[bytes]) -> Op:
+    return _parse_expiry(db, arguments, "pexpire", absolute=0, factor=1)
+
+
+def parse_expireat(db: int, arguments: list[bytes]) -> Op:
+    return _parse_expiry(db, arguments, "expireat", absolute=1, factor=1000)
+
+
+def parse_pexpireat(db: int, arguments: list[bytes]) -> Op:
+    return _parse_expiry(db, arguments, "pexpireat", absolute=1, factor=1)
+
+
+def _parse_expiry(db: int, arguments: list[bytes], name: str, *, absolute: int, factor: int) -> Op:
+    conditions = 0
+    for argument in arguments[3:]:
+        condition = _EXPIRE_CONDITIONS.get(argument.upper())
+        if condition is None:
+            raise CommandError(f"ERR Unsupported option {text_of(argument)}")
+        conditions |= condition
+    if conditions & _NX and conditions != _NX:
+        raise CommandError("ERR NX and XX, GT or LT options at the same time are not compatible")
+    if conditions & _GT and conditions & _LT:
+        raise CommandError("ERR GT and LT options at the same time are not compatible")
+    value_ms = integer(arguments[2]) * factor
+    if abs(value_ms) > DEADLINE_MS_MAX:
+        raise CommandError(f"ERR invalid expire time in '{name}' command")
+    return [ops.EXPIRE, db, check_key(arguments[1]), absolute, value_ms, conditions]
+
+
+def parse_ttl(db: int, arguments: list[bytes]) -> Op:
+    return [ops.TTL, db, check_key(arguments[1]), 0]
+
+
+def parse_pttl(db: int, arguments: list[bytes]) -> Op:
+    return [ops.TTL, db, check_key(arguments[1]), 1]
+
+
+def parse_persist(db: int, arguments: list[bytes]) -> Op:
+    return [ops.PERSIST, db, check_key(arguments[1])]
+
+
+def parse_keys(db: int, arguments: list[bytes]) -> Op:
+    return [ops.KEYS, db, arguments[1]]
+
+
+def parse_scan(db: int, arguments: list[bytes]) -> Op:
+    cursor = arguments[1]
+    if not cursor.isdigit() or len(cursor) > 20 or int(cursor) >= 1 << 64:
+        raise CommandError("ERR invalid cursor")
+    pattern: bytes | None = None
+    count = SCAN_COUNT_DEFAULT
+    kind: bytes | None = None
+    for at in range(2, len(arguments), 2):
+        option = arguments[at].upper()
+        if at + 1 == len(arguments):
+            raise CommandError(SYNTAX_ERROR)
+        value = arguments[at + 1]
+        if option == b"MATCH":
+            pattern = None if value == b"*" else value
+        elif option == b"COUNT":
+            count = integer(value)
+            if count < 1:
+                raise CommandError(SYNTAX_ERROR)
+        elif option == b"TYPE":
+            kind = value.lower()
+        else:
+            raise CommandError(SYNTAX_ERROR)
+    return [ops.SCAN, db, int(cursor), pattern, min(count, SCAN_ROWS_MAX), kind]
+
+
+def parse_dbsize(db: int, arguments: list[bytes]) -> Op:  # noqa: ARG001 - one shape for all
+    return [ops.DBSIZE, db]
+
+
+def parse_flushdb(db: int, arguments: list[bytes]) -> Op:
+    _check_flush(arguments)
+    return [ops.FLUSHDB, db]
+
+
+def parse_flushall(db: int, arguments: list[bytes]) -> Op:
+    _check_flush(arguments)
+    return [ops.FLUSHALL, db]
+
+
+def _check_flush(arguments: list[bytes]) -> None:
+    """Dropping a database is cheap here whether SYNC or ASYNC is asked for."""
+    if len(arguments) > 2 or (
+        len(arguments) == 2 and arguments[1].upper() not in (b"SYNC", b"ASYNC")
+    ):
+        raise CommandError(SYNTAX_ERROR)

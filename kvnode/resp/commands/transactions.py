@@ -1,0 +1,198 @@
+"""MULTI, EXEC, DISCARD, WATCH, UNWATCH: the queue stays with the client, the log sees one op.
+
+Commands inside MULTI are parsed when they arrive (a bad one dooms the EXEC) and kept on the node
+that holds the connection. EXEC turns them into one write op with the versions that WATCH saw, so
+all of it succeeds or aborts in one place of the log, whoever leads by then.
+
+A local command inside MULTI (SELECT, PING, CLIENT …) is run when EXEC is answered, and its reply
+takes its place between the others'. Commands behind such an EXEC wait for it, since it may change
+what they mean. Behind WATCH they wait for the versions, for the same reason.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from kvnode.errors import CommandError
+from kvnode.limits import COMMAND_BYTES_MAX, TRANSACTION_COMMANDS_MAX
+from kvnode.resp.commands.command import LOCAL, READ, WRITE, Command
+from kvnode.resp.commands.connection import parse_database
+from kvnode.resp.commands.grammar import check_keys
+from kvnode.resp.encoder import NULL_ARRAYS, OK_BYTES, RESP2, array, error
+from kvnode.service import Op
+from kvnode.store import ops
+from kvnode.store.reply import Result
+
+if TYPE_CHECKING:
+    from kvnode.resp.connection import Connection, Request
+
+NEVER: Final = -1
+"""A version that no key has: what could not be watched aborts the transaction."""
+
+WATCHED_KEYS_MAX: Final = TRANSACTION_COMMANDS_MAX
+
+
+class Transaction:
+    """The commands between MULTI and EXEC.
+
+    Attributes:
+        db: the database that the next queued command works on.
+        size: bytes of the arguments queued so far.
+        failed: a command was refused; EXEC will refuse all.
+    """
+
+    __slots__ = ("_commands", "_connection", "db", "failed", "has_local", "size")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._commands: list[tuple[Command, list[bytes], Op | None]] = []
+        self.db = connection.db
+        self.size = 0
+        self.failed = False
+        self.has_local = False
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+    def queue(self, command: Command, arguments: list[bytes], size: int) -> None:
+        """Add a command; raises `CommandError` if its grammar is wrong or there are too many."""
+        if len(self._commands) >= TRANSACTION_COMMANDS_MAX:
+            raise CommandError(f"ERR MULTI has more than {TRANSACTION_COMMANDS_MAX} commands")
+        if self.size + size > COMMAND_BYTES_MAX:
+            raise CommandError(f"ERR MULTI is larger than {COMMAND_BYTES_MAX} bytes")
+        if command.kind == LOCAL:
+            self._note_database(command, arguments)
+            self.has_local = True
+            self._commands.append((command, arguments, None))
+        else:
+            # The op holds what it needs of the arguments.
+            self._commands.append((command, [], command.parse(self.db, arguments)))
+        self.size += size
+
+    def _note_database(self, command: Command, arguments: list[bytes]) -> None:
+        """After SELECT, commands of this transaction are parsed for the new database."""
+        if command.name == "select":
+            # A bad number fails again, and visibly, when the command is run.
+            with suppress(CommandError):
+                self.db = parse_database(arguments[1], self._connection.server.config.databases)
+
+    def ops(self) -> list[Op]:
+        return [op for _, _, op in self._commands if op is not None]
+
+    def render(self, result: Result) -> bytes:
+        """Write EXEC's reply, running the local commands in their places."""
+        connection = self._connection
+        if self.has_local:
+            connection.end_barrier()
+        if result is None:
+            return NULL_ARRAYS[connection.protocol - RESP2]
+        if isinstance(result, CommandError):
+            return error(result.text)
+        assert isinstance(result, list)
+        results = iter(result)
+        replies: list[bytes] = []
+        for command, arguments, op in self._commands:
+            if op is None:
+                replies.append(connection.run_local(command, arguments))
+            else:
+                replies.append(command.renders[connection.protocol - RESP2](next(results)))
+        return array(replies)
+
+
+def multi(connection: Connection, _arguments: list[bytes]) -> bytes:
+    if connection.transaction is not None:
+        raise CommandError("ERR MULTI calls can not be nested")
+    connection.begin_transaction(Transaction(connection))
+    return OK_BYTES
+
+
+def discard(connection: Connection, _arguments: list[bytes]) -> bytes:
+    if connection.transaction is None:
+        raise CommandError("ERR DISCARD without MULTI")
+    connection.end_transaction()
+    return OK_BYTES
+
+
+def exec_(connection: Connection, _arguments: list[bytes]) -> bytes | None:
+    transaction = connection.transaction
+    if transaction is None:
+        raise CommandError("ERR EXEC without MULTI")
+    if transaction.failed:
+        connection.end_transaction()
+        raise CommandError("EXECABORT Transaction discarded because of previous errors.")
+    connection.wait_for_run(WRITE)
+    watches = connection.watches
+    queued = transaction.ops()
+    connection.end_transaction()
+    if not queued and not watches:
+        return transaction.render([])
+    if transaction.has_local:
+        connection.begin_barrier()
+    connection.submit(
+        WRITE, [ops.EXEC, connection.db, watches, queued], transaction.size, transaction.render
+    )
+    return None
+
+
+def unwatch(connection: Connection, _arguments: list[bytes]) -> bytes:
+    connection.watches = []
+    return OK_BYTES
+
+
+# --- WATCH ----------------------------------------------------------------------------------------
+
+
+class WatchedKey:
+    """The read of one key's version (a `Pending`)."""
+
+    __slots__ = ("op", "size", "watch")
+
+    def __init__(self, watch: Watch, db: int, key: bytes) -> None:
+        self.op: Op = [ops.VERSION, db, key]
+        self.size = len(key)
+        self.watch = watch
+
+    def complete(self, result: Result) -> None:
+        self.watch.note(self.op[1], self.op[2], result)
+
+
+class Watch:
+    """One WATCH command: answered when the versions of all its keys are known."""
+
+    __slots__ = ("_failure", "_missing", "_request", "_watches")
+
+    def __init__(self, watches: list[list[int | bytes]], request: Request, missing: int) -> None:
+        self._watches = watches
+        self._request = request
+        self._missing = missing
+        self._failure: CommandError | None = None
+
+    def note(self, db: int, key: bytes, result: Result) -> None:
+        version = NEVER
+        if isinstance(result, int):
+            version = result
+        elif isinstance(result, CommandError):
+            self._failure = result
+        self._watches.append([db, key, version])
+        self._missing -= 1
+        if not self._missing:
+            self._request.complete(self._failure)
+
+    @staticmethod
+    def render(result: Result) -> bytes:
+        return error(result.text) if isinstance(result, CommandError) else OK_BYTES
+
+
+def watch(connection: Connection, arguments: list[bytes]) -> None:
+    if connection.transaction is not None:
+        raise CommandError("ERR WATCH inside MULTI is not allowed")
+    keys = check_keys(arguments[1:])
+    if len(connection.watches) + len(keys) > WATCHED_KEYS_MAX:
+        raise CommandError(f"ERR more than {WATCHED_KEYS_MAX} keys are watched")
+    connection.wait_for_run(READ)
+    connection.begin_barrier()
+    request = connection.expect(READ, sum(map(len, keys)), connection.render_watch)
+    group = Watch(connection.watches, request, len(keys))
+    for key in keys:
+        connection.server.service.submit_read(WatchedKey(group, connection.db, key))

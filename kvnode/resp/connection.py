@@ -1,0 +1,690 @@
+"""One client: requests in, operations to the node, replies out in the order of the requests.
+
+```
+bytes → Parser → execute ──────────── local command ──────────→ replies ─┐
+                    │                                                    ├→ one write per pass
+                    ├─ Request → Service → complete → replies in order ──┘
+                    └─ backlog (must wait for its own connection's earlier commands)
+```
+
+**Runs of one kind.** The node answers reads and writes on different paths, so a read could
+overtake the write that its client sent before it. Therefore the unanswered data commands of a
+connection are always of one kind. A command of the other kind, and all behind it, wait in the
+backlog until the run is answered. They are begun only then: SELECT, HELLO, AUTH and MULTI take
+effect exactly in order.
+
+**Barrier.** Nothing behind a WATCH, or behind an EXEC that runs local commands, is begun before it
+is answered.
+
+**Back-pressure.** A socket is not read while any of the reasons below holds. A client that does
+not take its replies is closed when too many of them wait. Nothing here grows without a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Final, cast
+
+from kvnode.errors import CommandError
+from kvnode.limits import (
+    CLIENT_CLOSE_SECONDS_MAX,
+    CLIENT_KEEPALIVE_SECONDS,
+    OUTPUT_BYTES_HIGH,
+    OUTPUT_BYTES_MAX,
+    PASS_COMMANDS_MAX,
+    PIPELINE_BYTES_MAX,
+    PIPELINE_COMMANDS_MAX,
+)
+from kvnode.resp.commands.command import LOCAL, READ, Command, MustWait
+from kvnode.resp.commands.grammar import text_of
+from kvnode.resp.commands.table import COMMANDS
+from kvnode.resp.commands.transactions import Transaction, Watch
+from kvnode.resp.encoder import QUEUED, RESP2, Render, error
+from kvnode.resp.parser import Arguments, Parser
+from kvnode.resp.parser import Request as ParsedRequest
+from kvnode.service import Op
+from kvnode.store.ops import FIRST_READ
+from kvnode.store.reply import Result
+
+if TYPE_CHECKING:
+    from kvnode.resp.listener import RespServer
+
+MINUS: Final = ord("-")
+"""The first byte of an error reply."""
+
+# Reasons not to read a client's socket; any number of them may hold at once.
+PIPELINE_FULL: Final = 1
+OUTPUT_FULL: Final = 2
+NODE_FULL: Final = 4
+STOPPING: Final = 8
+
+REQUEST_OVERHEAD_BYTES: Final = 256
+"""What Python keeps for a waiting command besides its arguments' bytes."""
+
+LOOKUP_VARIANTS_MAX: Final = 4096
+"""Spellings of command names (`GET`, `get`, `Get`) remembered beyond the usual two."""
+
+ERROR_NAME_BYTES_MAX: Final = 128
+"""How much of an unknown command and its arguments an error repeats (Redis' own figure)."""
+
+NO_LOGIN: Final = "NOAUTH Authentication required."
+OUTCOME_UNKNOWN: Final = "UNKNOWN the node is stopping; the command may have been done"
+NOT_BEGUN: Final = "BUSY the node is stopping; the command was not done"
+
+_SPELLINGS: dict[bytes, Command] = {}
+for _command in COMMANDS.values():
+    _SPELLINGS[_command.name.encode()] = _SPELLINGS[_command.name.upper().encode()] = _command
+
+
+def find_command(name: bytes) -> Command | None:
+    """The command of that name, in whatever case; spellings are remembered, within a limit."""
+    command = COMMANDS.get(name.decode("ascii", "replace").lower())
+    if command is not None and len(_SPELLINGS) < LOOKUP_VARIANTS_MAX:
+        _SPELLINGS[name] = command
+    return command
+
+
+class Request:
+    """A command that is not answered yet, and the `Pending` that the node completes.
+
+    Attributes:
+        op: the operation.
+        size: bytes of the arguments.
+        render: writes the result in the protocol that held when the command was read.
+        reply: the encoded answer, once it is known.
+    """
+
+    __slots__ = ("connection", "op", "render", "reply", "size")
+
+    def __init__(self, op: Op, size: int, render: Render, connection: Connection) -> None:
+        self.op = op
+        self.size = size
+        self.render = render
+        self.reply: bytes | None = None
+        self.connection = connection
+
+    def complete(self, result: Result) -> None:
+        """Take the result and let the connection's replies go out in order."""
+        connection = self.connection
+        server = connection.server
+        size = self.size + REQUEST_OVERHEAD_BYTES
+        server.in_flight_bytes -= size
+        if connection.is_lost:
+            return
+        connection.unanswered_bytes -= size
+        connection.in_flight -= 1
+        reply = self.render(result)
+        if reply[0] == MINUS:
+            server.stats.count_error(reply)
+        connection.output_bytes += len(reply)
+        if connection.output_bytes > OUTPUT_BYTES_MAX:
+            reply = connection.limit_output(reply)
+            if not reply:
+                return
+        waiting = connection.waiting
+        if waiting[0] is self:
+            replies = connection.replies
+            replies.append(reply)
+            waiting.popleft()
+            while waiting and (later := waiting[0].reply) is not None:
+                replies.append(later)
+                waiting.popleft()
+        else:
+            self.reply = reply
+        if not connection.is_dirty:
+            connection.is_dirty = True
+            server.mark_dirty(connection)
+
+
+class Connection(asyncio.Protocol):
+    """The state of one client, and all that happens to it. Built by `RespServer`.
+
+    Attributes:
+        id: number of the connection, for CLIENT ID; never reused.
+        db: the selected database.
+        protocol: 2 or 3.
+        transaction: the commands since MULTI, if there was one.
+        watches: `[db, key, version]` of each watched key.
+        waiting: requests that are not answered, or whose answer waits for an earlier one.
+        replies: encoded answers for the next write.
+        in_flight: data commands that the node has and has not answered.
+        unanswered_bytes: size of all commands that are not answered.
+        held_bytes: size of what waits for the rest of a command, or for EXEC.
+        output_bytes: size of the replies that are not written.
+        is_closing: commands are no longer run (QUIT, a violation).
+        is_ending: nothing more is read; closed as soon as all is answered.
+        is_lost: results are no longer wanted.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_barrier",
+        "_closing_timer",
+        "_parser",
+        "_paused",
+        "_run_kind",
+        "_special",
+        "_transport",
+        "db",
+        "held_bytes",
+        "id",
+        "in_flight",
+        "is_authenticated",
+        "is_closing",
+        "is_dirty",
+        "is_ending",
+        "is_lost",
+        "last_command",
+        "last_heard",
+        "library",
+        "library_version",
+        "name",
+        "opened_at",
+        "output_bytes",
+        "protocol",
+        "replies",
+        "server",
+        "transaction",
+        "unanswered_bytes",
+        "waiting",
+        "watches",
+    )
+
+    def __init__(self, server: RespServer, number: int) -> None:
+        self.server = server
+        self.id = number
+        self.is_authenticated = server.config.password is None
+        self._parser = Parser(restricted=not self.is_authenticated)
+        self._transport: asyncio.Transport | None = None
+        self.opened_at = self.last_heard = server.loop.time()
+        self.name = self.library = self.library_version = ""
+        self.last_command: Command | None = None
+        self.db = 0
+        self.protocol = RESP2
+        self.transaction: Transaction | None = None
+        self.watches: list[list[int | bytes]] = []
+        self.waiting: deque[Request] = deque()
+        self.replies: list[bytes] = []
+        self._backlog: deque[ParsedRequest] = deque()
+        self.in_flight = 0
+        self._run_kind = LOCAL
+        self._barrier = False
+        # One look instead of three on the common path: a login is missing, a transaction is open
+        # or a barrier stands.
+        self._special = not self.is_authenticated
+        self.unanswered_bytes = 0
+        self.held_bytes = 0
+        self.output_bytes = 0
+        self._paused = 0
+        self.is_dirty = self.is_closing = self.is_ending = self.is_lost = False
+        self._closing_timer: asyncio.TimerHandle | None = None
+
+    # --- the transport ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are asyncio's in all but name.
+        transport = cast("asyncio.Transport", transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=OUTPUT_BYTES_HIGH)
+        peer = transport.get_extra_info("socket")
+        if peer is not None and peer.family != socket.AF_UNIX:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_KEEPALIVE_SECONDS)
+        self.server.add(self)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._forget()
+        if self._closing_timer is not None:
+            self._closing_timer.cancel()
+            self._closing_timer = None
+
+    def _forget(self) -> None:
+        """Drop all that the client asked for; what the node still has is dropped on arrival."""
+        if self.is_lost:
+            return
+        self.is_lost = True
+        waiting_bytes = sum([size + REQUEST_OVERHEAD_BYTES for _, size in self._backlog])
+        self._backlog.clear()
+        self.waiting.clear()
+        self.replies.clear()
+        self.transaction = None
+        self.watches = []
+        self._hold(0)
+        self.server.release(waiting_bytes)
+        self.server.remove(self)
+
+    def eof_received(self) -> bool:
+        """The client has said all; it still gets its answers."""
+        self.is_ending = True
+        self.touch()
+        return True
+
+    def pause_writing(self) -> None:
+        self.pause(OUTPUT_FULL)
+
+    def resume_writing(self) -> None:
+        self.resume(OUTPUT_FULL)
+        self.touch()
+
+    def data_received(self, data: bytes) -> None:
+        server = self.server
+        server.stats.input_bytes_total += len(data)
+        if self.is_ending:
+            return
+        self.last_heard = server.loop.time()
+        parser = self._parser
+        requests = parser.feed(data)
+        if self._backlog:
+            self._postpone(requests)
+        elif requests:
+            self._execute_all(requests)
+        if parser.restricted or parser.violation is not None:
+            self._continue_parsing()
+        held_bytes = parser.held_bytes
+        if held_bytes != self.held_bytes or self.transaction is not None:
+            self._hold(held_bytes)
+        if (
+            len(self.waiting) + len(self._backlog) >= PIPELINE_COMMANDS_MAX
+            or self.unanswered_bytes >= PIPELINE_BYTES_MAX
+        ):
+            self.pause(PIPELINE_FULL)
+        server.check_memory()
+
+    def _continue_parsing(self) -> None:
+        """Look at what a stranger sent behind its last command, and at a stream that broke."""
+        parser = self._parser
+        while not self._backlog and not self.is_closing and (requests := parser.feed(b"")):
+            self._execute_all(requests)
+        if parser.violation is not None and not self._backlog and not self.is_closing:
+            self.server.stats.protocol_violations_total += 1
+            self.reply(error(f"ERR {parser.violation}"))
+            self.close_after_replies()
+
+    def _hold(self, held_bytes: int) -> None:
+        """Account for bytes that wait for the rest of a command or for EXEC."""
+        transaction = self.transaction
+        if transaction is not None:
+            held_bytes += transaction.size + len(transaction) * REQUEST_OVERHEAD_BYTES
+        self.server.held_bytes += held_bytes - self.held_bytes
+        self.held_bytes = held_bytes
+
+    # --- beginning commands -----------------------------------------------------------------------
+
+    def _execute_all(self, requests: list[ParsedRequest]) -> None:
+        execute = self._execute
+        if len(requests) > PASS_COMMANDS_MAX:
+            self._postpone(requests[PASS_COMMANDS_MAX:])
+            del requests[PASS_COMMANDS_MAX:]
+        for at, (arguments, size) in enumerate(requests):
+            if not execute(arguments, size):
+                self._backlog.extendleft(reversed(requests[at:]))
+                self._charge(requests[at:])
+                break
+        if self._backlog:
+            self.touch()
+
+    def _postpone(self, requests: list[ParsedRequest]) -> None:
+        self._backlog.extend(requests)
+        self._charge(requests)
+
+    def _charge(self, requests: list[ParsedRequest]) -> None:
+        size = sum([size for _, size in requests]) + len(requests) * REQUEST_OVERHEAD_BYTES
+        self.unanswered_bytes += size
+        self.server.in_flight_bytes += size
+
+    def _execute_backlog(self) -> None:
+        """Go on with what had to wait, as far as it goes."""
+        backlog = self._backlog
+        for _ in range(min(len(backlog), PASS_COMMANDS_MAX)):
+            arguments, size = backlog[0]
+            if not self._execute(arguments, size):
+                return
+            if self.is_lost or not backlog:
+                return
+            backlog.popleft()
+            size += REQUEST_OVERHEAD_BYTES
+            self.unanswered_bytes -= size
+            self.server.in_flight_bytes -= size
+        if backlog:
+            self.touch()
+        else:
+            self._continue_parsing()
+            self._hold(self._parser.held_bytes)
+
+    def _execute(self, arguments: Arguments, size: int) -> bool:
+        """Begin one command; False if it must wait for those before it."""
+        if self.is_closing:
+            return True
+        if not isinstance(arguments, list):
+            self._reject(None, arguments.text)
+            return True
+        name = arguments[0]
+        command = _SPELLINGS.get(name) or find_command(name)
+        if command is None:
+            self._reject_unknown(arguments)
+            return True
+        arity = command.arity
+        count = len(arguments)
+        if count != arity and (arity > 0 or count < -arity):
+            self._reject(command, f"ERR wrong number of arguments for '{command.name}' command")
+            return True
+        if self._special:
+            if self._barrier:
+                return False
+            if self._is_handled_specially(command, arguments, size):
+                return True
+        kind = command.kind
+        if kind == LOCAL:
+            return self._execute_local(command, arguments)
+        if self.in_flight and kind != self._run_kind:
+            return False
+        try:
+            op = command.parse(self.db, arguments)
+        except CommandError as bad:
+            self._reject(command, bad.text)
+            return True
+        server = self.server
+        server.stats.calls[command.index] += 1
+        self.last_command = command
+        request = Request(op, size, command.renders[self.protocol - RESP2], self)
+        self.waiting.append(request)
+        self.in_flight += 1
+        self._run_kind = kind
+        size += REQUEST_OVERHEAD_BYTES
+        self.unanswered_bytes += size
+        server.in_flight_bytes += size
+        if kind == READ:
+            server.submit_read(request)
+        else:
+            server.submit_write(request)
+        return True
+
+    def _execute_local(self, command: Command, arguments: list[bytes]) -> bool:
+        try:
+            reply = command.run(self, arguments)
+        except MustWait:
+            return False
+        except CommandError as failed:
+            reply = error(failed.text)
+        self.server.stats.calls[command.index] += 1
+        self.last_command = command
+        if reply is not None:
+            self.reply(reply)
+        return True
+
+    def _is_handled_specially(self, command: Command, arguments: list[bytes], size: int) -> bool:
+        """Refuse what needs a login; queue what belongs to a transaction."""
+        if not self.is_authenticated and not command.without_login:
+            self._reject(command, NO_LOGIN)
+            return True
+        transaction = self.transaction
+        if transaction is None or command.immediate:
+            return False
+        try:
+            transaction.queue(command, arguments, size)
+        except CommandError as bad:
+            self._reject(command, bad.text)
+        else:
+            self.reply(QUEUED)
+        return True
+
+    def _reject(self, command: Command | None, text: str) -> None:
+        """Answer with an error instead of running; inside MULTI this dooms the EXEC."""
+        if self.transaction is not None:
+            self.transaction.failed = True
+        if command is not None:
+            self.server.stats.rejected[command.index] += 1
+        self.reply(error(text))
+
+    def _reject_unknown(self, arguments: list[bytes]) -> None:
+        name = arguments[0]
+        if name.upper() in (b"POST", b"HOST:"):
+            # A browser was tricked into speaking to us; what follows may be an attack in a body.
+            self.server.stats.count_closed("http")
+            self.abort()
+            return
+        # The name is cut at 128 bytes, and the arguments as soon as they are that long together.
+        listed = ""
+        for argument in islice(arguments, 1, None):
+            if len(listed) >= ERROR_NAME_BYTES_MAX:
+                break
+            listed += f"'{text_of(argument[: ERROR_NAME_BYTES_MAX - len(listed)])}' "
+        text = text_of(name[:ERROR_NAME_BYTES_MAX])
+        self._reject(None, f"ERR unknown command '{text}', with args beginning with: {listed}")
+
+    # --- what commands ask for --------------------------------------------------------------------
+
+    def reply(self, encoded: bytes) -> None:
+        """Answer in turn: at once, or when the commands before are answered."""
+        if encoded[0] == MINUS:
+            self.server.stats.count_error(encoded)
+        self.output_bytes += len(encoded)
+        if self.waiting:
+            request = Request([], 0, Watch.render, self)
+            request.reply = encoded
+            self.waiting.append(request)
+        else:
+            self.replies.append(encoded)
+        self.touch()
+
+    def expect(self, kind: int, size: int, render: Render, op: Op | None = None) -> Request:
+        """Append a request of the running kind, to be completed by whoever gets it."""
+        request = Request(op or [], size, render, self)
+        self.waiting.append(request)
+        self.in_flight += 1
+        self._run_kind = kind
+        self.unanswered_bytes += size + REQUEST_OVERHEAD_BYTES
+        self.server.in_flight_bytes += size + REQUEST_OVERHEAD_BYTES
+        return request
+
+    def submit(self, kind: int, op: Op, size: int, render: Render) -> None:
+        """Hand an operation to the node."""
+        request = self.expect(kind, size, render, op)
+        if kind == READ:
+            self.server.submit_read(request)
+        else:
+            self.server.submit_write(request)
+
+    def wait_for_run(self, kind: int) -> None:
+        """Raise `MustWait` while unanswered commands are of another kind."""
+        if self.in_flight and self._run_kind != kind:
+            raise MustWait
+
+    def run_local(self, command: Command, arguments: list[bytes]) -> bytes:
+        """Run a local command that was queued in a transaction."""
+        try:
+            reply = command.run(self, arguments)
+        except CommandError as failed:
+            return error(failed.text)
+        assert reply is not None
+        return reply
+
+    def render_watch(self, result: Result) -> bytes:
+        """Write the reply of WATCH, and let the commands behind it go on."""
+        self.end_barrier()
+        return Watch.render(result)
+
+    def begin_barrier(self) -> None:
+        """Begin nothing until `end_barrier`."""
+        self._barrier = self._special = True
+
+    def end_barrier(self) -> None:
+        self._barrier = False
+        self._note_special()
+
+    def begin_transaction(self, transaction: Transaction) -> None:
+        self.transaction = transaction
+        self._special = True
+
+    def end_transaction(self) -> None:
+        """Forget the queue and the watched keys."""
+        self.transaction = None
+        self.watches = []
+        self._note_special()
+
+    def log_in(self) -> None:
+        self.is_authenticated = True
+        self._parser.restricted = False
+        self._note_special()
+
+    def reset(self) -> None:
+        """As new: no transaction, database 0, RESP2, no name, and not logged in."""
+        self.end_transaction()
+        self.db = 0
+        self.protocol = RESP2
+        self.name = ""
+        self.is_authenticated = self.server.config.password is None
+        self._parser.restricted = not self.is_authenticated
+        self._note_special()
+
+    def _note_special(self) -> None:
+        self._special = self._barrier or self.transaction is not None or not self.is_authenticated
+
+    def close_after_replies(self) -> None:
+        """Take no more commands; close when all before are answered."""
+        self.is_closing = self.is_ending = True
+        self.touch()
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def touch(self) -> None:
+        """Ask for a `flush` in this pass of the loop."""
+        if not self.is_dirty and not self.is_lost:
+            self.is_dirty = True
+            self.server.mark_dirty(self)
+
+    def flush(self) -> None:
+        """Write what is answered, then go on with what waited. Called once per pass."""
+        self.is_dirty = False
+        transport = self._transport
+        if self.is_lost or transport is None:
+            return
+        replies = self.replies
+        if replies:
+            output = replies[0] if len(replies) == 1 else b"".join(replies)
+            replies.clear()
+            self.output_bytes -= len(output)
+            self.server.stats.output_bytes_total += len(output)
+            transport.write(output)
+        if self._paused or self._backlog or self.is_ending or self.output_bytes:
+            self._after_write(transport)
+
+    def _after_write(self, transport: asyncio.Transport) -> None:
+        """The rarer part of a flush: limits, the backlog, the end."""
+        if self.output_bytes + transport.get_write_buffer_size() > OUTPUT_BYTES_MAX:
+            self.server.stats.count_closed("output")
+            self.abort()
+            return
+        if self._backlog and not self._paused & OUTPUT_FULL:
+            self._execute_backlog()
+        if (
+            self._paused & PIPELINE_FULL
+            and len(self.waiting) + len(self._backlog) <= PIPELINE_COMMANDS_MAX // 2
+            and self.unanswered_bytes <= PIPELINE_BYTES_MAX // 2
+        ):
+            self.resume(PIPELINE_FULL)
+        if self.is_ending and self.is_idle:
+            self.close()
+
+    def pause(self, reason: int) -> None:
+        """Do not read the socket, for one reason more."""
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._paused |= reason
+
+    def resume(self, reason: int) -> None:
+        """One reason less."""
+        if self._paused & reason:
+            self._paused &= ~reason
+            if (
+                not self._paused
+                and self._transport is not None
+                and not self._transport.is_closing()
+            ):
+                self._transport.resume_reading()
+
+    def limit_output(self, reply: bytes) -> bytes:
+        """Too many replies wait. One that alone is too large becomes an error; else we close."""
+        size = len(reply)
+        if size <= OUTPUT_BYTES_MAX:
+            self.server.stats.count_closed("output")
+            self.abort()
+            return b""
+        short = error(f"ERR reply is larger than {OUTPUT_BYTES_MAX} bytes")
+        self.server.stats.count_error(short)
+        self.output_bytes += len(short) - size
+        return short
+
+    # --- leaving ----------------------------------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        """Everything that was asked is answered and handed to the transport."""
+        return not (self.waiting or self._backlog or self.replies)
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """Replies that the kernel has not taken."""
+        buffered = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return self.output_bytes + buffered
+
+    def close(self) -> None:
+        """Close when the kernel has taken the replies, or soon if the client takes none."""
+        transport = self._transport
+        if transport is None or self._closing_timer is not None:
+            return
+        self.is_closing = self.is_ending = True
+        transport.close()
+        self._closing_timer = self.server.loop.call_later(CLIENT_CLOSE_SECONDS_MAX, self.abort)
+
+    def abort(self) -> None:
+        """Close at once; what waits to be written is lost."""
+        self.is_closing = self.is_ending = True
+        self._forget()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def refuse(self, text: str) -> None:
+        """Say why, and close."""
+        self.replies.append(error(text))
+        self.flush()
+        self.close()
+
+    def abandon(self) -> None:
+        """Answer what is still open: unknown if it is in the log's hands, else not done."""
+        for request in self.waiting:
+            if request.reply is None:
+                is_write = bool(request.op) and request.op[0] < FIRST_READ
+                request.reply = error(OUTCOME_UNKNOWN if is_write else NOT_BEGUN)
+            self.replies.append(request.reply)
+        self.replies.extend([error(NOT_BEGUN)] * len(self._backlog))
+        self.is_closing = self.is_ending = True
+        self.flush_last()
+
+    def flush_last(self) -> None:
+        """Write what there is; results that come later are dropped."""
+        if self._transport is not None and self.replies:
+            self._transport.write(b"".join(self.replies))
+        self._forget()
+
+    # --- telling about itself ---------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """The client's `host:port`."""
+        return self._address("peername")
+
+    @property
+    def local_address(self) -> str:
+        """The `host:port` that the client connected to."""
+        return self._address("sockname")
+
+    def _address(self, which: str) -> str:
+        name = None if self._transport is None else self._transport.get_extra_info(which)
+        if not isinstance(name, tuple):
+            return "?:0"
+        host, port = name[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,255 @@
+"""The text of INFO: sections and fields as in Redis 7.0, filled with what is true here.
+
+Operators' tools ignore fields they do not know and lose only the figures they miss, so fields that
+mean nothing in this architecture are left out instead of invented.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from kvnode.resp.encoder import RESP2
+
+if TYPE_CHECKING:
+    from kvnode.resp.listener import RespServer
+
+Fields: TypeAlias = "dict[str, str | int | float]"
+
+_PAGE_BYTES: Final = resource.getpagesize()
+
+
+def render(server: RespServer, sections: Sequence[str] = ()) -> str:
+    """The sections asked for (none: the default ones), in INFO's order; others are ignored."""
+    wanted = set(sections) or {"default"}
+    if wanted & {"all", "everything"}:
+        chosen = list(SECTIONS)
+    else:
+        chosen = [
+            name
+            for name in SECTIONS
+            if name in wanted or ("default" in wanted and name not in ON_DEMAND)
+        ]
+    return "\r\n".join([_section(name, SECTIONS[name](server)) for name in chosen])
+
+
+def _section(name: str, fields: Fields) -> str:
+    lines = [f"# {name.capitalize() if name != 'cpu' else 'CPU'}\r\n"]
+    lines += [f"{field}:{value}\r\n" for field, value in fields.items()]
+    return "".join(lines)
+
+
+def _server(server: RespServer) -> Fields:
+    uptime_s = int(server.loop.time() - server.started_at)
+    return {
+        "redis_version": server.redis_version,
+        "kvnode_version": server.config.version,
+        "redis_git_sha1": "00000000",
+        "redis_git_dirty": 0,
+        "redis_build_id": "0",
+        "redis_mode": "standalone",
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "arch_bits": 64 if sys.maxsize > 1 << 32 else 32,
+        "python_version": platform.python_version(),
+        "process_id": os.getpid(),
+        "run_id": server.config.run_id,
+        "tcp_port": server.port,
+        "server_time_usec": time.time_ns() // 1000,
+        "uptime_in_seconds": uptime_s,
+        "uptime_in_days": uptime_s // 86_400,
+        "hz": 10,
+        "executable": sys.executable,
+        "config_file": "",
+    }
+
+
+def _clients(server: RespServer) -> Fields:
+    clients = server.clients.values()
+    return {
+        "connected_clients": len(clients),
+        "maxclients": server.config.clients_max,
+        "client_recent_max_input_buffer": max([each.held_bytes for each in clients], default=0),
+        "client_recent_max_output_buffer": max(
+            [each.unwritten_bytes for each in clients], default=0
+        ),
+        "blocked_clients": 0,
+        "resp2_clients": sum([each.protocol == RESP2 for each in clients]),
+        "in_flight_bytes": server.pending_bytes,
+    }
+
+
+def _memory(server: RespServer) -> Fields:
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        _, resident, shared, *_ = [int(pages) * _PAGE_BYTES for pages in statm.read().split()]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "used_memory": resident - shared,
+        "used_memory_human": _human(resident - shared),
+        "used_memory_rss": resident,
+        "used_memory_rss_human": _human(resident),
+        "used_memory_peak": peak,
+        "used_memory_peak_human": _human(peak),
+        "maxmemory": 0,
+        "maxmemory_human": "0B",
+        "maxmemory_policy": "noeviction",
+        "mem_clients_normal": server.pending_bytes,
+    }
+
+
+def _human(size: float) -> str:
+    for unit in ("B", "K", "M"):
+        if size < 1024:
+            return f"{size:.2f}{unit}" if unit != "B" else f"{size:.0f}B"
+        size /= 1024
+    return f"{size:.2f}G"
+
+
+def _persistence(_: RespServer) -> Fields:
+    return {
+        "loading": 0,
+        "async_loading": 0,
+        "rdb_bgsave_in_progress": 0,
+        "rdb_last_bgsave_status": "ok",
+        "aof_enabled": 1,
+        "aof_rewrite_in_progress": 0,
+        "aof_rewrite_scheduled": 0,
+        "aof_last_bgrewrite_status": "ok",
+        "aof_last_write_status": "ok",
+    }
+
+
+def _stats(server: RespServer) -> Fields:
+    stats = server.stats
+    return {
+        "total_connections_received": stats.connections_total,
+        "total_commands_processed": stats.commands_total,
+        "total_net_input_bytes": stats.input_bytes_total,
+        "total_net_output_bytes": stats.output_bytes_total,
+        "rejected_connections": stats.connections_rejected_total,
+        "evicted_keys": 0,
+        "total_error_replies": stats.errors_total,
+    }
+
+
+def _replication(server: RespServer) -> Fields:
+    status = server.service.status()
+    if status.role == "leader":
+        others = [member for member in status.members if member.node_id != status.node_id]
+        fields: Fields = {"role": "master", "connected_slaves": len(others)}
+        for number, member in enumerate(others):
+            host, _, port = member.client_address.rpartition(":")
+            state = "recovering" if member.recovering else "online"
+            fields[f"slave{number}"] = (
+                f"ip={host},port={port},state={state},offset={member.match or 0},"
+                f"lag={member.lag or 0}"
+            )
+    else:
+        host, _, port = (status.leader_client_address or "").rpartition(":")
+        fields = {
+            "role": "slave",
+            "master_host": host,
+            "master_port": port or 0,
+            "master_link_status": "up" if status.leader else "down",
+            "slave_repl_offset": status.applied,
+            "slave_read_only": 0,
+            "connected_slaves": 0,
+        }
+    fields["master_replid"] = server.config.run_id
+    fields["master_repl_offset"] = status.commit
+    return fields
+
+
+def _cpu(_: RespServer) -> Fields:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "used_cpu_sys": f"{used.ru_stime:.6f}",
+        "used_cpu_user": f"{used.ru_utime:.6f}",
+        "used_cpu_sys_children": f"{children.ru_stime:.6f}",
+        "used_cpu_user_children": f"{children.ru_utime:.6f}",
+    }
+
+
+def _nothing(_: RespServer) -> Fields:
+    return {}
+
+
+def _commandstats(server: RespServer) -> Fields:
+    stats = server.stats
+    return {
+        f"cmdstat_{name}": (
+            f"calls={stats.calls[entry.index]},usec=0,usec_per_call=0.00,"
+            f"rejected_calls={stats.rejected[entry.index]},failed_calls=0"
+        )
+        for name, entry in server.commands.items()
+        if stats.calls[entry.index] or stats.rejected[entry.index]
+    }
+
+
+def _errorstats(server: RespServer) -> Fields:
+    return {
+        f"errorstat_{code}": f"count={count}" for code, count in sorted(server.stats.errors.items())
+    }
+
+
+def _cluster(_: RespServer) -> Fields:
+    return {"cluster_enabled": 0}
+
+
+def _raft(server: RespServer) -> Fields:
+    status = server.service.status()
+    fields: Fields = {
+        "raft_node": status.node,
+        "raft_node_id": f"{status.node_id:016x}",
+        "raft_cluster_id": status.cluster_id,
+        "raft_role": status.role,
+        "raft_leader": status.leader or "",
+        "raft_leader_address": status.leader_client_address or "",
+        "raft_term": status.term,
+        "raft_commit": status.commit,
+        "raft_applied": status.applied,
+        "raft_last_index": status.last_index,
+        "raft_members": len(status.members),
+    }
+    for number, member in enumerate(status.members):
+        fields[f"raft_member{number}"] = (
+            f"name={member.name},id={member.node_id:016x},peer={member.peer_address},"
+            f"client={member.client_address},role={member.role},"
+            f"match={'' if member.match is None else member.match},"
+            f"lag={'' if member.lag is None else member.lag},recovering={int(member.recovering)}"
+        )
+    return fields
+
+
+def _keyspace(server: RespServer) -> Fields:
+    return {
+        f"db{db}": f"keys={keys},expires={expires},avg_ttl=0"
+        for db, (keys, expires) in sorted(server.service.keyspace().items())
+        if keys
+    }
+
+
+SECTIONS: Final[dict[str, Callable[[RespServer], Fields]]] = {
+    "server": _server,
+    "clients": _clients,
+    "memory": _memory,
+    "persistence": _persistence,
+    "stats": _stats,
+    "replication": _replication,
+    "cpu": _cpu,
+    "modules": _nothing,
+    "commandstats": _commandstats,
+    "errorstats": _errorstats,
+    "cluster": _cluster,
+    "raft": _raft,
+    "keyspace": _keyspace,
+}
+"""All sections, in the order of the text."""
+
+ON_DEMAND: Final = frozenset({"commandstats"})
+"""Sections that only `all`, `everything` or their own name show."""

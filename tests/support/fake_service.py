@@ -1,0 +1,130 @@
+"""A node without consensus: the real state machine behind the front ends' port, in this process.
+
+By itself it answers in the next pass of the loop, like a node whose disk takes no time. With
+`hold()` it keeps what arrives, and the test answers in whatever order it wants to see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from kvnode.errors import CommandError
+from kvnode.service import MemberStatus, NodeStatus, Op, Pending
+from kvnode.store import batch
+from kvnode.store.memory_engine import MemoryEngine
+from kvnode.store.ops import is_write
+from kvnode.store.reply import Result
+from kvnode.store.state_machine import StateMachine
+
+NODE_ID = 1
+
+
+class FakeService:
+    """An in-memory `Service`.
+
+    Attributes:
+        held: operations that wait for the test, in order of arrival.
+        written: how many writes arrived; `read`: how many reads.
+        role: what `status` claims this node to be.
+        refuse: if set, every operation is answered with it.
+    """
+
+    def __init__(self, wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+        self.held: list[Pending] = []
+        self.written = self.read = 0
+        self.role = "leader"
+        self.refuse: CommandError | None = None
+        self._wall_ms = wall_ms
+        self._is_holding = False
+        self._arrived: list[Pending] = []
+        self._machine = StateMachine(MemoryEngine(), hash_key=bytes(16))
+        self._machine.apply(1, batch.encode_register(wall_ms(), 0, NODE_ID, 1, 1))
+        self._sequence = 0
+
+    # --- the port ---------------------------------------------------------------------------------
+
+    def submit_write(self, pending: Pending) -> None:
+        assert is_write(pending.op), pending.op
+        self.written += 1
+        self._take(pending)
+
+    def submit_read(self, pending: Pending) -> None:
+        assert not is_write(pending.op), pending.op
+        self.read += 1
+        self._take(pending)
+
+    def status(self) -> NodeStatus:
+        members = (
+            MemberStatus(1, "n1", "127.0.0.1:7379", "127.0.0.1:6379", "voter", 7, 0),
+            MemberStatus(2, "n2", "127.0.0.1:7380", "127.0.0.1:6380", "voter", 6, 1),
+        )
+        leader = members[0] if self.role == "leader" else members[1]
+        return NodeStatus(
+            node="n1",
+            node_id=NODE_ID,
+            cluster_id="fake",
+            role=self.role,
+            leader=leader.name,
+            leader_client_address=leader.client_address,
+            term=3,
+            commit=7,
+            applied=7,
+            last_index=7,
+            members=members,
+        )
+
+    def now_ms(self) -> int:
+        return self._wall_ms()
+
+    def keyspace(self) -> dict[int, tuple[int, int]]:
+        return self._machine.keyspace()
+
+    # --- what a test controls ---------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Keep what arrives from now on in `held`."""
+        self._is_holding = True
+
+    def answer(self, at: int = 0) -> None:
+        """Answer one held operation."""
+        pending = self.held.pop(at)
+        pending.complete(self.run(pending.op))
+
+    def answer_all(self) -> None:
+        """Answer everything that is held, in order of arrival."""
+        while self.held:
+            self.answer()
+
+    def release(self) -> None:
+        """Answer everything, and hold no longer."""
+        self._is_holding = False
+        self.answer_all()
+
+    def run(self, op: Op) -> Result:
+        """The result of an operation, applied now."""
+        if self.refuse is not None:
+            return self.refuse
+        if not is_write(op):
+            return self._machine.read(op)
+        self._sequence += 1
+        data = batch.encode_batch(
+            self._wall_ms(), 0, NODE_ID, 1, self._sequence, batch.encode_ops([op])
+        )
+        applied = self._machine.apply(self._machine.applied + 1, data)
+        assert applied.results is not None
+        return applied.results[0]
+
+    def _take(self, pending: Pending) -> None:
+        if self._is_holding:
+            self.held.append(pending)
+            return
+        if not self._arrived:
+            asyncio.get_running_loop().call_soon(self._answer_arrived)
+        self._arrived.append(pending)
+
+    def _answer_arrived(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        for pending in arrived:
+            pending.complete(self.run(pending.op))
