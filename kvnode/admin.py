@@ -24,7 +24,7 @@ import signal
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import h11
 
@@ -109,16 +109,16 @@ def respond(source: AdminSource, method: str, target: str) -> Answer:
     """Answer one request. An error of the source becomes 500 and a log line, not more."""
     if method not in {"GET", "HEAD"}:
         return Answer(405, b"only GET and HEAD are answered here\n")
-    parts = urlsplit(target)
+    path, _, query_text = target.partition("?")
     try:
-        query = parse_qs(parts.query, keep_blank_values=True, max_num_fields=8)
+        query = parse_qs(query_text, keep_blank_values=True, max_num_fields=8)
     except ValueError:
         return Answer(400, b"too many parameters\n")
     try:
-        return _page(source, parts.path, query)
+        return _page(source, path, query)
     except Exception:
         # A page that cannot be built must not take the node with it; the log has the reason.
-        logger.exception("admin request failed", extra={"fields": {"path": parts.path}})
+        logger.exception("admin request failed", extra={"fields": {"path": path}})
         return Answer(500, b"this page could not be built; the log says why\n")
 
 
