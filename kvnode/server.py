@@ -22,6 +22,7 @@ from typing import Any
 import uvloop
 
 from kvnode import __version__
+from kvnode.address import listen_failed
 from kvnode.admin import AdminServer, hold
 from kvnode.config import ServeConfig
 from kvnode.directory import DataDirectory, PeerIdentityMismatch
@@ -61,6 +62,7 @@ def run(config: ServeConfig, file_system: FileSystem | None = None) -> int:
     Returns:
         the process's exit code.
     """
+    os.umask(0o077)  # whatever the node writes is its user's own business
     with start_logging(config.log_level, config.log_format) as logs:
         server = Server(config, file_system or PosixFileSystem(), logs)
         try:
@@ -232,7 +234,10 @@ class Server:
         self._report.bind_node(node)
         resp = self._resp = self._report.resp = RespServer(node, self._resp_config())
         self._report.bind_clients(resp)
-        await resp.start(config.listen.host, config.listen.port)
+        try:
+            await resp.start(config.listen.host, config.listen.port)
+        except OSError as error:
+            raise listen_failed("--listen", config.listen, error) from error
         self._report.is_started = True
         self._report.log_start(recovered)
         return node
