@@ -35,6 +35,7 @@ _XX: Final = int(SetFlag.XX)
 _GET: Final = int(SetFlag.GET)
 _KEEPTTL: Final = int(SetFlag.KEEPTTL)
 _PX: Final = int(SetFlag.PX)
+_TIMED: Final = int(SetFlag.PX | SetFlag.PXAT)
 
 _is_integer_text = re.compile(rb"-?[1-9][0-9]{0,18}|0").fullmatch
 """Redis takes no sign but '-', no space, no leading zero."""
@@ -148,7 +149,7 @@ def _set_with_options(space: Keyspace, op: Op) -> Result:
         if isinstance(answer, CommandError):
             return answer
     deadline_ms = _deadline(space, flags, expire_ms, live)
-    if deadline_ms > INT64_MAX:
+    if flags & _TIMED and not (expire_ms > 0 and deadline_ms <= INT64_MAX):
         return CommandError(messages.INVALID_EXPIRE_IN_SET)
     if (flags & _NX and live is not None) or (flags & _XX and live is None):
         return answer if flags & _GET else None

@@ -1,0 +1,129 @@
+"""An engine directory is reused only if nothing can have happened to the kernel's cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kvnode.store import engine_directory
+from kvnode.store.engine_directory import Whereabouts, may_reuse, open_engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HERE = Whereabouts(format=1, boot_id="b", device=5, mount_id="30")
+
+
+@pytest.mark.parametrize(
+    ("noted", "clean", "reused"),
+    [
+        (HERE, False, True),
+        (HERE, True, True),
+        (None, False, False),
+        (None, True, False),
+        (replace(HERE, boot_id="c"), False, False),
+        (replace(HERE, device=6), False, False),
+        (replace(HERE, mount_id="31"), False, False),
+        (replace(HERE, boot_id="c", device=6, mount_id="31"), True, True),
+        (replace(HERE, format=2), True, False),
+    ],
+)
+def test_reuse_needs_a_clean_mark_or_the_same_boot_device_and_mount(
+    noted: Whereabouts | None, clean: bool, reused: bool
+) -> None:
+    assert may_reuse(noted, HERE, clean=clean) is reused
+
+
+def open_with_row(root: Path, *, clean: bool) -> None:
+    engine, _ = open_engine(root)
+    engine.put(b"a", b"1")
+    engine.commit()
+    engine.close(clean=clean)
+
+
+def boot_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_directory, "_whereabouts", lambda _: replace(HERE, boot_id="next"))
+
+
+def test_a_killed_process_finds_its_engine_again(tmp_path: Path) -> None:
+    open_with_row(tmp_path, clean=False)
+    engine, reused = open_engine(tmp_path)
+    assert reused
+    assert engine.get(b"a") == b"1"
+    engine.close(clean=False)
+
+
+def test_a_crashed_machine_starts_with_a_fresh_engine_and_deletes_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_with_row(tmp_path, clean=False)
+    boot_again(monkeypatch)
+    engine, reused = open_engine(tmp_path)
+    assert not reused
+    assert engine.get(b"a") is None
+    assert [entry.name for entry in tmp_path.iterdir()] == ["2"]
+    engine.close(clean=False)
+
+
+def test_a_clean_close_outlives_a_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_with_row(tmp_path, clean=True)
+    boot_again(monkeypatch)
+    engine, reused = open_engine(tmp_path)
+    assert reused
+    assert engine.get(b"a") == b"1"
+    engine.close(clean=False)
+
+
+def test_the_mark_stays_while_nothing_is_written(tmp_path: Path) -> None:
+    open_with_row(tmp_path, clean=True)
+    engine, _ = open_engine(tmp_path)
+    assert (tmp_path / "1" / "clean").exists()
+    engine.close(clean=False)
+    assert (tmp_path / "1" / "clean").exists()
+
+
+def test_the_mark_is_gone_before_the_first_write(tmp_path: Path) -> None:
+    open_with_row(tmp_path, clean=True)
+    engine, _ = open_engine(tmp_path)
+    engine.put(b"b", b"1")
+    assert not (tmp_path / "1" / "clean").exists()
+    engine.close(clean=False)
+
+
+def test_a_crash_after_a_reuse_on_another_boot_is_judged_by_the_new_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_with_row(tmp_path, clean=True)
+    with monkeypatch.context() as patch:
+        boot_again(patch)
+        open_with_row(tmp_path, clean=False)
+    engine, reused = open_engine(tmp_path)  # booted once more: neither the first boot nor the next
+    assert not reused
+    engine.close(clean=False)
+
+
+def test_a_half_made_directory_is_not_trusted(tmp_path: Path) -> None:
+    open_with_row(tmp_path, clean=True)
+    (tmp_path / "2").mkdir()
+    engine, reused = open_engine(tmp_path)
+    assert not reused
+    assert [entry.name for entry in tmp_path.iterdir()] == ["3"]
+    engine.close(clean=False)
+
+
+def test_a_file_that_is_no_lmdb_is_replaced(tmp_path: Path) -> None:
+    open_with_row(tmp_path, clean=True)
+    (tmp_path / "1" / "data.mdb").write_bytes(b"\x5a" * 16384)
+    engine, reused = open_engine(tmp_path)
+    assert not reused
+    engine.close(clean=False)
+
+
+def test_a_rebuild_can_be_ordered(tmp_path: Path) -> None:
+    open_with_row(tmp_path, clean=True)
+    engine, reused = open_engine(tmp_path, rebuild=True)
+    assert not reused
+    assert engine.get(b"a") is None
+    engine.close(clean=False)

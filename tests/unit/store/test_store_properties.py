@@ -1,0 +1,145 @@
+"""Random histories: two engines, a plain dict, crashes at any moment, and one truth.
+
+One machine lives in memory and never commits or crashes. The other is on LMDB; it commits, crashes
+and collects garbage when told to. Both apply the same log and must agree with the dict op by op,
+and with each other hash by hash.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from kvnode.errors import CommandError
+from kvnode.store import ops
+from kvnode.store.lmdb_engine import LmdbEngine
+from kvnode.store.memory_engine import MemoryEngine
+from kvnode.store.ops import Op
+from kvnode.store.reply import Result
+from tests.unit.store.driver import Driver
+from tests.unit.store.model import Model
+
+DB = st.integers(0, 1)
+KEYS = [b"", b"a", b"b", b"n", b"long" * 120, b"long" * 120 + b"er"]
+KEY = st.integers(0, len(KEYS) - 1).map(lambda number: KEYS[number])  # short in reports
+CONDITION = st.sampled_from([0, 1, 2, 4, 8])
+VALUE = st.one_of(
+    st.sampled_from([b"", b"1", b"-7", b"007", b"%d" % (2**63 - 1), b"x" * 30]),
+    st.binary(max_size=4),
+)
+MS = st.integers(1, 400)
+FLAGS = st.sampled_from([0, 1, 2, 4, 5, 6, 8, 12])
+
+WRITE: st.SearchStrategy[Op] = st.one_of(
+    st.tuples(st.just(ops.SET), DB, KEY, VALUE),
+    st.tuples(st.just(ops.SET), DB, KEY, VALUE, FLAGS, st.just(0)),
+    st.tuples(st.just(ops.SET), DB, KEY, VALUE, st.sampled_from([16, 17, 18, 20]), MS),
+    st.tuples(st.just(ops.MSET), DB, KEY, VALUE, KEY, VALUE),
+    st.tuples(st.just(ops.DEL), DB, KEY, KEY),
+    st.tuples(st.just(ops.INCRBY), DB, KEY, st.integers(-3, 3)),
+    st.tuples(st.just(ops.APPEND), DB, KEY, VALUE),
+    st.tuples(st.just(ops.EXPIRE), DB, KEY, st.just(0), st.integers(-1, 400), CONDITION),
+    st.tuples(st.just(ops.PERSIST), DB, KEY),
+    st.tuples(st.just(ops.FLUSHDB), DB),
+).map(list)
+READ: st.SearchStrategy[Op] = st.one_of(
+    st.tuples(st.just(ops.GET), DB, KEY),
+    st.tuples(st.just(ops.MGET), DB, KEY, KEY),
+    st.tuples(st.just(ops.EXISTS), DB, KEY, KEY),
+    st.tuples(st.just(ops.TYPE), DB, KEY),
+    st.tuples(st.just(ops.STRLEN), DB, KEY),
+    st.tuples(st.just(ops.TTL), DB, KEY, st.integers(0, 1)),
+).map(list)
+BATCH = st.lists(st.one_of(WRITE, READ), min_size=1, max_size=6)
+
+
+def plain(result: Result) -> object:
+    """Results that can be compared: errors by their text."""
+    if isinstance(result, list):
+        return [plain(element) for element in result]
+    return ("error", result.text) if isinstance(result, CommandError) else result
+
+
+class Histories(RuleBasedStateMachine):
+    """See the module's docstring."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.mkdtemp()
+        self.steady = Driver(MemoryEngine())
+        self.fragile = Driver(LmdbEngine(Path(self.directory), map_bytes=1 << 26))
+        self.model = Model()
+        self.model.now_ms = self.steady.now_ms
+
+    def teardown(self) -> None:
+        self.fragile.machine.close(clean=False)
+        shutil.rmtree(self.directory)
+
+    @rule(batch=st.lists(WRITE, min_size=1, max_size=6))
+    def apply(self, batch: list[Op]) -> None:
+        expected = [plain(self.model.apply(op)) for op in batch]
+        assert [plain(result) for result in self.steady.batch(*batch)] == expected
+        assert [plain(result) for result in self.fragile.batch(*batch)] == expected
+
+    @rule(inner=BATCH, db=DB, key=KEY, stale=st.booleans())
+    def transact(self, inner: list[Op], db: int, key: bytes, stale: bool) -> None:
+        version, modelled = self.steady.read(ops.VERSION, db, key), self.model.version(db, key)
+        assert isinstance(version, int)
+        assert bool(version) == bool(modelled)
+        expected = plain(self.model.exec(0, [[db, key, modelled + stale]], inner))
+        for driver in (self.steady, self.fragile):
+            watch = [db, key, version + stale]
+            assert plain(driver.do(ops.EXEC, 0, [watch], inner)) == expected
+
+    @rule(op=READ)
+    def read(self, op: Op) -> None:
+        expected = plain(self.model.apply(op))
+        assert plain(self.steady.machine.read(op)) == expected
+        assert plain(self.fragile.machine.read(op)) == expected
+
+    @rule(db=DB)
+    def list_keys(self, db: int) -> None:
+        for driver in (self.steady, self.fragile):
+            found = driver.read(ops.KEYS, db, b"*")
+            assert isinstance(found, list)
+            assert sorted(found) == self.model.names(db)  # type: ignore[type-var]
+
+    @rule(ms=st.integers(0, 300))
+    def wait(self, ms: int) -> None:
+        for driver in (self.steady, self.fragile):
+            driver.now_ms += ms
+            driver.tick()
+        self.model.now_ms += ms
+        self.model.drop_expired()
+
+    @rule(limit=st.integers(0, 5))
+    def expire(self, limit: int) -> None:
+        assert self.steady.expire(limit) == self.fragile.expire(limit) <= limit
+
+    @rule()
+    def commit(self) -> None:
+        self.fragile.machine.commit()
+
+    @rule()
+    def crash(self) -> None:
+        self.fragile.crash()
+
+    @rule(budget=st.integers(1, 10))
+    def collect_garbage(self, budget: int) -> None:
+        self.fragile.machine.collect_garbage(budget)
+
+    @invariant()
+    def both_agree_and_their_rows_add_up(self) -> None:
+        assert self.steady.machine.state_hash() == self.fragile.machine.state_hash()
+        assert self.steady.machine.keyspace() == self.fragile.machine.keyspace()
+        self.steady.check()
+        self.fragile.check()
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
