@@ -29,6 +29,9 @@ def repair(fs: FileSystem, segment: Segment, data: bytes, found: Scan) -> Path:
         fd = fs.open(segment.path)
         try:
             fs.truncate(fd, found.end)
+            # Before the zeros: a crash that let them through in part, and the cut not at all, would
+            # leave damage that no crash of an append explains.
+            fs.fdatasync(fd)
             write_zeros(fs, fd, found.end, segment.header.segment_bytes)
             fs.fdatasync(fd)
         finally:

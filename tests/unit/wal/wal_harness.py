@@ -1,0 +1,140 @@
+"""What the tests of the log share: a log on a disk in memory, and a model of what it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+from tests.support.disk import MemoryDisk
+from wal import FileSystem, Identity, Observer, Options, Record, RepairReport, Wal
+from wal.format import (
+    RecordHeader,
+    SegmentHeader,
+    decode_record_header,
+    decode_segment_header,
+    parse_segment_name,
+)
+from wal.scan import Scan, scan
+
+ROOT = Path("/data")
+DIRECTORY = ROOT / "wal"
+STATES = (ROOT / "state-a", ROOT / "state-b")
+IDENTITY = Identity(0x1111, 0x2222)
+SMALL = Options(segment_bytes=8192)
+
+
+class Watcher(Observer):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.repairs: list[RepairReport] = []
+        self.states: list[tuple[Path, str]] = []
+        self.synced_bytes: list[int] = []
+
+    def on_repair(self, report: RepairReport) -> None:
+        self.repairs.append(report)
+
+    def on_state_repaired(self, path: Path, reason: str) -> None:
+        self.states.append((path, reason))
+
+    def on_sync(self, seconds: float, size: int) -> None:
+        self.synced_bytes.append(size)
+
+
+class Model:
+    """The log as a list: what superseding means."""
+
+    def __init__(self) -> None:
+        self.entries: list[Record] = []
+
+    def visit(self, index: int, payload: bytes) -> None:
+        assert 1 <= index <= len(self.entries) + 1
+        del self.entries[index - 1 :]
+        self.entries.append(Record(index, payload))
+
+    def append(self, records: list[Record]) -> None:
+        for record in records:
+            self.visit(*record)
+
+
+def open_log(
+    fs: FileSystem, options: Options = SMALL, *, root: Path = ROOT, seed: int = 0, **more: object
+) -> tuple[Wal, Model]:
+    """Open the log on `fs`; salts come from the seed and from what is on the disk."""
+    model = Model()
+    salts = Random(seed)
+    wal = Wal.open(
+        root / "wal",
+        (root / "state-a", root / "state-b"),
+        more.pop("identity", IDENTITY),  # type: ignore[arg-type]
+        visit=model.visit,
+        fs=fs,
+        options=options,
+        salts=lambda: salts.getrandbits(64),
+        **more,  # type: ignore[arg-type]
+    )
+    return wal, model
+
+
+def contents(wal: Wal) -> list[Record]:
+    """All records by `read`."""
+    if wal.last_index < wal.first_index:
+        return []
+    found: list[Record] = []
+    while len(found) < wal.last_index:
+        found += wal.read(len(found) + 1, wal.last_index + 1, 1 << 30)
+    return found
+
+
+def newest_segment(disk: MemoryDisk) -> Path:
+    """The last segment by sequence."""
+    return max(path for path in disk.names if parse_segment_name(path.name))
+
+
+def segment_bytes(disk: MemoryDisk, path: Path | None = None) -> bytes:
+    """The bytes of a segment, the newest by default."""
+    return bytes(disk.names[path or newest_segment(disk)].data)
+
+
+def overwrite(disk: MemoryDisk, offset: int, data: bytes, path: Path | None = None) -> None:
+    """Change bytes on the disk behind the log's back."""
+    inode = disk.names[path or newest_segment(disk)]
+    inode.data[offset : offset + len(data)] = data
+    inode.durable = bytearray(inode.data)
+
+
+def flip(disk: MemoryDisk, offset: int, bit: int = 0, path: Path | None = None) -> None:
+    """Flip one bit."""
+    byte = segment_bytes(disk, path)[offset] ^ (1 << bit)
+    overwrite(disk, offset, bytes([byte]), path)
+
+
+def cut(disk: MemoryDisk, size: int, path: Path | None = None) -> None:
+    """Shorten a segment."""
+    inode = disk.names[path or newest_segment(disk)]
+    del inode.data[size:]
+    inode.durable = bytearray(inode.data)
+
+
+def header_of(data: bytes) -> SegmentHeader:
+    """The header of a segment that has a good one."""
+    header = decode_segment_header(data)
+    assert header is not None
+    return header
+
+
+def scanned(disk: MemoryDisk, path: Path | None = None) -> Scan:
+    """Scan a segment as the first of its log."""
+    data = segment_bytes(disk, path)
+    header = header_of(data)
+    return scan(data, header, chain=header.previous_chain, last_index=header.first_index - 1)
+
+
+def record_of(disk: MemoryDisk, number: int) -> RecordHeader:
+    """The header of a record in the newest segment, by its number from 0 or from the end."""
+    return scanned(disk).records[number]
+
+
+def valid_at(data: bytes, offset: int) -> RecordHeader | None:
+    """The record header at an offset of a segment."""
+    return decode_record_header(data, offset, offset, header_of(data).salt)
