@@ -25,7 +25,7 @@ from raft.messages import (
     TimeoutNow,
 )
 from raft.outbox import Outbox
-from raft.progress import PROBE, REPLICATE, SNAPSHOT, Inflights, Progress
+from raft.progress import PROBE, REPLICATE, Inflights, Progress
 from raft.quorum import agreed, majority
 from raft.read_index import ReadIndex
 from raft.types import (
@@ -186,8 +186,11 @@ class Leader:
     def connected(self, peer: NodeId) -> None:
         """`peer` can be reached (again): find out at once where its log ends."""
         progress = self.progress[peer]
-        if progress.state is not SNAPSHOT:
+        if progress.state is REPLICATE:
             progress.become_probe()
+        # Already probing: the answer may have been lost. Where to probe stays as it is, since
+        # `match` may not be known at all yet.
+        progress.paused = False
         self.work = True
 
     # --- from peers -----------------------------------------------------------------------------
@@ -303,9 +306,7 @@ class Leader:
         commit = log.commit
         # Useful only to a follower that was sent the committed entries.
         if peer.sent_commit < commit < peer.next_index:
-            commit_term = log.term(commit)
-            assert commit_term is not None, f"no term at commit {commit}"
-            message = CommitAdvance(self.term, commit, commit_term)
+            message = CommitAdvance(self.term, commit, log.commit_term)
             self._outbox.messages.append((peer.node_id, message))
             peer.sent_commit = commit
 

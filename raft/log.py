@@ -160,6 +160,13 @@ class RaftLog:
             return None
         return self._run_terms[bisect_right(self._run_starts, index) - 1]
 
+    @property
+    def commit_term(self) -> int:
+        """Term of the newest entry that is known to be committed."""
+        term = self.term(self.commit)
+        assert term is not None, f"no term at commit {self.commit}"
+        return term
+
     def is_up_to_date(self, last_index: int, last_term: int) -> bool:
         """Tell whether a log ending there is at least as up to date as ours (paper, 5.4.1)."""
         return (last_term, last_index) >= (self.last_term, self.last_index)

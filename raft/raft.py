@@ -528,9 +528,10 @@ class Raft:
         log = self.log
         term, previous_index, previous_term, commit, entries = message
         if previous_index < log.commit:
-            # Overtaken: what is committed equals the leader's log, and tells it where to go on.
-            self._acknowledge(sender, log.commit)
-            return
+            # What is committed here equals the leader's log: only what lies beyond can be new.
+            entries = entries[log.commit - previous_index :]
+            previous_index = log.commit
+            previous_term = log.commit_term
         last_new = log.maybe_append(previous_index, previous_term, entries)
         if last_new is None:
             hint_index, hint_term = log.find_conflict_by_term(previous_index, previous_term)

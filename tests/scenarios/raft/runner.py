@@ -1,0 +1,293 @@
+"""The commands of the Raft scenarios, and how a group's doings are printed.
+
+Setting up
+    cluster nodes=3 [pre-vote=no] [check-quorum=no] [inflight=N] [batches=no: one entry a message]
+    log N terms=1,1,2 [term=3]      node N starts with entries of these terms on its disk
+    elect N                         make N leader, printing nothing
+
+Doing
+    campaign N · tick N [count] · propose N data… · read N id · transfer N M
+    unreachable N M · connect N M · slow N (its disk syncs when told) · sync N [writes]
+    crash N · restart N · partition 1,2 3 (groups that hear each other) · heal
+    stabilize (deliver all) · deliver N [M] (what is on the way from N, to M) · drop N [M]
+    overtake N M (deliver the youngest before the others) · repeat N M (put a copy of it behind)
+
+Asking
+    status · logs · progress N · silently COMMAND
+
+Printed: `n1@2` is node 1 in term 2, `3@2` the entry 3 of term 2, `→` a message that is sent, `✗`
+one that is lost, `⇨` a change of role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raft import Entry, HardState, NodeId, Persist, RaftError, ReadState, Role
+from raft.messages import (
+    AppendEntries,
+    AppendResponse,
+    CommitAdvance,
+    Heartbeat,
+    HeartbeatResponse,
+    Message,
+    PreVoteResponse,
+    ReadIndexRequest,
+    ReadIndexResponse,
+    RequestPreVote,
+    RequestVote,
+    RequestVoteResponse,
+)
+from tests.support.raft_cluster import Cluster, Envelope
+
+
+class RaftScenario:
+    """One scenario's cluster, and the trace of what it does."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster(0)
+        self.printed: list[str] = []
+        self.known: dict[NodeId, tuple[int, Role]] = {}
+        self.commits: dict[NodeId, int] = {}
+
+    def run(self, line: str) -> list[str]:
+        """Run one command; return what it prints."""
+        name, *words = line.split()
+        if name == "silently":
+            self.run(line.removeprefix("silently "))
+            return []
+        command: Callable[..., None] = getattr(self, f"do_{name.replace('-', '_')}")
+        try:
+            command(*words)
+        except (RaftError, ValueError) as error:
+            self.printed.append(f"{type(error).__name__}: {error}")
+        self.notice()
+        printed, self.printed = self.printed, []
+        return printed
+
+    # --- setting up -----------------------------------------------------------------------------
+
+    def do_cluster(self, *words: str) -> None:
+        options = dict(word.split("=") for word in words)
+        self.cluster = Cluster(
+            int(options["nodes"]),
+            pre_vote=options.get("pre-vote") != "no",
+            check_quorum=options.get("check-quorum") != "no",
+            inflight_messages_max=int(options.get("inflight", "256")),
+            message_bytes_max=1 if options.get("batches") == "no" else 1 << 20,
+            # Stickiness lasts 10 ticks, every election timeout 15: nothing is left to chance.
+            random_ticks=lambda low, high: low + 5,
+        )
+        self.cluster.on_send = self.on_send
+        self.cluster.on_drop = self.on_drop
+        self.cluster.on_persist = self.on_persist
+        self.cluster.on_read = self.on_read
+        self.known = dict.fromkeys(self.cluster.nodes, (0, Role.FOLLOWER))
+
+    def do_log(self, node: str, *words: str) -> None:
+        options = dict(word.split("=") for word in words)
+        terms = [int(term) for term in options["terms"].split(",") if term]
+        disk = self.cluster.nodes[int(node)].disk
+        disk.log = [
+            Entry(term, index, 0, b"%d@%d" % (index, term)) for index, term in enumerate(terms, 1)
+        ]
+        term = int(options.get("term", terms[-1]))
+        disk.hard_state = HardState(term, 0, 0)
+        self.cluster.restart(int(node))
+        self.known[int(node)] = (term, Role.FOLLOWER)
+
+    def do_elect(self, node: str) -> None:
+        self.cluster.elect(int(node))
+        self.notice()
+        self.printed = []
+
+    # --- doing ----------------------------------------------------------------------------------
+
+    def do_campaign(self, node: str) -> None:
+        self.cluster.raft(int(node)).campaign()
+        self.cluster.pump(int(node))
+
+    def do_tick(self, node: str, count: str = "1") -> None:
+        for _ in range(int(count)):
+            self.cluster.tick(int(node))
+            self.notice()
+
+    def do_propose(self, node: str, *data: str) -> None:
+        self.cluster.raft(int(node)).propose([item.encode() for item in data])
+        self.cluster.pump(int(node))
+
+    def do_read(self, node: str, request_id: str) -> None:
+        self.cluster.raft(int(node)).read_index(int(request_id))
+        self.cluster.pump(int(node))
+
+    def do_transfer(self, node: str, target: str) -> None:
+        self.cluster.raft(int(node)).transfer_leader(int(target))
+        self.cluster.pump(int(node))
+
+    def do_unreachable(self, node: str, peer: str) -> None:
+        self.cluster.raft(int(node)).report_unreachable(int(peer))
+
+    def do_connect(self, node: str, peer: str) -> None:
+        self.cluster.raft(int(node)).peer_connected(int(peer))
+        self.cluster.pump(int(node))
+
+    def do_slow(self, node: str) -> None:
+        self.cluster.nodes[int(node)].autosync = False
+
+    def do_sync(self, node: str, writes: str = "1000") -> None:
+        for persist in self.cluster.nodes[int(node)].pending[: int(writes)]:
+            self.printed.append(f"n{node} synced #{persist.number}")
+        self.cluster.sync(int(node), int(writes))
+
+    def do_crash(self, node: str) -> None:
+        self.cluster.crash(int(node))
+
+    def do_restart(self, node: str) -> None:
+        self.cluster.restart(int(node))
+        self.known[int(node)] = (self.cluster.raft(int(node)).term, Role.FOLLOWER)
+        self.commits.pop(int(node), None)
+
+    def do_partition(self, *groups: str) -> None:
+        self.cluster.partition(*[map(int, group.split(",")) for group in groups])
+
+    def do_heal(self) -> None:
+        self.cluster.heal()
+
+    def do_stabilize(self) -> None:
+        for _ in range(10_000):
+            if not self.cluster.wire:
+                return
+            self.cluster.deliver()
+            self.notice()
+        raise ValueError("the group does not come to rest")
+
+    def do_deliver(self, sender: str, to: str | None = None) -> None:
+        for position in self.on_the_way(sender, to):
+            self.cluster.deliver(position)
+            self.notice()
+
+    def do_drop(self, sender: str, to: str | None = None) -> None:
+        for position in self.on_the_way(sender, to):
+            self.on_drop(self.cluster.wire.pop(position))
+
+    def do_overtake(self, sender: str, to: str) -> None:
+        self.cluster.deliver(self.on_the_way(sender, to)[-1] + len(self.on_the_way(sender, to)) - 1)
+
+    def do_repeat(self, sender: str, to: str) -> None:
+        youngest = [e for e in self.cluster.wire if (e.sender, e.to) == (int(sender), int(to))][-1]
+        self.cluster.wire.append(youngest)
+
+    def on_the_way(self, sender: str, to: str | None) -> list[int]:
+        """Return positions on the wire, each as it is once those before it were taken."""
+        positions = [
+            position
+            for position, envelope in enumerate(self.cluster.wire)
+            if envelope.sender == int(sender) and to in (None, str(envelope.to))
+        ]
+        return [position - taken for taken, position in enumerate(positions)]
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    def do_status(self) -> None:
+        for node in self.cluster.up():
+            s = self.cluster.raft(node).status()
+            leader = f"n{s.leader}" if s.leader else "nobody"
+            self.printed.append(
+                f"n{node}@{s.term} {s.role.value} of {leader}, "
+                f"last={s.last_index} stable={s.stable} commit={s.commit} applied={s.applied}"
+            )
+
+    def do_logs(self) -> None:
+        for node in self.cluster.up():
+            raft = self.cluster.raft(node)
+            terms = " ".join(str(raft.log.term(i)) for i in range(1, raft.last_index + 1))
+            self.printed.append(f"n{node} terms {terms} commit={raft.commit}")
+
+    def do_progress(self, node: str) -> None:
+        for peer, p in self.cluster.raft(int(node)).progress().items():
+            self.printed.append(
+                f"n{peer} {p.state} match={p.match} next={p.next_index} "
+                f"inflight={p.inflight_messages}"
+            )
+
+    # --- printing -------------------------------------------------------------------------------
+
+    def notice(self) -> None:
+        """Print what changed since the last look."""
+        for node in self.cluster.up():
+            raft = self.cluster.raft(node)
+            now = (raft.term, raft.role)
+            before = self.known.get(node, now)
+            if now != before:
+                self.printed.append(
+                    f"n{node}@{before[0]} {before[1].value} ⇨ n{node}@{raft.term} {raft.role.value}"
+                )
+            self.known[node] = now
+            if raft.commit > self.commits.get(node, 0):
+                self.printed.append(f"n{node} commits {raft.commit}")
+                self.commits[node] = raft.commit
+
+    def on_send(self, envelope: Envelope) -> None:
+        self.notice()  # first why, then what
+        self.printed.append(self.describe(envelope, "→"))
+
+    def on_drop(self, envelope: Envelope) -> None:
+        self.printed.append(self.describe(envelope, "✗"))
+
+    def on_read(self, node: NodeId, state: ReadState) -> None:
+        self.printed.append(f"n{node} may read {state.request_id} at index {state.index}")
+
+    def on_persist(self, node: NodeId, persist: Persist) -> None:
+        if self.cluster.nodes[node].autosync:
+            return
+        self.notice()
+        parts = [f"n{node} writes #{persist.number}"]
+        if persist.hard_state is not None:
+            parts.append(f"term={persist.hard_state.term} vote={persist.hard_state.vote}")
+        parts += [show(entry) for entry in persist.entries]
+        self.printed.append(" ".join(parts))
+
+    def describe(self, envelope: Envelope, arrow: str) -> str:
+        sender, to, message = envelope
+        term = message.term
+        if isinstance(message, RequestPreVote | PreVoteResponse):
+            term = self.cluster.raft(sender).term
+        parts = [f"n{sender}@{term} {arrow} n{to}", type(message).__name__, *details(message)]
+        return " ".join(parts)
+
+
+def show(entry: Entry) -> str:
+    return f"{entry.index}@{entry.term}"
+
+
+def show_round(round_id: int) -> list[str]:
+    return [f"round={round_id >> 32}.{round_id & 0xFFFFFFFF}"] if round_id else []
+
+
+def details(message: Message) -> list[str]:
+    """Return the fields that a reader needs, in words."""
+    match message:
+        case RequestPreVote(term, index, last_term):
+            return [f"for={term} last={index}@{last_term}"]
+        case RequestVote(_, index, last_term, transfer):
+            return [f"last={index}@{last_term}"] + ["transfer"] * transfer
+        case PreVoteResponse(_, granted) | RequestVoteResponse(_, granted):
+            return ["granted" if granted else "refused"]
+        case AppendEntries(_, index, previous_term, commit, entries):
+            return [f"after={index}@{previous_term} commit={commit}", *map(show, entries)]
+        case AppendResponse(_, index, rejected, hint_index, hint_term):
+            if rejected:
+                return [f"rejected after={index} hint={hint_index}@{hint_term}"]
+            return [f"match={index}"]
+        case Heartbeat(_, commit, round_id):
+            return [f"commit={commit}", *show_round(round_id)]
+        case HeartbeatResponse(_, round_id):
+            return show_round(round_id)
+        case CommitAdvance(_, commit, commit_term):
+            return [f"{commit}@{commit_term}"]
+        case ReadIndexRequest(_, request_id):
+            return [f"id={request_id}"]
+        case ReadIndexResponse(_, request_id, index):
+            return [f"id={request_id} index={index}"]
+        case _:
+            return []
