@@ -123,6 +123,7 @@ class LogWriter:
         self.handler = BoundedQueueHandler(records_max)
         self._formatter = formatter
         self._stream = stream
+        self._told = 0
         self._thread = threading.Thread(target=self._write, name="kvnode-log", daemon=True)
 
     @property
@@ -149,12 +150,17 @@ class LogWriter:
         self._thread.join(timeout_seconds)
 
     def _write(self) -> None:
-        records, told = self.handler.records, 0
+        records = self.handler.records
         while (record := records.get()) is not None:
             self._line(record)
-            if self.dropped != told and records.empty():
-                told = self.dropped
-                self._line(_dropped_record(told))
+            if records.empty():
+                self._tell_dropped()
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        if self.dropped != self._told:
+            self._told = self.dropped
+            self._line(_dropped_record(self._told))
 
     def _line(self, record: logging.LogRecord) -> None:
         try:
