@@ -32,6 +32,7 @@ from kvnode.errors import CommandError
 from kvnode.limits import (
     CLIENT_CLOSE_SECONDS_MAX,
     CLIENT_KEEPALIVE_SECONDS,
+    IN_FLIGHT_BYTES_MAX,
     OUTPUT_BYTES_HIGH,
     OUTPUT_BYTES_MAX,
     PASS_COMMANDS_MAX,
@@ -291,7 +292,8 @@ class Connection(asyncio.Protocol):
             or self.unanswered_bytes >= PIPELINE_BYTES_MAX
         ):
             self.pause(PIPELINE_FULL)
-        server.check_memory()
+        if server.in_flight_bytes + server.held_bytes > IN_FLIGHT_BYTES_MAX // 2:
+            server.check_memory()
 
     def _continue_parsing(self) -> None:
         """Look at what a stranger sent behind its last command, and at a stream that broke."""
@@ -654,21 +656,17 @@ class Connection(asyncio.Protocol):
         self.close()
 
     def abandon(self) -> None:
-        """Answer what is still open: unknown if it is in the log's hands, else not done."""
+        """Answer what is open (unknown if the log may have it, else not done), and close."""
         for request in self.waiting:
             if request.reply is None:
                 is_write = bool(request.op) and request.op[0] < FIRST_READ
                 request.reply = error(OUTCOME_UNKNOWN if is_write else NOT_BEGUN)
             self.replies.append(request.reply)
         self.replies.extend([error(NOT_BEGUN)] * len(self._backlog))
-        self.is_closing = self.is_ending = True
-        self.flush_last()
-
-    def flush_last(self) -> None:
-        """Write what there is; results that come later are dropped."""
-        if self._transport is not None and self.replies:
-            self._transport.write(b"".join(self.replies))
+        if self._transport is not None:
+            self._transport.writelines(self.replies)
         self._forget()
+        self.close()
 
     # --- telling about itself ---------------------------------------------------------------------
 
