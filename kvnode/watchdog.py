@@ -386,6 +386,11 @@ class MemoryWatchdog:
             self._closed.set()
             raise
 
+    @property
+    def limit_bytes(self) -> int:
+        """What the threshold is held against: the machine's memory or the cgroup's limit."""
+        return self._meter.limit_bytes
+
     def close(self) -> None:
         """Let the thread end without ending the process; for those who outlive a watchdog."""
         self._closed.set()
