@@ -215,7 +215,7 @@ def null_server() -> Iterator[Target]:
                 break
             except OSError:
                 if time.monotonic() > deadline or process.poll() is not None:
-                    raise
+                    raise NodeFailed("the null server did not start") from None
                 time.sleep(0.05)
         yield Target("null", reservation.port, (process.pid,))
     finally:

@@ -39,7 +39,7 @@ def main() -> int:
     for name in arguments.build or sorted(BROKEN):
         print(f"broken build {name}, seed {arguments.seed}")
         finding = caught(name, arguments.seed)
-        print(f"  caught: {finding}" if finding else "  NOT caught")
+        print(f"  caught: {finding.splitlines()[0]}" if finding else "  NOT caught")
         if finding is None:
             escaped.append(name)
     return 1 if escaped else 0

@@ -44,6 +44,7 @@ from tests.support.history import Kind, save
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = REPOSITORY / "chaos-results"
+CLIENTS = 36
 PROGRESS_SECONDS = 5.0
 AGREE_SECONDS_MAX = 10.0
 CLIENTS_DRAIN_SECONDS_MAX = 30.0
@@ -61,7 +62,7 @@ class Plan:
     seconds: float
     seed: int
     nodes: int = 3
-    clients: int = 24
+    clients: int = CLIENTS
     broken: str = ""
 
 
@@ -130,7 +131,7 @@ async def _storm(plan: Plan, cluster: LocalCluster, nemesis: Nemesis, record: Re
                 task.result()
         print(
             f"  {time.monotonic() - begin:5.0f} s  {record.acknowledged:8,} done  "
-            f"{len(nemesis.outages):3} kills  {len(record.incidents):4} errors at killed nodes",
+            f"{len(nemesis.outages):3} kills  {len(record.incidents):4} errors",
             flush=True,
         )
     killing_ends.set()
@@ -219,7 +220,7 @@ def _figures(plan: Plan, record: Record, nemesis: Nemesis, elapsed_s: float) -> 
             "unknown": len(ledger.unknown),
         },
         "history": len(record.history),
-        "errors_at_killed_nodes": dict(Counter(i.text for i in record.incidents)),
+        "errors": dict(Counter(i.text for i in record.incidents)),
         "pause_after_leader_kill": verdict.spread(verdict.pauses_s(record, nemesis.outages)),
     }
 
@@ -262,7 +263,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to kill")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--nodes", type=int, default=3, choices=[3, 5])
-    parser.add_argument("--clients", type=int, default=24)
+    parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--broken", choices=sorted(BROKEN), default="")
     plan = Plan(**vars(parser.parse_args()))
     print(f"chaos smoke, seed {plan.seed}, {plan.seconds:g} s, {plan.broken or 'real build'}")

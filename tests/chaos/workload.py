@@ -3,8 +3,9 @@
 * **Registers**: a few contended keys with unique values; GET, SET, and a swap by WATCH, MULTI, SET,
   EXEC. Their histories are checked for linearizability.
 * **Counters**: a few contended keys; INCR and GET. An INCR applied twice shows in the answers.
-* **Ledger**: keys written exactly once, each by one client. Cheap to check in any number: every
-  acknowledged one must be there at the end, every refused one must not.
+* **Ledger**: keys written exactly once, each by one client, with APPEND, so that a write applied
+  twice shows too. Cheap to check in any number: every acknowledged one must be there at the end,
+  once, and every refused one must not.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tests.support.history import Kind, Operation, Outcome, Value
 
 REGISTERS = 16
 COUNTERS = 8
+PIPELINE_MAX = 6
 OPERATIONS_MAX = 2_000_000
 """A bound on what one run may remember."""
 RECONNECT_SECONDS = 0.02
@@ -107,13 +109,13 @@ class Client:
 
     async def _step(self) -> None:
         dice = self.random.random()
-        if dice < 0.40:
+        if dice < 0.35:
             await self.write_ledger()
-        elif dice < 0.55:
+        elif dice < 0.50:
             await self.read(self._register(), Kind.WRITE)
-        elif dice < 0.70:
+        elif dice < 0.65:
             await self.write(self._register())
-        elif dice < 0.77:
+        elif dice < 0.72:
             await self.swap(self._register())
         elif dice < 0.93:
             await self.increment(self._counter())
@@ -131,19 +133,30 @@ class Client:
         return f"{self.number}.{self.sequence}"
 
     async def write_ledger(self) -> None:
-        """Write a key that nobody has written and nobody will write again."""
-        value = self._unique()
-        key = f"ledger:{value}"
+        """Append to keys that nobody wrote before and nobody will write again, in one pipeline."""
+        values = [self._unique() for _ in range(self.random.randint(1, PIPELINE_MAX))]
+        keys = [f"ledger:{value}" for value in values]
         since = time.monotonic_ns()
         ledger = self.record.ledger
+        parts = {
+            Outcome.DONE: ledger.done,
+            Outcome.REFUSED: ledger.refused,
+            Outcome.UNKNOWN: ledger.unknown,
+        }
         try:
-            await self._call(("SET", key, value))
+            replies = await self._exchange(
+                [("APPEND", key, value) for key, value in zip(keys, values, strict=True)]
+            )
         except Unfinished as error:
-            part = ledger.refused if error.outcome is Outcome.REFUSED else ledger.unknown
-            part[key] = value
+            parts[error.outcome].update(zip(keys, values, strict=True))
             return
-        ledger.done[key] = value
-        self.record.writes.append((since, time.monotonic_ns()))
+        for key, value, reply in zip(keys, values, replies, strict=True):
+            outcome = Outcome.DONE
+            if isinstance(reply, hiredis.ReplyError):
+                outcome = self._error_reply(str(reply), since).outcome
+            parts[outcome][key] = value
+            if outcome is Outcome.DONE:
+                self.record.writes.append((since, time.monotonic_ns()))
 
     async def read(self, key: str, family: Kind) -> Value:
         """Read a key; a counter that does not exist counts as 0."""
@@ -225,29 +238,45 @@ class Client:
         """Call, and sort what is not success into refused and unknown.
 
         Raises:
-            Unfinished: and an incident has been noted.
+            Unfinished: a reply was an error, or none came. An incident has been noted.
+        """
+        since = time.monotonic_ns()
+        replies = await self._exchange(commands)
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                # A transaction may be left half queued: a new connection has no such past.
+                if len(commands) > 1 and self.connection is not None:
+                    self.connection.close()
+                raise self._error_reply(str(reply), since)
+        return replies
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send commands together; the replies may be errors.
+
+        Raises:
+            Unfinished: the outcome of all is unknown. An incident has been noted.
         """
         assert self.connection is not None
         since = time.monotonic_ns()
         try:
             replies = await self.connection.call(*commands)
         except ConnectionLost:
-            error = Unfinished(Outcome.UNKNOWN, "connection lost")
+            raise self._incident(Unfinished(Outcome.UNKNOWN, "connection lost"), since) from None
         except TimeoutError:
-            error = Unfinished(Outcome.UNKNOWN, "timeout")
-        else:
-            failed = next((r for r in replies if isinstance(r, hiredis.ReplyError)), None)
-            if failed is None:
-                self.record.acknowledged += 1
-                return replies
-            error = classify(str(failed))
-            # A transaction may be left half queued: a new connection has no such past.
-            if len(commands) > 1:
-                self.connection.close()
+            raise self._incident(Unfinished(Outcome.UNKNOWN, "timeout"), since) from None
+        self.record.acknowledged += len(commands)
+        return replies
+
+    def _error_reply(self, text: str, since_ns: int) -> Unfinished:
+        self.record.acknowledged -= 1
+        return self._incident(classify(text), since_ns)
+
+    def _incident(self, error: Unfinished, since_ns: int) -> Unfinished:
         moment = time.monotonic_ns()
-        incident = Incident(self.number, self.node.name, since, moment, error.text)
-        self.record.incidents.append(incident)
-        raise error
+        self.record.incidents.append(
+            Incident(self.number, self.node.name, since_ns, moment, error.text)
+        )
+        return error
 
 
 def classify(text: str) -> Unfinished:
