@@ -189,7 +189,7 @@ def status(admins: tuple[str, ...], as_json: bool) -> int:
     answers = [(address, _fetch_status(address)) for address in _admin_addresses(admins)]
     if as_json:
         nodes = [
-            {"admin": str(address)} | ({"error": answer} if isinstance(answer, str) else answer)
+            {"admin": str(address), "error" if isinstance(answer, str) else "status": answer}
             for address, answer in answers
         ]
         _print_json({"healthy": _health(answers) == ExitCode.OK, "nodes": nodes})
