@@ -112,9 +112,10 @@ class Request:
         connection = self.connection
         server = connection.server
         size = self.size + REQUEST_OVERHEAD_BYTES
-        server.in_flight_bytes -= size
         if connection.is_lost:
+            server.release(size)
             return
+        server.in_flight_bytes -= size
         connection.unanswered_bytes -= size
         connection.in_flight -= 1
         reply = self.render(result)

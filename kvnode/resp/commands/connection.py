@@ -63,7 +63,7 @@ def select(connection: Connection, arguments: list[bytes]) -> bytes:
 
 def parse_database(argument: bytes, databases: int) -> int:
     """The database number, or a `CommandError` in Redis' words."""
-    db = integer(argument, "ERR invalid DB index")
+    db = integer(argument)
     if not 0 <= db < databases:
         raise CommandError("ERR DB index is out of range")
     return db

@@ -10,9 +10,9 @@ from kvnode.errors import CommandError
 from kvnode.limits import CLIENT_KEEPALIVE_SECONDS, VALUE_BYTES_MAX
 from kvnode.resp import info as info_text
 from kvnode.resp.commands.command import Command
-from kvnode.resp.commands.grammar import text_of
+from kvnode.resp.commands.grammar import SYNTAX_ERROR, text_of
 from kvnode.resp.encoder import (
-    NULL_ARRAYS,
+    NULLS,
     OK_BYTES,
     RESP2,
     array,
@@ -125,13 +125,15 @@ def command_count(connection: Connection, _arguments: list[bytes]) -> bytes:
     return integer(len(connection.server.commands))
 
 
-def command_list(connection: Connection, _arguments: list[bytes]) -> bytes:
+def command_list(connection: Connection, arguments: list[bytes]) -> bytes:
+    if len(arguments) > 2:
+        raise CommandError(SYNTAX_ERROR)  # FILTERBY is about modules, ACL and patterns
     names = [bulk(name.encode()) for name in connection.server.commands]
     return collection(names, connection.protocol)
 
 
 def command_info(connection: Connection, arguments: list[bytes]) -> bytes:
-    null = NULL_ARRAYS[connection.protocol - RESP2]
+    null = NULLS[connection.protocol - RESP2]
     if len(arguments) == 2:
         return command(connection, arguments)
     found = [_find(connection.server, argument) for argument in arguments[2:]]

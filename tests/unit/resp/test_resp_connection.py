@@ -1,0 +1,448 @@
+"""One connection: order of replies, runs of one kind, limits, and ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvnode.errors import CommandError, OutcomeUnknown
+from kvnode.limits import (
+    KIB,
+    MIB,
+    OUTPUT_BYTES_HIGH,
+    OUTPUT_BYTES_MAX,
+    PASS_COMMANDS_MAX,
+    PIPELINE_COMMANDS_MAX,
+    VALUE_BYTES_MAX,
+)
+from kvnode.resp.connection import _SPELLINGS, LOOKUP_VARIANTS_MAX, find_command
+from kvnode.resp.listener import RespServer
+from tests.support.fake_service import FakeService
+from tests.unit.resp.memory_client import MemoryClient, encode, rest, serve
+
+# --- order and batching ---------------------------------------------------------------------------
+
+
+async def test_replies_keep_the_order_of_requests_when_results_do_not(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    for number in range(4):
+        client.send("SET", f"k{number}", number)
+    client.send("PING")
+    client.send("STRLEN")
+    for at in (3, 1, 1):
+        service.answer(at)
+    assert await client.replies() == []
+    service.answer()
+    replies = await client.replies()
+    assert replies[:5] == [b"OK"] * 4 + [b"PONG"]
+    assert str(replies[5]) == "ERR wrong number of arguments for 'strlen' command"
+
+
+async def test_a_pass_of_the_loop_writes_once_per_connection(
+    service: FakeService, server: RespServer
+) -> None:
+    clients = [MemoryClient(server) for _ in range(3)]
+    for client in clients:
+        client.send_bytes(encode("SET", "k", "v") * 10 + encode("PING") * 5)
+    await rest()
+    assert service.written == 30
+    for client in clients:
+        assert client.transport.writes == [b"+OK\r\n" * 10 + b"+PONG\r\n" * 5]
+
+
+async def test_all_commands_of_a_chunk_reach_the_node_at_once(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(encode("SET", "k", "v") * 100)
+    assert len(service.held) == 100
+
+
+async def test_a_long_chunk_gives_others_their_turn(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(encode("SET", "k", "v") * (PASS_COMMANDS_MAX + 10))
+    assert len(service.held) == PASS_COMMANDS_MAX
+    await rest()
+    assert len(service.held) == PASS_COMMANDS_MAX + 10
+
+
+# --- runs of one kind -----------------------------------------------------------------------------
+
+
+async def test_a_read_waits_for_the_earlier_writes_of_its_connection(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(encode("SET", "k", "1") + encode("SET", "k", "2") + encode("GET", "k"))
+    await rest()
+    assert service.written == 2
+    assert service.read == 0
+    service.answer()
+    await rest()
+    assert service.read == 0
+    service.answer()
+    await rest()
+    assert service.read == 1
+    service.release()
+    assert await client.replies() == [b"OK", b"OK", b"2"]
+
+
+async def test_a_write_waits_for_the_earlier_reads_of_its_connection(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send("GET", "k")
+    client.send("SET", "k", "1")
+    client.send("GET", "k")
+    await rest()
+    assert service.written == 0
+    service.answer()
+    await rest()
+    assert (service.read, service.written) == (1, 1)
+    service.release()
+    await rest()
+    assert await client.replies() == [None, b"OK", b"1"]
+
+
+async def test_connections_do_not_wait_for_each_other(
+    service: FakeService, server: RespServer
+) -> None:
+    service.hold()
+    writer, reader = MemoryClient(server), MemoryClient(server)
+    writer.send("SET", "k", "1")
+    reader.send("GET", "k")
+    assert (service.written, service.read) == (1, 1)
+
+
+async def test_local_commands_take_effect_in_their_turn(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(
+        encode("SET", "k", "zero")
+        + encode("GET", "k")
+        + encode("SELECT", 1)
+        + encode("SET", "k", "one")
+        + encode("SELECT", 0)
+        + encode("GET", "k")
+    )
+    service.release()
+    assert await client.replies() == [b"OK", b"zero", b"OK", b"OK", b"OK", b"zero"]
+
+
+async def test_hello_does_not_change_replies_asked_for_before_it(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(encode("GET", "none") + encode("HELLO", 3) + encode("GET", "none"))
+    service.release()
+    raw = await client.raw()
+    assert raw.startswith(b"$-1\r\n%7\r\n")
+    assert raw.endswith(b"_\r\n")
+
+
+# --- outcomes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["UNKNOWN outcome of the write", "BUSY no leader"])
+async def test_the_connection_stays_open_whatever_the_node_answers(
+    service: FakeService, client: MemoryClient, text: str
+) -> None:
+    service.refuse = OutcomeUnknown(text)
+    assert str(await client.call("SET", "k", "v")) == text
+    service.refuse = None
+    assert await client.call("SET", "k", "v") == b"OK"
+    assert not client.transport.closed
+
+
+async def test_results_for_a_client_that_left_are_dropped(
+    service: FakeService, server: RespServer, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(encode("SET", "k", "v") * 3 + encode("GET", "k") * 3)
+    assert server.pending_bytes > 0
+    client.transport.close()
+    await rest()
+    assert server.clients == {}
+    service.answer_all()
+    await rest()
+    assert server.pending_bytes == 0
+    assert service.read == 0
+
+
+async def test_an_error_text_stays_on_its_line(service: FakeService, client: MemoryClient) -> None:
+    service.refuse = CommandError("ERR two\r\n+lines")
+    assert await client.call_raw("GET", "k") == b"-ERR two  +lines\r\n"
+
+
+# --- ends -----------------------------------------------------------------------------------------
+
+
+async def test_quit_answers_everything_before_it_and_nothing_after(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(encode("SET", "k", "v") + encode("QUIT") + encode("SET", "k", "w"))
+    await rest()
+    assert not client.transport.closed
+    service.release()
+    assert await client.raw() == b"+OK\r\n+OK\r\n"
+    assert client.transport.closed
+    assert service.written == 1
+
+
+async def test_a_half_closed_client_still_gets_its_answers(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(encode("SET", "k", "v") + encode("GET", "k") + encode("PING"))
+    assert client.connection.eof_received() is True
+    await rest()
+    assert not client.transport.closed
+    service.release()
+    assert await client.raw() == b"+OK\r\n$1\r\nv\r\n+PONG\r\n"
+    assert client.transport.closed
+
+
+async def test_a_violation_is_answered_after_the_commands_before_it(
+    service: FakeService, server: RespServer, client: MemoryClient
+) -> None:
+    client.send_bytes(encode("SET", "k", "v") + encode("GET", "k") + b"*1\r\n:1\r\n")
+    assert await client.raw() == (
+        b"+OK\r\n$1\r\nv\r\n-ERR Protocol error: expected '$', got ':'\r\n"
+    )
+    assert client.transport.closed
+    assert server.stats.protocol_violations_total == 1
+
+
+@pytest.mark.parametrize("line", [b"POST / HTTP/1.1\r\n", b"Host: evil\r\n"])
+async def test_a_browser_is_cut_off_at_once(
+    service: FakeService, client: MemoryClient, line: bytes
+) -> None:
+    client.send_bytes(line + b"SET k v\r\n")
+    assert await client.raw() == b""
+    assert client.transport.aborted
+    assert service.written == 0
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+async def test_a_full_pipeline_is_not_read_until_half_of_it_is_answered(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(encode("SET", "k", "v") * PIPELINE_COMMANDS_MAX)
+    assert not client.transport.is_reading
+    await rest()
+    for _ in range(PIPELINE_COMMANDS_MAX // 2 - 1):
+        service.answer()
+    await rest()
+    assert not client.transport.is_reading
+    service.answer()
+    await rest()
+    assert client.transport.is_reading
+
+
+async def test_a_reader_that_reads_slowly_is_not_read_either(
+    service: FakeService, client: MemoryClient
+) -> None:
+    await client.call("SET", "k", b"x" * OUTPUT_BYTES_HIGH)
+    client.transport.takes = False
+    client.send("GET", "k")
+    await rest()
+    assert not client.transport.is_reading
+    client.transport.take_all()
+    assert client.transport.is_reading
+
+
+async def test_a_backlog_waits_while_its_replies_are_not_taken(
+    service: FakeService, client: MemoryClient
+) -> None:
+    await client.call("SET", "k", b"x" * OUTPUT_BYTES_HIGH)
+    client.transport.takes = False
+    client.send_bytes((encode("GET", "k") + encode("SET", "other", "v")) * 10)
+    await rest()
+    assert service.read == 1
+    client.transport.take_all()
+    await rest(100)
+    assert service.read == 10
+
+
+async def test_a_reader_that_never_reads_is_closed(
+    service: FakeService, server: RespServer, client: MemoryClient
+) -> None:
+    value = b"x" * VALUE_BYTES_MAX
+    service.hold()
+    client.transport.takes = False
+    count = OUTPUT_BYTES_MAX // VALUE_BYTES_MAX + 1
+    client.send_bytes(encode("GET", "k") * count)
+    for pending in service.held:
+        pending.complete(value)
+        await rest(2)
+    assert client.transport.aborted
+    assert server.stats.connections_closed_total == {"output": 1}
+    assert server.pending_bytes == 0
+
+
+async def test_replies_of_one_pass_are_bounded_before_they_are_written(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(encode("GET", "k") * 50)
+    value = b"x" * VALUE_BYTES_MAX
+    for pending in service.held:
+        pending.complete(value)
+    assert client.transport.aborted
+    assert client.transport.writes == []
+
+
+async def test_one_reply_over_the_limit_becomes_an_error(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send("MGET", *["k"] * 9)
+    service.held.pop().complete([b"x" * VALUE_BYTES_MAX] * 9)
+    assert await client.raw() == b"-ERR reply is larger than %d bytes\r\n" % OUTPUT_BYTES_MAX
+    assert not client.transport.closed
+
+
+@pytest.fixture
+def in_flight_bytes_max(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A node that may have one megabyte in flight."""
+    for module in ("connection", "listener"):
+        monkeypatch.setattr(f"kvnode.resp.{module}.IN_FLIGHT_BYTES_MAX", MIB)
+    return MIB
+
+
+async def test_no_client_is_read_while_too_much_is_in_flight(
+    service: FakeService, server: RespServer, in_flight_bytes_max: int
+) -> None:
+    service.hold()
+    idle = MemoryClient(server)
+    busy = [MemoryClient(server) for _ in range(11)]
+    for each in busy[:10]:
+        each.send("SET", "k", b"x" * (in_flight_bytes_max // 10 - KIB))
+    assert all(each.transport.is_reading for each in (*busy, idle))
+    busy[10].send("SET", "k", b"x" * 10 * KIB)
+    late = MemoryClient(server)
+    assert not any(each.transport.is_reading for each in (*busy, idle, late))
+    service.answer()
+    await rest()
+    assert not idle.transport.is_reading
+    service.answer_all()
+    await rest()
+    assert server.pending_bytes == 0
+    assert all(each.transport.is_reading for each in (*busy, idle, late))
+
+
+async def test_reading_goes_on_when_the_clients_in_flight_have_left(
+    service: FakeService, server: RespServer, in_flight_bytes_max: int
+) -> None:
+    service.hold()
+    idle, heavy = MemoryClient(server), MemoryClient(server)
+    heavy.send("SET", "k", b"x" * in_flight_bytes_max)
+    heavy.transport.close()
+    await rest()
+    assert not idle.transport.is_reading
+    service.answer_all()
+    assert idle.transport.is_reading
+
+
+async def test_of_too_many_unfinished_commands_the_largest_is_closed(
+    server: RespServer, in_flight_bytes_max: int
+) -> None:
+    half = b"*2\r\n$3\r\nGET\r\n$8000000\r\n"
+    small, large = MemoryClient(server), MemoryClient(server)
+    small.send_bytes(half + b"x" * (in_flight_bytes_max // 6))
+    large.send_bytes(half + b"x" * (in_flight_bytes_max * 3 // 10))
+    assert not large.transport.aborted
+    small.send_bytes(b"x" * (in_flight_bytes_max // 40))
+    await rest()
+    assert not small.transport.aborted
+    small.send_bytes(b"x" * (in_flight_bytes_max // 50))
+    await rest()
+    assert large.transport.aborted
+    assert not small.transport.aborted
+    assert server.held_bytes <= in_flight_bytes_max // 2
+    assert server.stats.connections_closed_total == {"unfinished": 1}
+
+
+async def test_an_open_transaction_counts_as_unfinished(
+    server: RespServer, in_flight_bytes_max: int
+) -> None:
+    client = MemoryClient(server)
+    assert await client.call("MULTI") == b"OK"
+    await client.call("SET", "k", b"x" * (in_flight_bytes_max // 3))
+    assert server.held_bytes > in_flight_bytes_max // 3
+    await client.call("EXEC")
+    assert server.held_bytes == 0
+    client.send_bytes(encode("MULTI") + encode("SET", "k", b"x" * (in_flight_bytes_max * 2 // 3)))
+    assert client.transport.aborted
+    assert server.held_bytes == 0
+
+
+async def test_one_client_too_many_is_told_so(service: FakeService) -> None:
+    server = serve(service, clients_max=2)
+    clients = [MemoryClient(server) for _ in range(3)]
+    assert await clients[2].raw() == b"-ERR max number of clients reached\r\n"
+    assert clients[2].transport.closed
+    assert len(server.clients) == 2
+    assert server.stats.connections_rejected_total == 1
+    clients[0].transport.close()
+    await rest()
+    assert await MemoryClient(server).call("PING") == b"PONG"
+
+
+def test_spellings_of_command_names_are_remembered_within_a_limit() -> None:
+    before = len(_SPELLINGS)
+    name = "flushall"
+    for number in range(2 ** len(name)):
+        bits = [number >> at & 1 for at in range(len(name))]
+        spelling = "".join(
+            letter.upper() if bit else letter for letter, bit in zip(name, bits, strict=True)
+        )
+        found = find_command(spelling.encode())
+        assert found is not None
+        assert found.name == name
+    assert before < len(_SPELLINGS) <= LOOKUP_VARIANTS_MAX
+
+
+# --- leaving --------------------------------------------------------------------------------------
+
+
+async def test_a_drain_waits_for_what_was_asked(
+    service: FakeService, server: RespServer, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(encode("SET", "k", "v") + encode("GET", "k"))
+    server.loop.call_soon(service.release)
+    await server.drain(60)
+    assert await client.raw() == b"+OK\r\n$1\r\nv\r\n"
+    assert client.transport.closed
+
+
+async def test_a_drain_of_idle_clients_ends_at_once(
+    server: RespServer, client: MemoryClient
+) -> None:
+    await server.drain(60)
+    assert client.transport.closed
+
+
+async def test_a_drain_tells_unknown_from_not_done(
+    service: FakeService, server: RespServer
+) -> None:
+    service.hold()
+    writer, reader = MemoryClient(server), MemoryClient(server)
+    writer.send_bytes(encode("SET", "k", "v") + encode("GET", "k"))
+    reader.send("GET", "k")
+    await server.drain(0)
+    assert [str(reply).split()[0] for reply in await writer.replies()] == ["UNKNOWN", "BUSY"]
+    assert [str(reply).split()[0] for reply in await reader.replies()] == ["BUSY"]
+    service.answer_all()
+    await rest()
+    assert server.pending_bytes == 0
+    assert writer.transport.closed
