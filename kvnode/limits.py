@@ -119,8 +119,8 @@ SCAN_ROWS_MAX = 10_000
 SCAN_BYTES_MAX = 4 * MIB
 """Record bytes that one SCAN visits: a row is copied to be looked at."""
 
-PATTERN_BYTES_MAX = 4 * KIB
-"""A glob pattern: compiling one takes time in proportion."""
+PATTERN_BYTES_MAX = 1 * KIB
+"""A glob pattern: compiling the worst of this size takes ten milliseconds."""
 
 STATE_HASHES_KEPT_MAX = 4096
 """State hashes of the newest applied indexes, so that nodes can be compared at an equal one."""

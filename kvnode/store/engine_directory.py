@@ -38,6 +38,7 @@ class Whereabouts:
 
     format: int
     boot_id: str
+    """Empty where the system does not tell (no /proc); then only a clean mark counts."""
     device: int
     mount_id: str
 
@@ -46,7 +47,7 @@ def may_reuse(noted: Whereabouts | None, here: Whereabouts, *, clean: bool) -> b
     """Whether the rows of an engine can be trusted (GUARANTEES: the engine is a cache)."""
     if noted is None or noted.format != here.format:
         return False
-    return clean or noted == here
+    return clean or (noted == here and here.boot_id != "")
 
 
 class CleanMark:
@@ -129,16 +130,18 @@ def _remove_all(root: Path, numbers: list[int]) -> None:
 
 
 def _whereabouts(directory: Path) -> Whereabouts:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot_id = file.read().strip()
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         device = os.fstat(descriptor).st_dev
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot_id = file.read().strip()
         with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
             fields = dict(line.split(":", 1) for line in file)
+        return Whereabouts(FORMAT, boot_id, device, fields["mnt_id"].strip())
+    except (FileNotFoundError, KeyError):
+        return Whereabouts(FORMAT, "", device, "")
     finally:
         os.close(descriptor)
-    return Whereabouts(FORMAT, boot_id, device, fields["mnt_id"].strip())
 
 
 def _read_note(directory: Path) -> Whereabouts | None:

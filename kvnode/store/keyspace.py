@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from hashlib import blake2b
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -243,15 +243,19 @@ class Keyspace:
         earliest = self.next_deadline_ms()
         if earliest is None or earliest > self.stamp_ms:
             return 0
-        stamp_ms = self.stamp_ms
-        due = takewhile(lambda deadline: deadline[0] <= stamp_ms, self._deadlines())
-        expired = list(islice(due, limit))  # read to the end before rows change
+        expired = self._expired(limit)
         for _, number, tail in expired:
             record = self.engine.get(self.databases[number].record_prefix + tail)
             if record is None:
                 raise LookupError(f"the expiry index names a key without a record: {tail!r}")
             self.remove(number, tail, record)
         return len(expired)
+
+    def _expired(self, limit: int) -> list[tuple[int, int, bytes]]:
+        """A list: no row may change while the engine is being walked."""
+        stamp_ms = self.stamp_ms
+        due = takewhile(lambda deadline: deadline[0] <= stamp_ms, self._deadlines())
+        return list(islice(due, limit))
 
     def _deadlines(self) -> Iterator[tuple[int, int, bytes]]:
         """(deadline, database number, tail) of every key that has one, in this order."""
@@ -297,14 +301,19 @@ class Keyspace:
             garbage = next(self.engine.keys(TAG_GARBAGE, prefix_end(TAG_GARBAGE)), None)
             if garbage is None:
                 break
-            generation = garbage[1:]
-            rows: list[bytes] = []
-            for prefix in (TAG_RECORD + generation, TAG_EXPIRY + generation):
-                keys = self.engine.keys(prefix, prefix_end(prefix))
-                rows += islice(keys, budget - deleted - len(rows))
+            rows = self._rows_of(garbage[1:], budget - deleted)
             for row in rows:
                 self.engine.delete(row)
             deleted += len(rows)
             if deleted < budget:
                 self.engine.delete(garbage)
         return deleted
+
+    def _rows_of(self, generation: bytes, limit: int) -> list[bytes]:
+        """Up to `limit` row keys of a generation, whatever their tag."""
+        records, expiry = TAG_RECORD + generation, TAG_EXPIRY + generation
+        keys = chain(
+            self.engine.keys(records, prefix_end(records)),
+            self.engine.keys(expiry, prefix_end(expiry)),
+        )
+        return list(islice(keys, limit))

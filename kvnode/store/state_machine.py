@@ -5,8 +5,8 @@ Contract with the driver:
 1. `apply` takes every committed entry in order, once; configuration changes of Raft as `b""`.
 2. `read` answers from what was applied, committed to the engine or not.
 3. `commit` ends the engine transaction; call it when `commit_due`, and when idle.
-4. An exception out of `apply` or `commit` leaves the machine at its last commit: look at `applied`
-   again. After `EngineFull` wait and apply again from there; anything else ends the node.
+4. An exception out of `apply`, `commit` or `collect_garbage` leaves the machine at its last commit:
+   look at `applied` again. After `EngineFull` wait and go on from there; anything else ends the node.
 
 DESIGN.md has the rows, the entries and the reasons.
 """
@@ -252,7 +252,14 @@ class StateMachine:
         return state_hash.fold(self.applied, self._space, recounted, self._sessions)
 
     def collect_garbage(self, budget: int) -> int:
-        """Delete up to `budget` rows of flushed databases; returns how many. Nobody can see it."""
-        deleted = self._space.collect_garbage(budget)
+        """Delete up to `budget` rows of flushed databases; returns how many. Nobody can see it.
+
+        Raises as `apply` does.
+        """
+        try:
+            deleted = self._space.collect_garbage(budget)
+        except Exception as error:
+            self._fall_back(error)
+            raise
         self.uncommitted_ops += deleted
         return deleted

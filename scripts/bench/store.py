@@ -3,7 +3,8 @@
     python scripts/bench/store.py [--keys 10000 100000] [--batch 30] [--commit 1000] [--engine lmdb]
 
 Prints one JSON object: microseconds per op, the median over rounds, so that one noisy round does
-not count. `set` is the whole of `StateMachine.apply` (decode, hash, counters, rows) and its commits.
+not count. `set` is the whole of `StateMachine.apply` (decode, hash, counters, rows) and its
+commits.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ at most pattern length times key length.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ _SPECIAL = re.compile(rb"[*?\[\\]")
 _STAR = None
 
 
+@lru_cache(maxsize=64)  # the pages of one SCAN bring the same pattern again and again
 def compile_pattern(pattern: bytes) -> Callable[[bytes], object]:
     """A function that returns something true for each key that the pattern matches."""
     if not pattern.strip(b"*"):

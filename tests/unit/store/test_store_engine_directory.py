@@ -36,6 +36,12 @@ def test_reuse_needs_a_clean_mark_or_the_same_boot_device_and_mount(
     assert may_reuse(noted, HERE, clean=clean) is reused
 
 
+def test_a_system_that_does_not_tell_its_boot_needs_the_clean_mark() -> None:
+    nowhere = replace(HERE, boot_id="", mount_id="")
+    assert not may_reuse(nowhere, nowhere, clean=False)
+    assert may_reuse(nowhere, nowhere, clean=True)
+
+
 def open_with_row(root: Path, *, clean: bool) -> None:
     engine, _ = open_engine(root)
     engine.put(b"a", b"1")

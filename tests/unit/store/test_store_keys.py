@@ -12,6 +12,7 @@ from kvnode.errors import CommandError
 from kvnode.limits import PATTERN_BYTES_MAX
 from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import (
+    APPEND,
     DBSIZE,
     DEL,
     EXISTS,
@@ -108,6 +109,7 @@ def test_no_read_sees_an_expired_key(driver: Driver, op: Op, answer: object) -> 
         ([SET, 0, b"k", b"2", 4, 0], None),
         ([DEL, 0, b"k"], 0),
         ([INCRBY, 0, b"k", 5], 5),
+        ([APPEND, 0, b"k", b"xy"], 2),
         ([EXPIRE, 0, b"k", 0, 100, 0], 0),
         ([PERSIST, 0, b"k"], 0),
     ],
@@ -191,6 +193,14 @@ def test_an_expiry_entry_deletes_the_earliest_of_all_databases_up_to_its_limit(
     assert driver.expire(limit=3) == 1
     assert driver.expire(limit=3) == 0
     assert driver.machine.keyspace() == {1: (1, 1)}
+
+
+def test_an_expiry_entry_deletes_at_the_deadline_and_not_before(driver: Driver) -> None:
+    driver.do(SET, 0, b"k", b"1", 16, 100)
+    driver.now_ms += 99
+    assert driver.expire() == 0
+    driver.now_ms += 1
+    assert driver.expire() == 1
 
 
 def test_the_next_deadline_follows_every_change(driver: Driver) -> None:

@@ -39,10 +39,15 @@ def test_the_stamp_never_goes_back(driver: Driver) -> None:
     driver.do(SET, 0, b"k", b"1", 16, 100)
     driver.now_ms += 100
     driver.tick()
+    newest = driver.now_ms
     driver.now_ms -= 100
     driver.do(SET, 0, b"other", b"1")
+    assert driver.machine.stamp_ms == newest
+    driver.tick()
+    assert driver.machine.stamp_ms == newest
+    driver.append(batch.encode_register(driver.now_ms, 0, 8, 8, 8))
     driver.append(b"")
-    assert driver.machine.stamp_ms == driver.now_ms + 100
+    assert driver.machine.stamp_ms == newest
     assert driver.read(GET, 0, b"k") is None
 
 
