@@ -5,8 +5,8 @@ Contract with the driver:
 1. `apply` takes every committed entry in order, once; configuration changes of Raft as `b""`.
 2. `read` answers from what was applied, committed to the engine or not.
 3. `commit` ends the engine transaction; call it when `commit_due`, and when idle.
-4. An exception out of `apply`, `commit` or `collect_garbage` leaves the machine at its last commit:
-   look at `applied` again. After `EngineFull` wait and go on from there; anything else ends the node.
+4. An exception out of `apply`, `commit` or `collect_garbage` leaves the machine at its last commit;
+   look at `applied` again. After `EngineFull` wait and go on from there; anything else ends it.
 
 DESIGN.md has the rows, the entries and the reasons.
 """
