@@ -24,10 +24,10 @@ from wal.fs import PosixFileSystem
 SEED_VARIABLE = "CHAOS_SEED"
 """Environment variable with the seed of a node's misfortunes."""
 SECTOR_BYTES = 512
-EARLY_WRITES = 0.25
-"""Share of writes of which some sectors reach the disk before the sync."""
-SLOW_SYNCS = 0.02
-SLOW_SYNC_SECONDS_MAX = 0.02
+EARLY_WRITES = 0.05
+"""Share of writes of which some sectors reach the disk early."""
+SLOW_SYNC_SECONDS_MAX = 0.03
+"""How long the sync after such a write may take, so that a kill can come in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class ForgetfulFileSystem(PosixFileSystem):
         self._lock = threading.Lock()
         self._inodes: dict[int, int] = {}
         self._unsynced: dict[int, list[Unsynced]] = {}
+        self._torn: set[int] = set()
+        """Inodes of which a write reached the disk in part."""
 
     def open(self, path: Path, *, create: bool = False) -> int:
         """Open; a file that is made or emptied has no un-synced bytes yet."""
@@ -63,9 +65,11 @@ class ForgetfulFileSystem(PosixFileSystem):
         """Keep the bytes in memory; some of their sectors may reach the disk already."""
         written = Unsynced(offset, bytes(data), time.monotonic())
         with self._lock:
-            self._unsynced.setdefault(self._inodes[fd], []).append(written)
+            inode = self._inodes[fd]
+            self._unsynced.setdefault(inode, []).append(written)
             if self._random.random() < EARLY_WRITES:
                 self._write_some_sectors(fd, written)
+                self._torn.add(inode)
         return len(written.data)
 
     def _write_some_sectors(self, fd: int, written: Unsynced) -> None:
@@ -104,10 +108,12 @@ class ForgetfulFileSystem(PosixFileSystem):
 
     def fdatasync(self, fd: int) -> None:
         """Let the un-synced bytes of this file reach the disk, at times slowly."""
-        if self._random.random() < SLOW_SYNCS:
+        inode = self._inodes[fd]
+        if inode in self._torn:
             time.sleep(self._random.uniform(0, SLOW_SYNC_SECONDS_MAX))
         with self._lock:
-            for unsynced in self._unsynced.pop(self._inodes[fd], ()):
+            self._torn.discard(inode)
+            for unsynced in self._unsynced.pop(inode, ()):
                 _write_through(fd, unsynced)
         super().fdatasync(fd)
 

@@ -204,6 +204,12 @@ async def _compare_hashes(cluster: LocalCluster) -> list[str]:
     return []
 
 
+def _log_repairs(cluster: LocalCluster) -> int:
+    """How often a node found a torn tail and cut it: shows that kills hit the middle of writes."""
+    logs = [node.log_path for node in cluster.nodes if node.log_path.exists()]
+    return sum(path.read_text(errors="replace").count("WAL tail truncated") for path in logs)
+
+
 def _figures(plan: Plan, record: Record, nemesis: Nemesis, elapsed_s: float) -> dict[str, Any]:
     ledger = record.ledger
     return {
@@ -220,6 +226,7 @@ def _figures(plan: Plan, record: Record, nemesis: Nemesis, elapsed_s: float) -> 
             "unknown": len(ledger.unknown),
         },
         "history": len(record.history),
+        "torn_tails_repaired": _log_repairs(nemesis.cluster),
         "errors": dict(Counter(i.text for i in record.incidents)),
         "pause_after_leader_kill": verdict.spread(verdict.pauses_s(record, nemesis.outages)),
     }

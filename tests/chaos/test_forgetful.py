@@ -13,7 +13,6 @@ from tests.chaos.forgetful import ForgetfulFileSystem, NeverSyncingFileSystem
 @pytest.fixture(autouse=True)
 def no_early_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forgetful, "EARLY_WRITES", 0.0)
-    monkeypatch.setattr(forgetful, "SLOW_SYNCS", 0.0)
 
 
 def test_unsynced_bytes_are_read_back_but_are_not_in_the_file(tmp_path: Path) -> None:
