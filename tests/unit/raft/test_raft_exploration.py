@@ -3,7 +3,7 @@
 Messages are lost, repeated and reordered; links are cut; disks are slow; nodes crash and lose what
 was not synced. The properties of the paper's figure 3 are checked after every step, and at the end
 the group must make progress again. A failing seed is in the test's id; run it alone with
-`pytest tests/unit/raft/test_exploration.py -k 'seed-17-'`.
+`pytest tests/unit/raft/test_raft_exploration.py -k 'seed-17-'`.
 """
 
 from __future__ import annotations
