@@ -2,7 +2,8 @@
 
 Each database keeps the sum of its records' hashes, each seeded with the hash of its key; a sum
 needs no order, so a write costs one subtraction and one addition. This module folds the sums and
-the rest of the replicated state into one number, and can count everything again from the rows.
+the rest of the replicated state into one number, and can count everything again from the rows. A
+node takes the hash of every entry that it applies, so that nodes are compared at an equal index.
 """
 
 from __future__ import annotations

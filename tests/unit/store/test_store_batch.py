@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvnode.store import batch
+from kvnode.limits import ARGUMENTS_MAX
+from kvnode.store import batch, ops
 from kvnode.store.batch import Batch, Expire, MalformedEntry, Noop, Register
 from kvnode.store.ops import UnknownOperation
 
@@ -43,8 +44,8 @@ def test_the_empty_entry_has_no_stamp() -> None:
 
 
 def test_ops_survive_the_log() -> None:
-    ops = [[1, 0, b"k", b"v"], [10, 0, [[0, b"k", 3]], [[64, 0, b"k"]]], [6, 0, b"k", 0, -5, 0]]
-    assert batch.decode_ops(batch.encode_ops(ops)) == ops
+    some = [[1, 0, b"k", b"v"], [10, 0, [[0, b"k", 3]], [[64, 0, b"k"]]], [6, 0, b"k", 0, -5, 0]]
+    assert batch.decode_ops(batch.encode_ops(some)) == some
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,12 @@ def test_a_truncated_batch_is_malformed(cut: int) -> None:
     data = batch.encode_batch(10**12, 2**60, 2**60, 5, 6, b"abcdef")
     with pytest.raises(MalformedEntry):
         batch.decode(data[:-cut])
+
+
+def test_an_array_longer_than_any_command_is_refused() -> None:
+    batch.decode_ops(batch.encode_ops([[ops.DEL, 0, *[b""] * ARGUMENTS_MAX]]))
+    with pytest.raises(MalformedEntry):
+        batch.decode_ops(batch.encode_ops([[ops.DEL, 0, *[b""] * (ARGUMENTS_MAX + 100)]]))
 
 
 @pytest.mark.parametrize("bomb", [b"\xdd\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\x91" * 5000])

@@ -119,6 +119,16 @@ def test_a_half_made_directory_is_not_trusted(tmp_path: Path) -> None:
     engine.close(clean=False)
 
 
+def test_older_directories_are_deleted_when_the_newest_is_reused(tmp_path: Path) -> None:
+    open_with_row(tmp_path, clean=True)
+    (tmp_path / "1").rename(tmp_path / "2")
+    (tmp_path / "1").mkdir()
+    engine, reused = open_engine(tmp_path)
+    assert reused
+    assert [entry.name for entry in tmp_path.iterdir()] == ["2"]
+    engine.close(clean=False)
+
+
 def test_a_file_that_is_no_lmdb_is_replaced(tmp_path: Path) -> None:
     open_with_row(tmp_path, clean=True)
     (tmp_path / "1" / "data.mdb").write_bytes(b"\x5a" * 16384)
