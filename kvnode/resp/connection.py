@@ -406,6 +406,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def _execute_local(self, command: Command, arguments: list[bytes]) -> bool:
+        self.last_command = command
         try:
             reply = command.run(self, arguments)
         except MustWait:
@@ -413,7 +414,6 @@ class Connection(asyncio.Protocol):
         except CommandError as failed:
             reply = error(failed.text)
         self.server.stats.calls[command.index] += 1
-        self.last_command = command
         if reply is not None:
             self.reply(reply)
         return True

@@ -73,7 +73,7 @@ class ProtocolViolation(Exception):
 
 def _is_plain(data: bytes) -> bool:
     """Whether hiredis may see `data`: nothing in it allocates ahead or poses as a bulk string."""
-    if _find_wide_array(data):
+    if _find_wide_array(data) or len(data) > VALUE_BYTES_MAX:
         return False
     # `43 in data` is one memchr; `b"+" in data` would cost ten times as much.
     if 43 in data or 61 in data or 40 in data or 62 in data or 126 in data or 124 in data:

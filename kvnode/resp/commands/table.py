@@ -206,6 +206,7 @@ def _container(
             )
         if not sub.accepts(len(arguments)):
             raise wrong_arity(sub.name)
+        connection.last_command = sub
         return sub.run(connection, arguments)
 
     return Command(

@@ -235,6 +235,11 @@ def test_a_value_over_the_limit_is_skipped_and_answered_with_an_error() -> None:
     assert parser.held_bytes == 0
 
 
+def test_the_limit_holds_for_a_command_in_one_chunk_too() -> None:
+    big = encode(b"SET", b"k", b"x" * (VALUE_BYTES_MAX + 1))
+    assert isinstance(Parser().feed(big)[0][0], CommandError)
+
+
 def test_a_value_at_the_limit_is_read() -> None:
     value = b"x" * VALUE_BYTES_MAX
     assert parse(cut(encode(b"SET", b"k", value), [64 * KIB])) == [[b"SET", b"k", value]]
