@@ -51,10 +51,10 @@ HEADER_BYTES: Final = 1 + 8
 SUM_MASK: Final = 2**64 - 1
 
 _U64 = Struct(">Q")
-_HEADER = Struct(">BQ")
-_HEADER_WITH_DEADLINE = Struct(">BQQ")
+_pack_header = Struct(">BQ").pack
+_pack_long_header = Struct(">BQQ").pack
 _LENGTH = Struct(">I")
-_unpack_deadline = Struct(">Q").unpack_from
+_unpack_deadline = _U64.unpack_from
 _UNKNOWN: Final = -1
 
 
@@ -178,14 +178,16 @@ class Keyspace:
 
     def record(self, kind: int, key: bytes, payload: bytes, deadline_ms: int = 0) -> bytes:
         """Build a record of this revision."""
+        if not deadline_ms and len(key) <= SUFFIX_KEY_BYTES_MAX:
+            return _pack_header(kind, self.revision) + payload
         inside = b""
         if len(key) > SUFFIX_KEY_BYTES_MAX:
             kind |= HAS_KEY
             inside = _LENGTH.pack(len(key)) + key
         if deadline_ms:
-            head = _HEADER_WITH_DEADLINE.pack(kind | HAS_DEADLINE, self.revision, deadline_ms)
+            head = _pack_long_header(kind | HAS_DEADLINE, self.revision, deadline_ms)
             return head + inside + payload
-        return _HEADER.pack(kind, self.revision) + inside + payload
+        return _pack_header(kind, self.revision) + inside + payload
 
     def store(self, number: int, tail: bytes, old: bytes | None, record: bytes) -> None:
         """Put a record in the place of `old`, which is what its row holds now, expired or not."""
