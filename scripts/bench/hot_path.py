@@ -205,7 +205,9 @@ def null_server() -> Iterator[Target]:
     reservation = PortReservation()
     script = str(REPOSITORY / "scripts" / "null_server.py")
     process = subprocess.Popen(
-        [sys.executable, script, str(reservation.port)], start_new_session=True
+        [sys.executable, script, str(reservation.port)],
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         deadline = time.monotonic() + 10
@@ -351,6 +353,8 @@ def run(rounds: int, scale: float, failovers: int, directory: Path) -> None:
     print(table(measured, busy), "\n")
     for name, fact in facts.items():
         print(f"{name}: {fact}")
+    if facts["machine"]["load_1m"] > (os.cpu_count() or 1) / 2:
+        print("warning: the machine was busy before we began; the ratios are worth more than usual")
     print(f"written: {path.relative_to(REPOSITORY)}")
 
 
