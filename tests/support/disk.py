@@ -75,7 +75,7 @@ class MemoryDisk:
         self.names: dict[Path, Inode] = {}
         self.durable_names: dict[Path, Inode] = {}
         self.directories: set[Path] = set()
-        self.name_changes: list[Callable[[dict[Path, Inode]], None]] = []
+        self.name_changes: list[tuple[Path, Callable[[dict[Path, Inode]], None]]] = []
         self.open_files: dict[int, Inode] = {}
         self.calls: list[str] = []
         self.fail_at = 0
@@ -89,7 +89,7 @@ class MemoryDisk:
     def crash(self, random: Random) -> None:
         """Lose power: what was synced stays, of the rest some."""
         kept = random.randint(0, len(self.name_changes))
-        for change in self.name_changes[:kept]:
+        for _, change in self.name_changes[:kept]:
             change(self.durable_names)
         self.name_changes.clear()
         for _, inode in sorted(self.durable_names.items()):
@@ -134,7 +134,7 @@ class MemoryDisk:
             inode = self.names.get(path)
             if inode is None:
                 made = Inode()
-                self._rename_later(lambda names: names.__setitem__(path, made))
+                self._change_names(path.parent, lambda names: names.__setitem__(path, made))
             else:
                 inode.truncate(0)
         elif path not in self.names:
@@ -178,25 +178,28 @@ class MemoryDisk:
     def rename(self, source: Path, target: Path) -> None:
         """Rename, durable with the next sync of the directory."""
         self._step("rename")
-        self._rename_later(lambda names: names.__setitem__(target, names.pop(source)))
+        self._change_names(
+            target.parent, lambda names: names.__setitem__(target, names.pop(source))
+        )
 
     def unlink(self, path: Path) -> None:
         """Remove, durable with the next sync of the directory."""
         self._step("unlink")
         if path not in self.names:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-        self._rename_later(lambda names: names.__delitem__(path))
+        self._change_names(path.parent, lambda names: names.__delitem__(path))
 
     def make_directory(self, path: Path) -> None:
         """Make a directory; directories are durable at once."""
         self.directories.add(path)
 
     def sync_directory(self, path: Path) -> None:
-        """Make the names of all directories durable: changes keep their order, as in a journal."""
+        """Make the names in a directory durable."""
         self._step("sync_directory")
-        for change in self.name_changes:
-            change(self.durable_names)
-        self.name_changes.clear()
+        for directory, change in self.name_changes:
+            if directory == path:
+                change(self.durable_names)
+        self.name_changes = [entry for entry in self.name_changes if entry[0] != path]
 
     def list_directory(self, path: Path) -> list[str]:
         """Names in a directory."""
@@ -206,9 +209,10 @@ class MemoryDisk:
         """Whether there is such a file."""
         return path in self.names
 
-    def _rename_later(self, change: Callable[[dict[Path, Inode]], None]) -> None:
+    def _change_names(self, directory: Path, change: Callable[[dict[Path, Inode]], None]) -> None:
+        """Change the names now, and the durable ones when the directory is synced."""
         change(self.names)
-        self.name_changes.append(change)
+        self.name_changes.append((directory, change))
 
 
 def _sectors(start: int, end: int) -> list[tuple[int, int]]:

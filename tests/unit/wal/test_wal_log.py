@@ -16,6 +16,8 @@ from wal_harness import (
     Model,
     Watcher,
     contents,
+    flip,
+    header_of,
     newest_segment,
     open_log,
     record_of,
@@ -25,6 +27,7 @@ from wal_harness import (
 
 from tests.support.disk import MemoryDisk
 from wal import (
+    Corruption,
     Identity,
     IdentityMismatch,
     InvalidArgument,
@@ -33,6 +36,7 @@ from wal import (
     PosixFileSystem,
     Record,
     State,
+    Wal,
 )
 from wal.format import Kind
 
@@ -231,6 +235,29 @@ def test_read_outside_the_log_is_refused(low: int, high: int) -> None:
     wal.append(entries(1, 10))
     with pytest.raises(InvalidArgument):
         wal.read(low, high, 1000)
+
+
+def test_read_refuses_what_was_not_written() -> None:
+    disk = MemoryDisk()
+    wal, _ = open_log(disk)
+    wal.append(entries(1, 5))
+    third = record_of(disk, 2)
+    flip(disk, third.payload_start + 1)
+    with pytest.raises(Corruption, match="payload CRC") as caught:
+        wal.read(4, 6, 1000)
+    assert caught.value.offset == third.offset
+    flip(disk, third.payload_start + 1)
+    flip(disk, third.offset + 1)
+    with pytest.raises(Corruption, match="header CRC"):
+        wal.read(1, 6, 1000)
+
+
+def test_a_salt_is_never_zero() -> None:
+    disk = MemoryDisk()
+    Wal.open(
+        DIRECTORY, STATES, IDENTITY, visit=Model().visit, fs=disk, options=SMALL, salts=lambda: 0
+    )
+    assert header_of(segment_bytes(disk)).salt.bit_count() > 1
 
 
 def test_indexes_begin_at_one_and_leave_no_gap() -> None:

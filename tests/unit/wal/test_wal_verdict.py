@@ -354,6 +354,14 @@ def test_a_record_of_another_salt_or_place_ends_the_log_and_is_zeroed(
     repaired(disk, "stale", FIRST)
 
 
+def test_a_foreign_record_inside_our_own_sector_is_not_stale() -> None:
+    disk, _ = log_with(FIRST)
+    last = record_of(disk, -1)
+    foreign, _ = encode_record(Kind.ENTRY, Record(2, b""), last.offset, 512, 0, 1)
+    overwrite(disk, last.offset, foreign)
+    refused(disk, "header CRC")
+
+
 def test_a_copy_of_a_header_in_a_payload_is_no_witness() -> None:
     disk, wal = log_with(FIRST)
     at = align(wal.synced.offset, 512)
@@ -399,6 +407,24 @@ def test_a_record_of_no_group_is_refused() -> None:
     disk, wal = log_with(FIRST)
     forge(disk, wal, Kind.ENTRY, Record(3, b"x"), wal.synced.offset - 8)
     refused(disk, "belongs to no group")
+
+
+def test_a_record_of_no_group_behind_a_lost_sector_is_refused() -> None:
+    disk, _ = log_with(FIRST, [LARGE])
+    large = record_of(disk, -1)
+    header = header_of(segment_bytes(disk))
+    at = align(large.end, 512)
+    odd, _ = encode_record(Kind.ENTRY, Record(4, b""), at, large.synced_upto - 8, 0, header.salt)
+    overwrite(disk, at, odd)
+    zero_sector(disk, large.offset + 1024)
+    refused(disk, "belongs to no group")
+
+
+def test_bytes_at_the_end_of_a_full_segment_are_no_short_file() -> None:
+    disk, _ = log_with([Record(1, b"f" * (SMALL.segment_bytes - 512 - 48 - 1 - 24))])
+    assert record_of(disk, -1).end == SMALL.segment_bytes - 24
+    flip(disk, SMALL.segment_bytes - 5)
+    refused(disk, "not zero")
 
 
 # --- other segments -------------------------------------------------------------------------------
