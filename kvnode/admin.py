@@ -214,10 +214,6 @@ class _Connection(asyncio.Protocol):
             method = event.method.decode("ascii")
             self._send(respond(self._source, method, target), body=method != "HEAD")
 
-    def eof_received(self) -> bool:
-        # A client that shuts down its side after the request still gets its answer.
-        return self._http.our_state is not h11.IDLE
-
     def _send(self, answer: Answer, *, body: bool = True) -> None:
         headers = [
             ("content-type", answer.content_type),

@@ -25,6 +25,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 STATUS_TIMEOUT_SECONDS = 5.0
 
+NO_LEADER = 1
+"""Exit code of `kvnode status` when a node that answers knows no leader."""
+
 EXIT_CODES = """\b
 Exit codes:
   0   asked to stop, or all is well
@@ -232,11 +235,11 @@ def _fetch_status(address: Address) -> dict[str, Any] | str:
     return document if isinstance(document, dict) else "its status is not a JSON object"
 
 
-def _health(answers: Answers) -> ExitCode:
-    """0 if all answer and all know a leader; 1 if none does; 69 if one does not answer."""
+def _health(answers: Answers) -> int:
+    """0 if all answer and know a leader; 1 if one that answers knows none; else 69."""
     documents = [answer for _, answer in answers if isinstance(answer, dict)]
     if documents and not all(document.get("leader") for document in documents):
-        return ExitCode.BUG
+        return NO_LEADER
     return ExitCode.OK if len(documents) == len(answers) else ExitCode.UNREACHABLE
 
 
@@ -249,19 +252,20 @@ def _print_status(answers: Answers) -> None:
             documents.append(answer)
     if not documents:
         return
+    for document in documents:
+        if document.get("fatal"):
+            click.echo(f"{document.get('node')} is held: {document['fatal'].get('reason')}")
     # The leader alone knows how far the others are.
     view = next((d for d in documents if d.get("role") == "leader"), documents[0])
+    if not view.get("members"):
+        return
     click.echo(
         f"cluster {view.get('cluster_id')}  term {view.get('term')}  "
         f"leader {view.get('leader') or 'none'}  commit {view.get('commit')}  "
         f"(seen by {view.get('node')})"
     )
-    for document in documents:
-        if document.get("fatal"):
-            click.echo(f"{document.get('node')} is held: {document['fatal'].get('reason')}")
-    rows: list[tuple[str, ...]] = [("MEMBER", "ROLE", "MATCH", "LAG", "STATE", "PEER ADDRESS")]
-    rows.extend(_member_row(member) for member in view.get("members") or ())
-    _print_table(rows)
+    header = ("MEMBER", "ROLE", "MATCH", "LAG", "STATE", "PEER ADDRESS")
+    _print_table([header, *map(_member_row, view["members"])])
 
 
 def _member_row(member: dict[str, Any]) -> tuple[str, ...]:

@@ -371,7 +371,7 @@ def test_a_held_node_tells_its_reason(nodes: list[FakeNode]) -> None:
     held = {"node": "n1", "leader": None, "fatal": {"exit_code": 65, "reason": "damaged"}}
     result = run("status", "--admin", asked(nodes, held))
     assert result.exit_code == 1
-    assert "n1 is held: damaged" in result.stdout
+    assert result.stdout == "n1 is held: damaged\n"
 
 
 def test_status_asks_where_this_node_listens(nodes: list[FakeNode]) -> None:

@@ -217,6 +217,27 @@ def test_a_crash_while_replacing_the_identity_leaves_the_old_one(
     assert opened(path).identity.incarnation == 2
 
 
+def test_a_file_is_synced_before_its_name_and_the_directory_after(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = opened(path)
+    calls: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def noted_fsync(fd: int) -> None:
+        calls.append("sync directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "sync file")
+        fsync(fd)
+
+    def noted_rename(source: Path, target: Path) -> None:
+        calls.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(module.os, "fsync", noted_fsync)
+    monkeypatch.setattr(module.os, "rename", noted_rename)
+    directory.bind_peer(PEER, storage_id=7, incarnation=1)
+    assert calls == ["sync file", "rename", "sync directory"]
+
+
 # --- peers --------------------------------------------------------------------------------------
 
 

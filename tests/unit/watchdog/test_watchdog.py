@@ -213,7 +213,10 @@ async def test_a_blocked_loop_does_not_blind_it(dogs: list[MemoryWatchdog], exit
 async def test_a_stop_that_takes_too_long_is_ended(
     dogs: list[MemoryWatchdog], exits: Exits
 ) -> None:
-    dog = watching(dogs, FakeMeter(100), exit_process=exits, stop_ms_max=1)
+    an_hour_ms = 3_600_000  # were the loop's reaction not seen, the thread would wait for it
+    dog = watching(
+        dogs, FakeMeter(100), exit_process=exits, reaction_ms_max=an_hour_ms, stop_ms_max=1
+    )
     with pytest.raises(MemoryPressure):
         await dog.run()
     assert await asyncio.to_thread(exits.happened.wait, 30)
