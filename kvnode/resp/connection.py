@@ -38,6 +38,7 @@ from kvnode.limits import (
     PASS_COMMANDS_MAX,
     PIPELINE_BYTES_MAX,
     PIPELINE_COMMANDS_MAX,
+    VALUE_BYTES_MAX,
 )
 from kvnode.resp.commands.command import LOCAL, READ, Command, MustWait
 from kvnode.resp.commands.grammar import text_of
@@ -72,6 +73,14 @@ ERROR_NAME_BYTES_MAX: Final = 128
 """How much of an unknown command and its arguments an error repeats (Redis' own figure)."""
 
 NO_LOGIN: Final = "NOAUTH Authentication required."
+READ_REPLIES_BYTES: Final = OUTPUT_BYTES_MAX // 2
+READS_MIN: Final = READ_REPLIES_BYTES // VALUE_BYTES_MAX
+"""Replies come in bursts, as the node runs all reads of a pass. Of one connection so many are begun
+at once that their replies fit: at first as if all were of the largest size, then twice as many with
+each pass, as long as the replies seen allow it."""
+
+TOO_MANY_REPLIES: Final = "BUSY the replies of this pipeline are too large to hold at once"
+RESULT_LOST: Final = "UNKNOWN the command was run, but its reply is too large to hold"
 OUTCOME_UNKNOWN: Final = "UNKNOWN the node is stopping; the command may have been done"
 NOT_BEGUN: Final = "BUSY the node is stopping; the command was not done"
 
@@ -123,9 +132,7 @@ class Request:
             server.stats.count_error(reply)
         connection.output_bytes += len(reply)
         if connection.output_bytes > OUTPUT_BYTES_MAX:
-            reply = connection.limit_output(reply)
-            if not reply:
-                return
+            reply = connection.replace_reply(self, reply)
         waiting = connection.waiting
         if waiting[0] is self:
             replies = connection.replies
@@ -167,6 +174,7 @@ class Connection(asyncio.Protocol):
         "_closing_timer",
         "_parser",
         "_paused",
+        "_reads_max",
         "_run_kind",
         "_special",
         "_transport",
@@ -213,6 +221,7 @@ class Connection(asyncio.Protocol):
         self._backlog: deque[ParsedRequest] = deque()
         self.in_flight = 0
         self._run_kind = LOCAL
+        self._reads_max = READS_MIN
         self._barrier = False
         # One look instead of three on the common path: a login is missing, a transaction is open
         # or a barrier stands.
@@ -266,9 +275,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.pause(OUTPUT_FULL)
+        self.server.slow_readers[self.id] = self
 
     def resume_writing(self) -> None:
         self.resume(OUTPUT_FULL)
+        self.server.slow_readers.pop(self.id, None)
         self.touch()
 
     def data_received(self, data: bytes) -> None:
@@ -382,7 +393,9 @@ class Connection(asyncio.Protocol):
         kind = command.kind
         if kind == LOCAL:
             return self._execute_local(command, arguments)
-        if self.in_flight and kind != self._run_kind:
+        if self.in_flight and (
+            kind != self._run_kind or (kind == READ and self.in_flight >= self._reads_max)
+        ):
             return False
         try:
             op = command.parse(self.db, arguments)
@@ -568,20 +581,31 @@ class Connection(asyncio.Protocol):
         replies = self.replies
         if replies:
             output = replies[0] if len(replies) == 1 else b"".join(replies)
+            size = len(output)
+            if self._backlog or size > OUTPUT_BYTES_HIGH:
+                self._pace_reads(size // len(replies))
             replies.clear()
-            self.output_bytes -= len(output)
-            self.server.stats.output_bytes_total += len(output)
+            self.output_bytes -= size
+            self.server.stats.output_bytes_total += size
             transport.write(output)
         if self._paused or self._backlog or self.is_ending or self.output_bytes:
             self._after_write(transport)
 
+    def _pace_reads(self, reply_bytes: int) -> None:
+        """Let twice as many reads begin at once, or so few that replies of this length fit."""
+        growth = 2 if self._run_kind == READ else 1
+        fitting = READ_REPLIES_BYTES // (reply_bytes + 1)
+        self._reads_max = max(READS_MIN, min(fitting, self._reads_max * growth))
+
     def _after_write(self, transport: asyncio.Transport) -> None:
         """The rarer part of a flush: limits, the backlog, the end."""
-        if self.output_bytes + transport.get_write_buffer_size() > OUTPUT_BYTES_MAX:
-            self.server.stats.count_closed("output")
-            self.abort()
-            return
-        if self._backlog and not self._paused & OUTPUT_FULL:
+        if self._paused & OUTPUT_FULL:
+            if self.output_bytes + transport.get_write_buffer_size() > OUTPUT_BYTES_MAX:
+                self.server.stats.count_closed("output")
+                self.abort()
+                return
+            self.server.check_slow_readers()
+        elif self._backlog:
             self._execute_backlog()
         if (
             self._paused & PIPELINE_FULL
@@ -609,16 +633,16 @@ class Connection(asyncio.Protocol):
             ):
                 self._transport.resume_reading()
 
-    def limit_output(self, reply: bytes) -> bytes:
-        """Too many replies wait. One that alone is too large becomes an error; else we close."""
-        size = len(reply)
-        if size <= OUTPUT_BYTES_MAX:
-            self.server.stats.count_closed("output")
-            self.abort()
-            return b""
-        short = error(f"ERR reply is larger than {OUTPUT_BYTES_MAX} bytes")
+    def replace_reply(self, request: Request, reply: bytes) -> bytes:
+        """The error that is sent instead of a reply for which there is no room."""
+        if request.op and request.op[0] < FIRST_READ:
+            short = error(RESULT_LOST)
+        elif len(reply) > OUTPUT_BYTES_MAX:
+            short = error(f"ERR reply is larger than {OUTPUT_BYTES_MAX} bytes")
+        else:
+            short = error(TOO_MANY_REPLIES)
         self.server.stats.count_error(short)
-        self.output_bytes += len(short) - size
+        self.output_bytes += len(short) - len(reply)
         return short
 
     # --- leaving ----------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ What is bounded here for all clients together:
 * their number (`clients_max`): one more gets an error and is closed;
 * bytes in flight (commands not answered, and unfinished commands): above `IN_FLIGHT_BYTES_MAX` no
   client's socket is read until enough is answered. The unfinished ones alone may take half of it;
-  above that the client that holds most is closed, because waiting would not help.
+  above that the client that holds most is closed, because waiting would not help;
+* bytes of replies that clients do not take: above `IN_FLIGHT_BYTES_MAX` the slowest is closed.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class RespServer:
         stats: counters, also read by the metrics page.
         commands: the command table.
         clients: connections by id, oldest first.
+        slow_readers: those of them whose replies pile up.
         in_flight_bytes: size of all commands that are not answered.
         held_bytes: size of all commands that are not complete, and of open transactions.
         loop: the event loop of `start`.
@@ -70,6 +72,7 @@ class RespServer:
         "port",
         "redis_version",
         "service",
+        "slow_readers",
         "started_at",
         "stats",
         "submit_read",
@@ -85,6 +88,7 @@ class RespServer:
         self.commands = COMMANDS
         self.redis_version = REDIS_VERSION
         self.clients: dict[int, Connection] = {}
+        self.slow_readers: dict[int, Connection] = {}
         self.in_flight_bytes = 0
         self.held_bytes = 0
         self.host = ""
@@ -98,8 +102,11 @@ class RespServer:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes that clients' unanswered and unfinished commands occupy."""
-        return self.in_flight_bytes + self.held_bytes
+        """Bytes of commands unanswered or unfinished, and of replies that are not taken."""
+        return self.in_flight_bytes + self.held_bytes + self._slow_bytes()
+
+    def _slow_bytes(self) -> int:
+        return sum([each.unwritten_bytes for each in self.slow_readers.values()])
 
     # --- the life of the listener -----------------------------------------------------------------
 
@@ -175,6 +182,7 @@ class RespServer:
     def remove(self, connection: Connection) -> None:
         """A client is gone."""
         self.clients.pop(connection.id, None)
+        self.slow_readers.pop(connection.id, None)
         self._note_idle()
 
     # --- writing ----------------------------------------------------------------------------------
@@ -223,6 +231,13 @@ class RespServer:
                 connection.pause(NODE_FULL)
         if self.held_bytes > IN_FLIGHT_BYTES_MAX // 2:
             self._close_largest_holder()
+
+    def check_slow_readers(self) -> None:
+        """Close the client with most replies waiting when those of all are too many."""
+        if self._slow_bytes() > IN_FLIGHT_BYTES_MAX:
+            slowest = max(self.slow_readers.values(), key=lambda each: each.unwritten_bytes)
+            self.stats.count_closed("output")
+            slowest.abort()
 
     def _close_largest_holder(self) -> None:
         """Unfinished commands finish only if their clients go on: one must go instead."""

@@ -14,10 +14,19 @@ from kvnode.limits import (
     PIPELINE_COMMANDS_MAX,
     VALUE_BYTES_MAX,
 )
-from kvnode.resp.connection import _SPELLINGS, LOOKUP_VARIANTS_MAX, find_command
+from kvnode.resp.connection import _SPELLINGS, LOOKUP_VARIANTS_MAX, READS_MIN, find_command
 from kvnode.resp.listener import RespServer
 from tests.support.fake_service import FakeService
 from tests.unit.resp.memory_client import MemoryClient, encode, rest, serve
+
+
+@pytest.fixture
+def in_flight_bytes_max(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A node that may have one megabyte in flight."""
+    for module in ("connection", "listener"):
+        monkeypatch.setattr(f"kvnode.resp.{module}.IN_FLIGHT_BYTES_MAX", MIB)
+    return MIB
+
 
 # --- order and batching ---------------------------------------------------------------------------
 
@@ -275,29 +284,89 @@ async def test_a_backlog_waits_while_its_replies_are_not_taken(
 async def test_a_reader_that_never_reads_is_closed(
     service: FakeService, server: RespServer, client: MemoryClient
 ) -> None:
-    value = b"x" * VALUE_BYTES_MAX
+    await let_many_reads_begin(client)
     service.hold()
     client.transport.takes = False
-    count = OUTPUT_BYTES_MAX // VALUE_BYTES_MAX + 1
-    client.send_bytes(encode("GET", "k") * count)
+    client.send_bytes(encode("GET", "k") * 20)
     for pending in service.held:
-        pending.complete(value)
+        pending.complete(b"x" * VALUE_BYTES_MAX)
         await rest(2)
     assert client.transport.aborted
     assert server.stats.connections_closed_total == {"output": 1}
     assert server.pending_bytes == 0
 
 
-async def test_replies_of_one_pass_are_bounded_before_they_are_written(
+async def test_reads_are_begun_as_their_replies_fit(
+    service: FakeService, client: MemoryClient
+) -> None:
+    await client.call("SET", "large", b"x" * MIB)
+    client.send_bytes(encode("GET", "large") * 80)
+    await rest(100)
+    assert len(await client.raw()) == 80 * len(b"$%d\r\n\r\n" % MIB) + 80 * MIB
+
+
+async def let_many_reads_begin(client: MemoryClient) -> None:
+    """Pipeline small reads until the connection has learned that replies are small."""
+    client.send_bytes(encode("GET", "none") * 500)
+    assert await client.replies() == [None] * 500
+
+
+async def test_small_replies_open_the_way_for_many_reads(
     service: FakeService, client: MemoryClient
 ) -> None:
     service.hold()
-    client.send_bytes(encode("GET", "k") * 50)
+    client.send_bytes(encode("GET", "k") * 500)
+    assert len(service.held) == READS_MIN
+    service.release()
+    await client.replies()
+    await let_many_reads_begin(client)
+    service.hold()
+    client.send_bytes(encode("GET", "k") * 500)
+    assert len(service.held) > 100
+
+
+async def test_replies_that_come_larger_than_ever_are_refused_and_not_held(
+    service: FakeService, client: MemoryClient
+) -> None:
+    await let_many_reads_begin(client)
+    service.hold()
+    client.send_bytes(encode("GET", "k") * 20)
     value = b"x" * VALUE_BYTES_MAX
     for pending in service.held:
         pending.complete(value)
-    assert client.transport.aborted
-    assert client.transport.writes == []
+    replies = await client.replies()
+    held = OUTPUT_BYTES_MAX // VALUE_BYTES_MAX - 1
+    assert replies[:held] == [value] * held
+    assert {str(reply).split()[0] for reply in replies[held:]} == {"BUSY"}
+    assert len(replies) == 20
+
+
+async def test_a_write_whose_reply_is_too_large_is_unknown(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(encode("SET", "k", "v", "GET") * 9)
+    for pending in service.held:
+        pending.complete(b"x" * VALUE_BYTES_MAX)
+    *_, last = await client.replies()
+    assert str(last).startswith("UNKNOWN the command was run")
+
+
+async def test_of_too_many_slow_readers_the_slowest_is_closed(
+    service: FakeService, server: RespServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvnode.resp.listener.IN_FLIGHT_BYTES_MAX", 4 * OUTPUT_BYTES_HIGH)
+    service.hold()
+    slow, slower, quick = (MemoryClient(server) for _ in range(3))
+    for client, replies in ((slow, 2), (quick, 4), (slower, 4)):
+        client.transport.takes = client is quick
+        client.send_bytes(encode("GET", "k") * replies)
+        while service.held:
+            service.held.pop().complete(b"x" * (OUTPUT_BYTES_HIGH * 3 // 4))
+        await rest()
+    assert slower.transport.aborted
+    assert not slow.transport.aborted
+    assert not quick.transport.aborted
 
 
 async def test_one_reply_over_the_limit_becomes_an_error(
@@ -308,14 +377,6 @@ async def test_one_reply_over_the_limit_becomes_an_error(
     service.held.pop().complete([b"x" * VALUE_BYTES_MAX] * 9)
     assert await client.raw() == b"-ERR reply is larger than %d bytes\r\n" % OUTPUT_BYTES_MAX
     assert not client.transport.closed
-
-
-@pytest.fixture
-def in_flight_bytes_max(monkeypatch: pytest.MonkeyPatch) -> int:
-    """A node that may have one megabyte in flight."""
-    for module in ("connection", "listener"):
-        monkeypatch.setattr(f"kvnode.resp.{module}.IN_FLIGHT_BYTES_MAX", MIB)
-    return MIB
 
 
 async def test_no_client_is_read_while_too_much_is_in_flight(
