@@ -354,7 +354,7 @@ def run(rounds: int, scale: float, failovers: int, directory: Path) -> None:
     for name, fact in facts.items():
         print(f"{name}: {fact}")
     if facts["machine"]["load_1m"] > (os.cpu_count() or 1) / 2:
-        print("warning: the machine was busy before we began; the ratios are worth more than usual")
+        print("warning: the machine was busy; trust the ratios more than the figures")
     print(f"written: {path.relative_to(REPOSITORY)}")
 
 
