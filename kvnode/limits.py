@@ -95,7 +95,7 @@ APPLY_BYTES_MAX = 4 * MIB
 ENGINE_COMMIT_OPS_MAX = 1_000
 """Operations in one engine transaction: bounds the pages that its commit writes at once."""
 
-ENGINE_COMMIT_IDLE_MS = 20
+ENGINE_COMMIT_IDLE_MS = 50
 """An engine transaction is committed at the latest this long after its first write."""
 
 EXPIRED_KEYS_PER_ENTRY_MAX = 200
