@@ -23,8 +23,7 @@ from wal.format import (
     Record,
     SegmentHeader,
     align,
-    encode_record,
-    frame_entries,
+    frame,
     record_bytes,
 )
 from wal.fs import FileSystem, PosixFileSystem, write_all
@@ -184,24 +183,15 @@ class Wal:
         size = self._check(records)
         with self._writing():
             self._reserve(size, records[0].index)
-            start = align(self._end, self._active.header.sector_bytes)
-            salt = self._active.header.salt
-            frame = frame_entries(
-                records, start, self._end, self._chain, salt, self._last_index + 1
-            )
-            self._write(frame, start)
+            group = self._write(Kind.ENTRY, records)
             with self._lock:
-                self._note(records, frame)
+                self._note(records, group)
 
     def mark(self) -> None:
         """Write an idle marker: a later witness for what was written before. Same errors."""
         with self._writing():
             self._reserve(record_bytes(0), self._last_index + 1)
-            start = align(self._end, self._active.header.sector_bytes)
-            salt = self._active.header.salt
-            marker = Record(self._last_index, b"")
-            data, chain = encode_record(Kind.MARKER, marker, start, self._end, self._chain, salt)
-            self._write(Frame(data, chain, []), start)
+            self._write(Kind.MARKER, [Record(self._last_index, b"")])
 
     def save_state(self, *, term: int, vote: int, commit: int, recovering: bool = False) -> None:
         """Write both state files, one after the other; on return both are durable.
@@ -355,20 +345,26 @@ class Wal:
         with disk("opening segment", segment.path):
             self._fd = self._fs.open(segment.path)
 
-    def _write(self, frame: Frame, start: int) -> None:
-        """Write a group at `start` and sync it."""
+    def _write(self, kind: Kind, records: Sequence[Record]) -> Frame:
+        """Write one group and sync it."""
+        header = self._active.header
+        start = align(self._end, header.sector_bytes)
+        group = frame(
+            kind, records, start, self._end, self._chain, header.salt, self._last_index + 1
+        )
         began = perf_counter()
         with disk("writing log", self._active.path):
-            write_all(self._fs, self._fd, frame.data, start)
+            write_all(self._fs, self._fd, group.data, start)
             self._fs.fdatasync(self._fd)
-        self._end = start + len(frame.data)
-        self._chain = frame.chain
-        self._observer.on_sync(perf_counter() - began, len(frame.data))
+        self._end = start + len(group.data)
+        self._chain = group.chain
+        self._observer.on_sync(perf_counter() - began, len(group.data))
+        return group
 
-    def _note(self, records: Sequence[Record], frame: Frame) -> None:
+    def _note(self, records: Sequence[Record], group: Frame) -> None:
         """Put a synced group into the index."""
         sequence = self._active.header.sequence
-        for index, offset, chain, supersedes in frame.checkpoints:
+        for index, offset, chain, supersedes in group.checkpoints:
             self._index.add(index, sequence, offset, chain, supersedes=supersedes)
         self._last_index = records[-1].index
 

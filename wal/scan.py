@@ -14,6 +14,7 @@ from enum import Enum
 
 from wal.crc import extend
 from wal.format import (
+    ALIGNMENT,
     PADS,
     RECORD_HEADER_BYTES,
     SECTOR_BYTES,
@@ -162,34 +163,40 @@ def headers_behind(data: bytes, salt: int, start: int) -> Iterator[RecordHeader]
 
 def _run(walk: _Walk, data: bytes, header: SegmentHeader) -> None:
     """Walk from record to record while all is well."""
-    salt = header.salt
-    offset = walk.end
+    salt, segment_bytes = header.salt, header.segment_bytes
     records = walk.records
+    offset = walk.end
     while True:
         found = decode_record_header(data, offset, offset, salt)
         if found is None:
-            group_start = _after_padding(data, header, offset, walk.end)
-            if group_start == offset:
+            following = _after_padding(data, header, offset, walk.end)
+            if following == offset:
                 break
-            offset = group_start
+            offset = following
             continue
-        complaint = _misplaced(found, header, walk)
-        end = found.end
-        payload = data[found.payload_start : found.payload_end]
-        chain = extend(walk.chain, payload)
+        kind, length, index, _, expected, _, synced_upto = found
+        # The common case in one line; `_misplaced` knows all cases.
         if (
-            complaint
-            or chain != found.chain
-            or data[found.payload_end : end] != PADS[len(payload) & 7]
+            synced_upto != walk.group
+            or offset != walk.end
+            or kind != Kind.ENTRY
+            or index != walk.last_index + 1
+            or offset + length > segment_bytes - RECORD_HEADER_BYTES - ALIGNMENT
         ):
-            walk.suspect, walk.complaint = found, complaint
+            walk.complaint = _misplaced(found, header, walk)
+        start = offset + RECORD_HEADER_BYTES
+        end = start + length
+        chain = extend(walk.chain, data[start:end])
+        pad = PADS[length & (ALIGNMENT - 1)]
+        if walk.complaint or chain != expected or data[end : end + len(pad)] != pad:
+            walk.suspect = found
             break
         records.append(found)
         walk.chain = chain
-        walk.group = found.synced_upto
-        walk.end = offset = end
-        if found.kind == Kind.ENTRY:
-            walk.last_index = found.index
+        walk.group = synced_upto
+        walk.end = offset = end + len(pad)
+        if kind == Kind.ENTRY:
+            walk.last_index = index
     walk.stop = offset
 
 

@@ -6,6 +6,7 @@ import crcmod.predefined
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wal_harness import encode_record
 
 from wal import BACKEND, Identity, InvalidArgument, Options, Position, Record, State
 from wal.crc import _crcmod, extend
@@ -18,10 +19,9 @@ from wal.format import (
     align,
     decode_record_header,
     decode_segment_header,
-    encode_record,
     encode_segment_header,
     first_nonzero,
-    frame_entries,
+    frame,
     is_zero,
     last_nonzero,
     parse_segment_name,
@@ -133,13 +133,13 @@ def test_zero_sectors_are_those_that_the_file_has_inside_the_record(
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=20))
 def test_a_group_is_its_records_one_behind_the_other(payloads: list[bytes]) -> None:
     records = [Record(index, payload) for index, payload in enumerate(payloads, 5)]
-    frame = frame_entries(records, 1024, 1000, 77, 88, 5)
+    group = frame(Kind.ENTRY, records, 1024, 1000, 77, 88, 5)
     at, chain = 1024, 77
     for record in records:
         data, chain = encode_record(Kind.ENTRY, record, at, 1000, chain, 88)
-        assert frame.data[at - 1024 : at - 1024 + len(data)] == data
+        assert group.data[at - 1024 : at - 1024 + len(data)] == data
         at += len(data)
-    assert (len(frame.data), frame.chain) == (at - 1024, chain)
+    assert (len(group.data), group.chain) == (at - 1024, chain)
 
 
 @given(st.builds(State, u64, u64, u64, st.booleans(), st.builds(Position, u64, u64)), u64)

@@ -16,6 +16,7 @@ from wal_harness import (
     Watcher,
     contents,
     cut,
+    encode_record,
     flip,
     header_of,
     newest_segment,
@@ -32,7 +33,6 @@ from wal.format import (
     Kind,
     SegmentHeader,
     align,
-    encode_record,
     encode_segment_header,
     segment_name,
 )

@@ -10,8 +10,8 @@ from wal import FileSystem, Identity, Observer, Options, Record, RepairReport, W
 from wal.format import (
     RecordHeader,
     SegmentHeader,
-    decode_record_header,
     decode_segment_header,
+    frame,
     parse_segment_name,
 )
 from wal.scan import Scan, scan
@@ -135,6 +135,9 @@ def record_of(disk: MemoryDisk, number: int) -> RecordHeader:
     return scanned(disk).records[number]
 
 
-def valid_at(data: bytes, offset: int) -> RecordHeader | None:
-    """The record header at an offset of a segment."""
-    return decode_record_header(data, offset, offset, header_of(data).salt)
+def encode_record(
+    kind: int, record: Record, offset: int, synced_upto: int, chain: int, salt: int
+) -> tuple[bytes, int]:
+    """One framed record and the chain value behind it."""
+    group = frame(kind, [record], offset, synced_upto, chain, salt, record.index)
+    return group.data, group.chain
