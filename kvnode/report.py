@@ -231,6 +231,7 @@ class NodeReport:
 
     def bind_process(self) -> None:
         """Metrics that exist from the start of the process on."""
+        self.gc_pauses.start()
         bind, config = self.metrics_registry.bind, self._config
         bind("kvnode_ready", lambda: float(all(passed for _, passed, _ in self.checks())))
         bind("kvnode_insecure", lambda: float(config.insecure))

@@ -11,6 +11,7 @@ the others, and its exit code becomes the process's.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -48,6 +49,9 @@ from wal.fs import FileSystem, PosixFileSystem
 from wal.options import Options
 
 _log = logging.getLogger("kvnode")
+
+GC_ALLOCATIONS = 20_000
+"""Container objects by which allocations may outrun deallocations before a young collection."""
 
 HELD_CODES = frozenset((ExitCode.CORRUPT, ExitCode.IO_ERROR, ExitCode.WRONG_CONFIGURATION))
 """With KVNODE_HOLD_ON_FATAL the process stays for these, since a restart cannot help."""
@@ -87,6 +91,7 @@ class Server:
         self._directory: DataDirectory | None = None
         self._report = NodeReport(config, logs)
         self._watching: asyncio.Task[None] | None = None
+        self._deadline: threading.Timer | None = None
         self._worker: ThreadWorker | None = None
         self._node: Node | None = None
         self._resp: RespServer | None = None
@@ -113,6 +118,8 @@ class Server:
         return failure
 
     async def _run(self, group: asyncio.TaskGroup) -> None:
+        for warning in self._config.warnings:
+            _warn(warning)
         self._listen_to_signals()
         asyncio.get_running_loop().set_exception_handler(self._on_loop_exception)
         self._directory = self._open_directory()
@@ -239,6 +246,7 @@ class Server:
         except OSError as error:
             raise listen_failed("--listen", config.listen, error) from error
         self._report.is_started = True
+        _calm_the_collector()
         self._report.log_start(recovered)
         return node
 
@@ -280,7 +288,7 @@ class Server:
 
     async def _stop_gracefully(self, node: Node) -> None:
         """The long way out: see GUARANTEES §6 for the order."""
-        _leave_at_the_latest(STOP_SECONDS_MAX, ExitCode.OK)
+        self._leave_at_the_latest(STOP_SECONDS_MAX, ExitCode.OK)
         self._report.is_stopping = True
         assert self._resp is not None
         if len(node.members) > 1:
@@ -296,12 +304,18 @@ class Server:
         graceful = self._stop.is_set()
         if not graceful and not self._is_under_pressure():
             # Under pressure the watchdog itself bounds what follows.
-            _leave_at_the_latest(STOP_MEMORY_SECONDS_MAX, self._code_so_far())
+            self._leave_at_the_latest(STOP_MEMORY_SECONDS_MAX, self._code_so_far())
         if self._resp is not None:
             self._resp.close()
         if self._node is not None:
             await self._node.close(clean=graceful)
         admin.close()
+
+    def _leave_at_the_latest(self, seconds: float, code: int) -> None:
+        """However stuck a disk, a peer or a client is, the process ends."""
+        self._deadline = threading.Timer(seconds, os._exit, args=(code,))
+        self._deadline.daemon = True
+        self._deadline.start()
 
     def _code_so_far(self) -> ExitCode:
         """The exit code, should even the short way out get stuck."""
@@ -329,18 +343,24 @@ class Server:
             self._directory.record_exit(code, reason)
 
     def release(self) -> None:
-        """Give the data directory back and let the watchdog's thread go."""
+        """Give the data directory back and let the threads go that would end the process."""
+        if self._deadline is not None:
+            self._deadline.cancel()
         if self._report.watchdog is not None:
             self._report.watchdog.close()
         if self._directory is not None:
             self._directory.close()
 
 
-def _leave_at_the_latest(seconds: float, code: int) -> None:
-    """However stuck a disk, a peer or a client is, the process ends."""
-    timer = threading.Timer(seconds, os._exit, args=(code,))
-    timer.daemon = True
-    timer.start()
+def _calm_the_collector() -> None:
+    """What lives as long as the process need not be looked at again and again.
+
+    Reference counting frees almost all garbage of the hot path; a collection that starts every few
+    hundred allocations would cost more than it finds.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, 20, 50)
 
 
 def _first(group: BaseExceptionGroup[FatalError]) -> FatalError:

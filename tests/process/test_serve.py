@@ -16,6 +16,8 @@ import pytest
 import redis
 
 from kvnode.identity import cluster_number
+from kvnode.limits import STOP_MEMORY_SECONDS_MAX
+from kvnode.obs.metrics import DECLARATIONS
 from scripts.local_cluster import LocalNode
 from tests.support.cluster import NodeCluster
 from wal.format import Identity, Record
@@ -174,6 +176,13 @@ def test_the_watchdog_leaves_with_2_from_a_start_that_fails_while_cancelled(
     single.kill()
     node = flags(single, KVNODE_MEMORY_SHUTDOWN_THRESHOLD_MB="10")
     assert exit_code(node) == 2
+
+
+def test_every_declared_metric_is_told_by_a_running_node(three: NodeCluster) -> None:
+    leader = three.wait_leader()
+    told = leader.get("/metrics")[1].decode()
+    missing = [d.name for d in DECLARATIONS if f"# HELP {d.name} " not in told]
+    assert missing == []
 
 
 # --- identity ---------------------------------------------------------------------------------
@@ -341,6 +350,8 @@ def test_a_held_node_stays_on_its_admin_port_and_tells_the_reason(single: LocalN
         assert not node.ready()
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(node.address, timeout=1)
+        # It outlives the deadline that bounds an unplanned stop.
+        assert node.wait_exit(STOP_MEMORY_SECONDS_MAX + 1) is None
         node.send(signal.SIGTERM)
         assert node.wait_exit(EXIT_SECONDS) == 65
     finally:
