@@ -55,6 +55,9 @@ class PortReservation:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((HOST, 0))
         self.port: int = self._socket.getsockname()[1]
+        if sys.platform != "linux":
+            # Elsewhere a bound port is taken, whoever asks: the race is the lesser evil.
+            self._socket.close()
 
     def release(self) -> None:
         """Give the port back."""
