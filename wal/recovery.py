@@ -20,6 +20,7 @@ from wal.errors import (
     disk,
 )
 from wal.format import (
+    RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     VERSION,
     Identity,
@@ -97,9 +98,10 @@ class Recovery:
         self._strict = strict
         self._log = Recovered()
         self._floor = Position(0, 0)
+        self._leftovers: list[Path] = []
 
     def list_segments(self) -> list[_Name]:
-        """Return the segments in order, without what a crash left of files in the making."""
+        """Return the segments in order."""
         names = []
         with disk("listing", self._directory):
             for name in self._fs.list_directory(self._directory):
@@ -108,7 +110,7 @@ class Recovery:
                 if parsed is not None:
                     names.append(_Name(*parsed, path))
                 elif name.endswith(".tmp"):
-                    self._fs.unlink(path)
+                    self._leftovers.append(path)
         names.sort(key=lambda name: name.sequence)
         for before, after in pairwise(names):
             if after.sequence != before.sequence + 1:
@@ -125,7 +127,7 @@ class Recovery:
             DiskFailed, DiskFull: reading, or repairing, failed.
         """
         self._floor = floor
-        names, sealed = self._without_unfinished(names)
+        names, sealed = self._skip_unfinished(names)
         last = names[-1].sequence if names else 0
         if last < floor.segment:
             raise Corruption(
@@ -139,21 +141,34 @@ class Recovery:
             self._take(name, visit, sealed=True)
         if names:
             self._take(names[-1], visit, sealed=sealed)
+        self._remove_leftovers()
         return self._log
 
-    def _without_unfinished(self, names: list[_Name]) -> tuple[list[_Name], bool]:
-        """Remove a last segment that a crash kept from being made. Its predecessor was complete."""
+    def _skip_unfinished(self, names: list[_Name]) -> tuple[list[_Name], bool]:
+        """Skip a last segment that a crash kept from being made. Its predecessor was complete."""
         if not names:
             return names, False
         last = names[-1]
-        data = read_segment(self._fs, last.path, from_disk=True)
-        header_missing = len(data) < SEGMENT_HEADER_BYTES or is_zero(data, 0, len(data))
-        if not header_missing or self._floor.segment >= last.sequence:
+        start = read_segment(self._fs, last.path, from_disk=True, bytes_max=SEGMENT_HEADER_BYTES)
+        short = len(start) < SEGMENT_HEADER_BYTES
+        if self._floor.segment >= last.sequence or not (short or is_zero(start, 0, len(start))):
             return names, False
-        with disk("removing unfinished segment", last.path):
-            self._fs.unlink(last.path)
-            self._fs.sync_directory(self._directory)
+        data = read_segment(self._fs, last.path, from_disk=True)
+        if not short and not is_zero(data, 0, len(data)):
+            return names, False
+        self._leftovers.append(last.path)
         return names[:-1], True
+
+    def _remove_leftovers(self) -> None:
+        """Remove files that a crash kept from being made; a log that is refused keeps them."""
+        for path in self._leftovers:
+            with disk("removing an unfinished file", path):
+                # A repair may have used the name of an earlier one that was cut short.
+                if self._fs.exists(path):
+                    self._fs.unlink(path)
+        if self._leftovers:
+            with disk("syncing directory", self._directory):
+                self._fs.sync_directory(self._directory)
 
     def _take(self, name: _Name, visit: Visit, *, sealed: bool) -> None:
         """Read one segment, judge it, and hand out its records."""
@@ -262,7 +277,8 @@ class Recovery:
                 superseding = record.index <= last
                 last = record.index
                 index.add(last, sequence, record.offset, chain, supersedes=superseding)
-                visit(last, data[record.payload_start : record.payload_end])
+                start = record.offset + RECORD_HEADER_BYTES
+                visit(last, data[start : start + record.length])
             chain = record.chain
         log.segments.append(segment)
         log.end = found.end

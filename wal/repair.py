@@ -43,10 +43,10 @@ def repair(fs: FileSystem, segment: Segment, data: bytes, found: Scan) -> Path:
 def _keep_evidence(fs: FileSystem, path: Path, data: bytes) -> Path:
     """Copy the bytes without their trailing zeros, under a name that is not taken."""
     number = 1
-    while fs.exists(evidence := path.with_name(f"{path.name}.broken-{number}")):
-        number += 1
     temporary = path.with_suffix(".tmp")
-    with creating("copying the damaged segment", evidence):
+    with creating("copying the damaged segment", path):
+        while fs.exists(evidence := path.with_name(f"{path.name}.broken-{number}")):
+            number += 1
         fd = fs.open(temporary, create=True)
         try:
             write_all(fs, fd, data.rstrip(b"\0"), 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wal.errors import DiskFull, creating, disk
-from wal.format import SegmentHeader, encode_segment_header, segment_name
+from wal.format import OFFSET_MAX, SegmentHeader, encode_segment_header, segment_name
 from wal.fs import FileSystem, read_all, write_all, write_zeros
 
 
@@ -47,13 +47,15 @@ def create_segment(fs: FileSystem, directory: Path, header: SegmentHeader) -> Se
     return Segment(path, header)
 
 
-def read_segment(fs: FileSystem, path: Path, *, from_disk: bool = False) -> bytes:
-    """Read all of a segment; with `from_disk` not from the page cache."""
+def read_segment(
+    fs: FileSystem, path: Path, *, from_disk: bool = False, bytes_max: int = OFFSET_MAX + 1
+) -> bytes:
+    """Read a segment, or its first `bytes_max`; with `from_disk` not from the page cache."""
     with disk("reading segment", path):
         fd = fs.open(path)
         try:
             if from_disk:
                 fs.drop_cache(fd)
-            return read_all(fs, fd, fs.size(fd))
+            return read_all(fs, fd, min(fs.size(fd), bytes_max))
         finally:
             fs.close(fd)

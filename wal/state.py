@@ -127,7 +127,8 @@ class StateFiles:
             Corruption: neither copy can be read.
             IdentityMismatch: they belong to another node.
         """
-        present = [path for path in paths if fs.exists(path)]
+        with disk("looking for state files", paths[0]):
+            present = [path for path in paths if fs.exists(path)]
         if not present:
             return None
         copies = {path: _read(fs, path, identity) for path in present}
