@@ -494,10 +494,15 @@ class Node:
         if not accepted:
             self.transport.send(sender, ForwardRejected(REGISTRATION))
 
-    def on_connected(self, peer: int, welcome: Welcome) -> None:
+    def check_welcome(self, peer: int, welcome: Welcome) -> Refusal | None:
+        """Believe an acceptor only if its storage is the one that its name is bound to."""
+        refusal = self._bind_peer(peer, welcome.storage_id, welcome.incarnation)
+        if refusal is None:
+            self._clients[peer] = welcome.client_address
+        return refusal
+
+    def on_connected(self, peer: int) -> None:
         """The way to a peer is open (again)."""
-        self._bind_peer(peer, welcome.storage_id, welcome.incarnation)
-        self._clients[peer] = welcome.client_address
         self.raft.peer_connected(peer)
         self.proposer.resume()
         self.reads.resume()

@@ -52,7 +52,10 @@ class Receiver(Protocol):
     def on_messages(self, sender: int, stamp_ms: int, messages: list[AnyMessage]) -> None:
         """A frame of an accepted peer."""
 
-    def on_connected(self, peer: int, welcome: Welcome) -> None:
+    def check_welcome(self, peer: int, welcome: Welcome) -> Refusal | None:
+        """Decide whether the acceptor is who this node takes it for."""
+
+    def on_connected(self, peer: int) -> None:
         """The way to a peer is open."""
 
     def on_unreachable(self, peer: int) -> None:
@@ -146,9 +149,13 @@ class PeerLink(asyncio.Protocol):
             self._owner.receiver.on_refused(self._peer, answer)
             self.close()
             return
+        if self._owner.receiver.check_welcome(self._peer, answer) is not None:
+            self.close()
+            return
         self.connected = True
         self._answered.set()
-        self._owner.link_up(self._peer, answer)
+        self._owner.stats.connects += 1
+        self._owner.receiver.on_connected(self._peer)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Wake `run`, which dials again."""
@@ -306,11 +313,6 @@ class Transport:
         """This node's answer to a good hello."""
         own = self._identity
         return Welcome(own.storage_id, own.incarnation, own.version, own.client_address)
-
-    def link_up(self, peer: int, welcome: Welcome) -> None:
-        """A peer accepted this node's hello."""
-        self.stats.connects += 1
-        self.receiver.on_connected(peer, welcome)
 
     def malformed(self, peer: int | None, error: MalformedFrame) -> None:
         """A peer spoke nonsense: counted and told; the caller drops the connection."""

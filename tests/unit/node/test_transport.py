@@ -27,12 +27,18 @@ class Peer:
         self.refused: asyncio.Queue[Refusal] = asyncio.Queue()
         self.malformed: asyncio.Queue[str] = asyncio.Queue()
         self.unreachable: list[int] = []
+        self.foreign_storages: set[int] = set()
         self.transport: Transport
 
     def on_messages(self, sender: int, stamp_ms: int, messages: list[AnyMessage]) -> None:
         self.inbox.put_nowait((sender, stamp_ms, messages))
 
-    def on_connected(self, peer: int, welcome: Welcome) -> None:
+    def check_welcome(self, peer: int, welcome: Welcome) -> Refusal | None:
+        if welcome.storage_id in self.foreign_storages:
+            return Refusal(RefusalReason.STORAGE_CHANGED, "another directory")
+        return None
+
+    def on_connected(self, peer: int) -> None:
         self.connected.put_nowait(peer)
 
     def on_unreachable(self, peer: int) -> None:
@@ -118,6 +124,20 @@ async def test_a_peer_of_another_cluster_is_refused_with_the_reason() -> None:
         refusal = await second.refused.get()
         assert refusal.reason is RefusalReason.WRONG_CLUSTER
         assert first.transport.stats.hellos_refused >= 1
+        assert not second.transport.is_connected(1)
+
+
+async def test_an_acceptor_with_a_foreign_storage_gets_no_messages() -> None:
+    async with pair() as (first, second, _):
+        await first.connected.get()
+        second.foreign_storages.add(101)
+        for inbox in list(first.transport.inboxes):
+            inbox.close()
+        while not second.unreachable:
+            await asyncio.sleep(0)
+        second.transport.send(1, Heartbeat(1, 2, 3))
+        second.transport.flush()
+        assert second.transport.stats.messages_dropped == 1
         assert not second.transport.is_connected(1)
 
 
