@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from raft import ConfState, HardState, Persist, Raft, Role
@@ -22,7 +24,7 @@ def fixed(low: int, high: int) -> int:
     return low + 5
 
 
-def cluster(nodes: int = 3, **options: int) -> Cluster:
+def cluster(nodes: int = 3, **options: Any) -> Cluster:
     return Cluster(nodes, random_ticks=fixed, **options)
 
 
@@ -148,14 +150,15 @@ def test_a_candidate_asks_only_when_its_own_vote_is_durable() -> None:
 
 
 def test_a_candidate_does_not_lead_before_its_own_vote_is_durable() -> None:
-    raft = cluster(pre_vote=False).raft(1)
+    made = cluster(pre_vote=False)
+    raft = made.raft(1)
     raft.campaign()
     number = persist_of(raft).number
     raft.step(2, RequestVoteResponse(1, True))
     raft.step(3, RequestVoteResponse(1, True))
-    assert raft.role is Role.CANDIDATE
+    assert made.leaders() == []
     raft.synced(number)
-    assert raft.role is Role.LEADER
+    assert made.leaders() == [1]
 
 
 def test_a_vote_for_an_earlier_candidacy_does_not_count_when_it_becomes_durable() -> None:
@@ -371,3 +374,29 @@ def test_a_term_is_shown_to_nobody_before_it_is_durable() -> None:
     last = raft.ready()
     assert last is not None
     assert len(last.messages) == 1
+
+
+def test_a_candidate_that_lost_waits_a_whole_timeout_before_it_stands_again() -> None:
+    made = cluster(pre_vote=False)
+    raft = made.raft(1)
+    raft.campaign()
+    made.tick(1, 14)
+    for peer in (2, 3):
+        raft.step(peer, RequestVoteResponse(1, False))
+    made.tick(1, 14)
+    assert (raft.role, raft.term) == (Role.FOLLOWER, 1)
+    made.tick(1, 1)
+    assert raft.term == 2
+
+
+@pytest.mark.parametrize("log_end", [(1, 1), (0, 0)])
+def test_a_vote_is_refused_to_a_log_that_is_behind(log_end: tuple[int, int]) -> None:
+    made = cluster(check_quorum=False)
+    made.elect(1)
+    made.raft(1).propose([b"x"])
+    made.stabilize()
+    raft = made.raft(2)
+    raft.step(3, RequestVote(2, *log_end, False))
+    assert sent(raft) == [RequestVoteResponse(2, False)]
+    raft.step(3, RequestVote(3, 2, 1, False))
+    assert sent(raft) == [RequestVoteResponse(3, True)]

@@ -36,7 +36,7 @@ class Exploration:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.cluster = Cluster(
-            self.random.choice((1, 2, 3, 3, 3, 5)),
+            self.random.choice((1, 2, 3, 3, 3, 4, 5)),
             seed=seed,
             heartbeat_ticks=2,
             election_ticks_min=6,
@@ -123,7 +123,7 @@ class Exploration:
             (self.sync, 24),
             (self.tick, 14),
             (self.propose, 8),
-            (self.read, 4),
+            (self.read, 6),
             (self.crash, 1),
             (self.restart, 5),
             (self.cut, 1),
@@ -172,7 +172,9 @@ class Exploration:
                 self.cluster.pump(node_id)
 
     def read(self) -> None:
-        node_id = self.any_up()
+        # Half of them where a stale answer would come from: at whoever believes to lead.
+        leaders = self.cluster.leaders() if self.random.random() < 0.5 else []
+        node_id = self.random.choice(leaders) if leaders else self.any_up()
         if node_id is None:
             return
         self.last_read += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from raft import NoLeader, NotLeader, ProposalDropped, Raft, ReadDropped, ReadState, Role
@@ -15,7 +17,7 @@ from raft.messages import (
 from tests.support.raft_cluster import Cluster
 
 
-def led(nodes: int = 3, **options: int) -> tuple[Cluster, Raft]:
+def led(nodes: int = 3, **options: Any) -> tuple[Cluster, Raft]:
     made = Cluster(nodes, **options)
     return made, made.elect(1)
 

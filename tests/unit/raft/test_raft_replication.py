@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from raft import ENTRY_OVERHEAD_BYTES, Entry, NotLeader, ProposalDropped, Raft, Ready
@@ -16,7 +18,7 @@ from raft.messages import (
 from tests.support.raft_cluster import Cluster
 
 
-def led(nodes: int = 3, **options: int) -> tuple[Cluster, Raft]:
+def led(nodes: int = 3, **options: Any) -> tuple[Cluster, Raft]:
     made = Cluster(nodes, **options)
     return made, made.elect(1)
 
@@ -431,3 +433,40 @@ def test_the_status_of_a_follower_shows_nobodys_progress() -> None:
     made, _ = led()
     assert made.raft(2).status().progress == {}
     assert made.raft(2).first_index_of_term == 0
+
+
+def test_has_ready_tells_of_a_new_term_that_nothing_else_shows() -> None:
+    raft = Cluster(3).raft(1)
+    raft.step(2, AppendResponse(7, 0, True, 0, 0))
+    assert raft.has_ready()
+    persist = take(raft).persist
+    assert persist is not None
+    assert persist.hard_state == (7, 0, 0)
+
+
+def test_an_entry_of_an_earlier_term_is_not_committed_by_counting() -> None:
+    made, old = led(check_quorum=False, pre_vote=False, message_bytes_max=1)
+    made.partition((1, 2), (3,))
+    old.propose([b"x"])
+    made.pump(1)
+    made.deliver()
+    made.wire.clear()
+    made.partition((2, 3), (1,))
+    raft = made.raft(2)
+    raft.campaign()
+    made.pump(2)
+    while raft.progress().get(3) is None or raft.progress()[3].match < 2:
+        made.deliver()
+    assert (raft.term, raft.log.term(2), raft.commit) == (2, 1, 1), "a majority has 2, of term 1"
+    made.stabilize()
+    assert raft.commit == 3
+
+
+def test_a_lost_append_is_found_by_the_answer_to_a_heartbeat() -> None:
+    made, raft = led()
+    raft.propose([b"x"])
+    made.pump(1)
+    made.wire.clear()
+    made.tick(1)
+    made.stabilize()
+    assert made.raft(2).last_index == raft.last_index
