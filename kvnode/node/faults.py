@@ -9,7 +9,7 @@ from wal import errors as wal_errors
 def as_fatal(error: BaseException) -> BaseException:
     """The `FatalError` that stands for an error of the log; anything else is returned as it is."""
     fatal: BaseException
-    if isinstance(error, wal_errors.IdentityMismatch):
+    if isinstance(error, wal_errors.IdentityMismatch | wal_errors.UnsupportedVersion):
         fatal = ConfigurationError(str(error))
     elif isinstance(error, wal_errors.DiskFull):
         fatal = DiskFull(str(error))
