@@ -248,6 +248,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._forget()
+        self._transport = None
         if self._closing_timer is not None:
             self._closing_timer.cancel()
             self._closing_timer = None
@@ -256,7 +257,6 @@ class Connection(asyncio.Protocol):
         """Drop all that the client asked for; what the node still has is dropped on arrival."""
         if self.is_lost:
             return
-        self.is_lost = True
         waiting_bytes = sum([size + REQUEST_OVERHEAD_BYTES for _, size in self._backlog])
         self._backlog.clear()
         self.waiting.clear()
@@ -264,6 +264,7 @@ class Connection(asyncio.Protocol):
         self.transaction = None
         self.watches = []
         self._hold(0)
+        self.is_lost = True
         self.server.release(waiting_bytes)
         self.server.remove(self)
 
@@ -319,6 +320,8 @@ class Connection(asyncio.Protocol):
 
     def _hold(self, held_bytes: int) -> None:
         """Account for bytes that wait for the rest of a command or for EXEC."""
+        if self.is_lost:
+            return
         transaction = self.transaction
         if transaction is not None:
             held_bytes += transaction.size + len(transaction) * REQUEST_OVERHEAD_BYTES
@@ -688,7 +691,7 @@ class Connection(asyncio.Protocol):
                 request.reply = error(OUTCOME_UNKNOWN if is_write else NOT_BEGUN)
             self.replies.append(request.reply)
         self.replies.extend([error(NOT_BEGUN)] * len(self._backlog))
-        if self._transport is not None:
+        if self._transport is not None and self._closing_timer is None:
             self._transport.writelines(self.replies)
         self._forget()
         self.close()

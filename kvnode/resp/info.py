@@ -75,7 +75,7 @@ def _clients(server: RespServer) -> Fields:
         "maxclients": server.config.clients_max,
         "client_recent_max_input_buffer": max([each.held_bytes for each in clients], default=0),
         "client_recent_max_output_buffer": max(
-            [each.unwritten_bytes for each in clients], default=0
+            [each.unwritten_bytes for each in server.slow_readers.values()], default=0
         ),
         "blocked_clients": 0,
         "resp2_clients": sum([each.protocol == RESP2 for each in clients]),

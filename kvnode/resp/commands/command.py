@@ -31,8 +31,6 @@ LOCAL: Final = 0
 READ: Final = 1
 WRITE: Final = 2
 
-UNBOUNDED: Final = 1 << 31
-
 
 class MustWait(Exception):
     """A local command that needs the answers of the commands before it."""
@@ -82,10 +80,6 @@ class Command:
     immediate: bool = False
     subcommands: tuple[Command, ...] = ()
     index: int = field(default=0, compare=False)
-
-    @property
-    def arguments_min(self) -> int:
-        return abs(self.arity)
 
     def accepts(self, count: int) -> bool:
         """Whether `count` arguments, the name among them, fit the arity."""

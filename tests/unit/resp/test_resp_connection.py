@@ -261,6 +261,9 @@ async def test_a_reader_that_reads_slowly_is_not_read_either(
 ) -> None:
     await client.call("SET", "k", b"x" * OUTPUT_BYTES_HIGH)
     client.transport.takes = False
+    client.send("PING")
+    await rest()
+    assert client.transport.is_reading
     client.send("GET", "k")
     await rest()
     assert not client.transport.is_reading

@@ -70,6 +70,7 @@ async def test_reset_logs_out(locked: MemoryClient) -> None:
     await locked.call("AUTH", "secret")
     assert await locked.call("RESET") == b"RESET"
     assert str(await locked.call("GET", "k")) == NOAUTH
+    assert (await locked.call_raw(*["x"] * 11)).startswith(b"-ERR Protocol error: unauth")
 
 
 @pytest.mark.parametrize(
