@@ -122,6 +122,9 @@ SCAN_BYTES_MAX = 4 * MIB
 PATTERN_BYTES_MAX = 1 * KIB
 """A glob pattern: compiling the worst of this size takes ten milliseconds."""
 
+GARBAGE_ROWS_PER_SWEEP_MAX = 300
+"""Rows of flushed databases deleted at once, ten times a second: about a millisecond of work."""
+
 STATE_HASHES_KEPT_MAX = 4096
 """State hashes of the newest applied indexes, so that nodes can be compared at an equal one."""
 

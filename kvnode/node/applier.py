@@ -10,6 +10,7 @@ from kvnode.limits import (
     APPLY_BYTES_MAX,
     APPLY_SLICE_MS,
     ENGINE_COMMIT_IDLE_MS,
+    GARBAGE_ROWS_PER_SWEEP_MAX,
     STATE_HASHES_KEPT_MAX,
 )
 from kvnode.store.state_machine import Applied, StateMachine
@@ -65,9 +66,18 @@ class Applier:
             if loop.time() >= deadline and (entries or self._fetch()):
                 self.slices_cut += 1
                 return True
-        if machine.uncommitted_ops and self._commit_timer is None:
-            self._commit_timer = loop.call_later(ENGINE_COMMIT_IDLE_MS / 1000, self._commit)
+        if machine.uncommitted_ops:
+            self._commit_soon()
         return False
+
+    def collect_garbage(self) -> None:
+        """Delete some rows that a flush left behind; call when there is nothing better to do."""
+        if not self._entries and self._machine.collect_garbage(GARBAGE_ROWS_PER_SWEEP_MAX):
+            self._commit_soon()
+
+    def _commit_soon(self) -> None:
+        if self._commit_timer is None:
+            self._commit_timer = self._loop.call_later(ENGINE_COMMIT_IDLE_MS / 1000, self._commit)
 
     def _fetch(self) -> bool:
         self._entries.extend(self._raft.committed_entries(APPLY_BYTES_MAX))

@@ -310,6 +310,7 @@ class Node:
         if self._ticks % SWEEP_TICKS == 0:
             self.proposer.sweep()
             self.reads.sweep()
+            self.applier.collect_garbage()
             self.wake()
         self._tick_due = max(self._tick_due + TICK_SECONDS, now)
         self._tick_timer = self._loop.call_at(self._tick_due, self._tick)

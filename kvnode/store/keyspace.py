@@ -296,6 +296,11 @@ class Keyspace:
         self._next_deadline = _UNKNOWN
         return True
 
+    @property
+    def has_garbage(self) -> bool:
+        """Whether rows of a flushed generation are left."""
+        return next(self.engine.keys(TAG_GARBAGE, prefix_end(TAG_GARBAGE)), None) is not None
+
     def collect_garbage(self, budget: int) -> int:
         """Delete up to `budget` rows of flushed generations; returns how many."""
         deleted = 0

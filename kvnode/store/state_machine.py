@@ -251,6 +251,11 @@ class StateMachine:
         recounted = state_hash.recount(self._space)
         return state_hash.fold(self.applied, self._space, recounted, self._sessions)
 
+    @property
+    def has_garbage(self) -> bool:
+        """Whether `collect_garbage` would find anything."""
+        return self._space.has_garbage
+
     def collect_garbage(self, budget: int) -> int:
         """Delete up to `budget` rows of flushed databases; returns how many. Nobody can see it.
 

@@ -188,6 +188,17 @@ async def test_keys_expire_everywhere_soon_after_their_deadline(tmp_path: Path) 
             assert await read(other, ops.EXISTS, 0, b"k") == 0
 
 
+async def test_rows_that_a_flush_left_behind_are_deleted_in_the_background(tmp_path: Path) -> None:
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        await write(node, ops.MSET, 0, *(b"k%d" % (i // 2) for i in range(1000)))
+        await write(node, ops.FLUSHALL, 0)
+        before = node.machine.state_hash()
+        while node.machine.has_garbage:
+            await asyncio.sleep(0.01)
+        assert node.machine.state_hash() == before
+
+
 @pytest.mark.parametrize("through_leader", [True, False])
 async def test_leadership_is_handed_over_without_an_error(
     tmp_path: Path, through_leader: bool
