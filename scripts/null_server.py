@@ -15,7 +15,7 @@ from typing import cast
 
 import uvloop
 
-from kvnode.resp.encoder import OK_BYTES, bulk, error, mapping
+from kvnode.resp.encoder import OK_BYTES, array, bulk, error, mapping
 from kvnode.resp.encoder import integer as encode_integer
 from kvnode.resp.parser import Parser
 
@@ -24,7 +24,7 @@ REPLIES = {
     b"GET": VALUE,
     b"get": VALUE,
     b"PING": b"+PONG\r\n",
-    b"CONFIG": b"*0\r\n",
+    b"CONFIG": array([bulk(b"save"), bulk(b"")]),  # redis-benchmark asks for it and for appendonly
     b"COMMAND": b"*0\r\n",
     b"HELLO": mapping([(bulk(b"server"), bulk(b"redis")), (bulk(b"proto"), encode_integer(3))], 3),
 }

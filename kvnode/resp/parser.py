@@ -11,14 +11,15 @@ requests it
 
 So two parsers share the work, and hiredis only ever sees what cannot hurt:
 
-* **Fast.** A chunk that begins at a request boundary and that `_is_plain` finds harmless goes to
-  hiredis as a whole. `has_data()` right after a request tells exactly whether the chunk ended with
-  it. If the chunk ends *inside* a request, the half-read state of hiredis is thrown away and the
-  tail, found by adding up the sizes of the finished requests, goes to the careful parser.
+* **Fast.** A chunk that begins at a request boundary and that `_is_plain` finds harmless (it has
+  room for all elements that it announces, and no other types) goes to hiredis as a whole.
+  `has_data()` right after a request tells exactly whether the chunk ended with it. If the chunk ends
+  *inside* a request, the half-read state of hiredis is thrown away and the tail, found by adding up
+  the sizes of the finished requests, goes to the careful parser.
 * **Careful.** A small state machine in Python for everything else: the one request that is cut by
-  a chunk's end, inline commands, huge arrays, violations (with Redis' own words for them), and all
-  input of a client that is not authenticated yet. It checks each header before it believes it and
-  holds at most one request.
+  a chunk's end, inline commands, announcements that the chunk does not cover, violations (with
+  Redis' own words for them), and all input of a client that is not authenticated yet. It checks each
+  header before it believes it and holds at most one request.
 
 Well-formed traffic thus pays for the safety once per chunk (a few memchr) and not per command.
 """
@@ -49,10 +50,14 @@ Request: TypeAlias = tuple[Arguments, int]
 HEADER_BYTES_MAX: Final = 32
 """`*` or `$`, a 64-bit number and the line's end; more digits than that are no number."""
 
+BULK_BYTES_MIN: Final = len(b"$0\r\n\r\n")
+"""An array of so many elements takes at least so many times this; less is a promise, or a lie."""
+
 
 _ASTERISK = ord("*")
 _NUMBER = re.compile(rb"0|-?[1-9]\d{0,18}")
-_find_wide_array = re.compile(rb"\*\d{3,}\r\n").search
+# Of a number too long to be honest the first digits tell enough.
+_find_wide_arrays = re.compile(rb"\*(\d{3,19})\d*\r\n").findall
 _find_impostor = re.compile(rb"\n[+=(>~|]").search
 
 # One inline argument: quoted and plain parts without space between; a closing quote must end it.
@@ -73,7 +78,11 @@ class ProtocolViolation(Exception):
 
 def _is_plain(data: bytes) -> bool:
     """Whether hiredis may see `data`: nothing in it allocates ahead or poses as a bulk string."""
-    if _find_wide_array(data) or len(data) > VALUE_BYTES_MAX:
+    size = len(data)
+    if size > VALUE_BYTES_MAX:
+        return False
+    wide = _find_wide_arrays(data)
+    if wide and sum(map(int, wide)) > min(size // BULK_BYTES_MIN, ARGUMENTS_MAX):
         return False
     # `43 in data` is one memchr; `b"+" in data` would cost ten times as much.
     if 43 in data or 61 in data or 40 in data or 62 in data or 126 in data or 124 in data:
