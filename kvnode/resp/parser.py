@@ -13,13 +13,13 @@ So two parsers share the work, and hiredis only ever sees what cannot hurt:
 
 * **Fast.** A chunk that begins at a request boundary and that `_is_plain` finds harmless (it has
   room for all elements that it announces, and no other types) goes to hiredis as a whole.
-  `has_data()` right after a request tells exactly whether the chunk ended with it. If the chunk ends
-  *inside* a request, the half-read state of hiredis is thrown away and the tail, found by adding up
-  the sizes of the finished requests, goes to the careful parser.
+  `has_data()` right after a request tells exactly whether the chunk ended with it. If the chunk
+  ends *inside* a request, the half-read state of hiredis is thrown away and the tail, found by
+  adding up the sizes of the finished requests, goes to the careful parser.
 * **Careful.** A small state machine in Python for everything else: the one request that is cut by
   a chunk's end, inline commands, announcements that the chunk does not cover, violations (with
-  Redis' own words for them), and all input of a client that is not authenticated yet. It checks each
-  header before it believes it and holds at most one request.
+  Redis' own words for them), and all input of a client that is not authenticated yet. It checks
+  each header before it believes it and holds at most one request.
 
 Well-formed traffic thus pays for the safety once per chunk (a few memchr) and not per command.
 """

@@ -1,0 +1,111 @@
+"""Every line below answered by a real redis-server and by us: the same bytes, in both protocols."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import hiredis
+import pytest
+
+from tests.support.fake_service import FakeService
+from tests.unit.resp.memory_client import MemoryClient, encode, serve
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="redis-server is not installed"
+)
+
+# One conversation; what a line does lasts for those after it.
+LINES = """
+    FOO | FOO a b c | foo "a b" 'q' | GET | GET a b | SET | SET a | SET a b c | SET a b EX |
+    SET a b EX 0 | SET a b EX -1 | SET a b EX abc | SET a b EX 9223372036854775807 |
+    SET a b PX 9223372036854775807 | SET a b EX 10 PX 10 | SET a b EX 10 EX 20 |
+    SET a b NX XX | SET a b XX NX | SET a b KEEPTTL EX 5 | SET a b EX 5 KEEPTTL |
+    SET a b NX GET | SET a b GET | SET a b XX GET | SET a b PXAT 0 | SET a b EXAT 99999999999 |
+    SET n 5 | INCR n | DECR n | INCRBY n abc | INCRBY n 9223372036854775807 | INCRBY n 1.5 |
+    DECRBY n -9223372036854775808 | DECRBY n 3 | APPEND n x | STRLEN n | INCR n | MSET |
+    MSET a | MSET a b c | MSET a 1 b 2 | MGET a b zz | MGET | DEL | DEL a b zz | EXISTS a a n |
+    EXISTS | TYPE n | TYPE zz | TYPE | EXPIRE n | EXPIRE n abc | EXPIRE n 10 FOO |
+    EXPIRE n 10 NX XX | EXPIRE n 10 NX GT | EXPIRE n 10 GT LT | EXPIRE n 100 NX |
+    EXPIRE n 100 NX | EXPIRE n 50 GT | EXPIRE n 9223372036854775807 |
+    EXPIRE n -9223372036854775808 | PEXPIRE n 9223372036854775807 | EXPIREAT n 99999999999 |
+    PEXPIREAT n abc | TTL zz | PTTL zz | PERSIST n | PERSIST n | TTL n | KEYS | KEYS zzz* |
+    SCAN | SCAN abc | SCAN 0 MATCH | SCAN 0 COUNT 0 | SCAN 0 COUNT abc | SCAN 0 FOO bar |
+    SCAN 0 TYPE hash | SCAN 99999999999999999999999 | DBSIZE x | FLUSHDB FOO | FLUSHDB ASYNC |
+    FLUSHALL SYNC | FLUSHDB SYNC ASYNC | DBSIZE | PING | PING a | PING a b | ECHO | ECHO hi |
+    SELECT | SELECT abc | SELECT 99 | SELECT -1 | SELECT 1 | SELECT 0 | AUTH | AUTH x |
+    AUTH default x | AUTH foo x | AUTH a b c | HELLO 4 | HELLO abc | HELLO 3 FOO |
+    HELLO 3 AUTH a | HELLO 3 AUTH a b | HELLO 3 SETNAME "a b" | CLIENT | CLIENT FOO |
+    CLIENT SETNAME | CLIENT SETNAME "a b" | CLIENT SETNAME ok | CLIENT GETNAME |
+    CLIENT SETNAME "" | CLIENT GETNAME | CLIENT LIST FOO | CLIENT LIST TYPE foo |
+    CLIENT LIST ID abc | CLIENT LIST TYPE master | CLIENT LIST ID | CLIENT ID x |
+    CLIENT NO-EVICT foo | CLIENT NO-EVICT on | CONFIG | CONFIG FOO | CONFIG GET |
+    CONFIG GET save | CONFIG GET databases appendfsync_none | CONFIG SET foo bar |
+    CONFIG SET a | CONFIG RESETSTAT | CONFIG REWRITE | COMMAND FOO | COMMAND GETKEYS |
+    COMMAND GETKEYS GET | COMMAND GETKEYS get a | COMMAND GETKEYS FOO a |
+    COMMAND GETKEYS PING x | COMMAND GETKEYS MSET a b c d | COMMAND GETKEYS PING |
+    COMMAND INFO foo | COMMAND DOCS foo | COMMAND COUNT x | COMMAND LIST FOO | TIME x | EXEC |
+    DISCARD | MULTI | MULTI | WATCH a | SET a 1 | GET | EXEC | MULTI | FOO | EXEC | MULTI |
+    SET a 1 | INCR a | PING | ECHO x | SELECT 99 | SELECT 1 | SET b 2 | SELECT 0 | GET b |
+    APPEND | DISCARD | MULTI | SET a 1 | INCR a | SELECT 99 | SELECT 1 | GET a | SELECT 0 |
+    GET a | SET s x | INCR s | PING hi | EXEC | WATCH | WATCH a | UNWATCH | UNWATCH x | MULTI |
+    EXEC | WATCH a | SET a 9 | MULTI | PING | EXEC | MULTI x | RESET | RESET x |
+    CLIENT GETNAME | MULTI | RESET | EXEC | INFO nosuch | SET a | SELECT 15 | SELECT 0 |
+    COMMAND GETKEYS SET k v | GETKEYS | MULTI | HELLO 9 | EXEC |
+    CONFIG GET appendonl[z] | TTL none | APPEND n y
+"""
+
+
+def conversation() -> list[list[str]]:
+    lines = " | ".join(line.strip().removesuffix("|") for line in LINES.strip().splitlines())
+    return [shlex.split(line) for line in lines.split("|")]
+
+
+@pytest.fixture
+def redis_socket(tmp_path: Path) -> Iterator[Path]:
+    """A redis-server of version 7.0 that listens on a Unix socket."""
+    path = tmp_path / "redis.sock"
+    command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", ""]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if b"Redis version=" in line and b"Redis version=7.0." not in line:
+                    pytest.skip("another version of Redis has other texts")
+                if b"Ready to accept connections" in line or b"ready to accept" in line:
+                    break
+            yield path
+        finally:
+            process.terminate()
+            process.stdout.close()
+
+
+def ask(connection: socket.socket, *arguments: str) -> bytes:
+    """The bytes of one reply."""
+    connection.sendall(encode(*arguments))
+    reader = hiredis.Reader(notEnoughData=Ellipsis)
+    answer = b""
+    while reader.gets() is Ellipsis:
+        chunk = connection.recv(65536)
+        assert chunk, f"closed after {answer!r}"
+        reader.feed(chunk)
+        answer += chunk
+    return answer
+
+
+@pytest.mark.parametrize("protocol", ["2", "3"])
+async def test_redis_and_we_answer_alike(redis_socket: Path, protocol: str) -> None:
+    client = MemoryClient(serve(FakeService()))
+    await client.call("HELLO", protocol)
+    with socket.socket(socket.AF_UNIX) as redis:
+        redis.connect(str(redis_socket))
+        ask(redis, "HELLO", protocol)
+        for arguments in conversation():
+            assert (arguments, await client.call_raw(*arguments)) == (
+                arguments,
+                ask(redis, *arguments),
+            )
