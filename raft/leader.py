@@ -160,6 +160,8 @@ class Leader:
         self._ticks_since_heartbeat += 1
         if self._ticks_since_heartbeat >= self._config.heartbeat_ticks:
             self._ticks_since_heartbeat = 0
+            for peer in self._peers:
+                peer.match_at_heartbeat = peer.match
             self._send_heartbeats(self._reads.in_flight())
         return True
 
@@ -179,7 +181,7 @@ class Leader:
         """A message to `peer` was dropped: do not pipeline into the void."""
         progress = self.progress[peer]
         if progress.state is REPLICATE:
-            # Paused: the answer to the next heartbeat tells that the peer is back.
+            # Paused: the answer to a heartbeat after this tells that the peer is back.
             progress.become_probe()
             progress.paused = True
 
@@ -203,9 +205,7 @@ class Leader:
         if index > self._log.last_index:
             return "append response beyond the log"
         if message.rejected:
-            hint, _ = self._log.find_conflict_by_term(message.hint_index, message.hint_term)
-            if progress.maybe_decrease(index, hint):
-                self.work = True
+            self._on_rejection(progress, message)
         elif progress.maybe_update(index):
             if progress.state is REPLICATE:
                 progress.inflights.free_to(index)
@@ -218,6 +218,17 @@ class Leader:
             self.work = True
         return None
 
+    def _on_rejection(self, progress: Progress, message: AppendResponse) -> None:
+        # The follower names the last place where the logs may meet. It keeps what it acknowledged
+        # to this leader, so a place before that was named earlier. One lost append makes many such
+        # rejections, one for each that was on its way behind it; heeding them all would send
+        # everything again for each.
+        if message.hint_index < progress.match:
+            return
+        hint, _ = self._log.find_conflict_by_term(message.hint_index, message.hint_term)
+        if progress.maybe_decrease(message.index, hint):
+            self.work = True
+
     def on_heartbeat_response(self, sender: NodeId, message: HeartbeatResponse) -> str | None:
         """The follower lives and follows; return a reason if the message is impossible."""
         progress = self.progress[sender]
@@ -228,12 +239,13 @@ class Leader:
                 return "heartbeat response to a round of another start"
             progress.acked_round = round_id
             self._confirm_rounds()
-        if progress.paused:
+        if progress.match == progress.match_at_heartbeat:
+            # No progress since the last regular heartbeat: slow, or something was lost. Send a
+            # probe again, or an append after all that was sent. Once per heartbeat, since the
+            # rounds of reads are answered far more often.
+            progress.match_at_heartbeat = -1
             progress.paused = False
-            self.work = True
-        if progress.match < self._log.last_index:
-            # Acknowledgements are missing: slow, or lost. An append after all that was sent tells.
-            progress.verify = True
+            progress.verify = progress.match < self._log.last_index
             self.work = True
         return None
 

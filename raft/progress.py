@@ -95,6 +95,8 @@ class Progress:
         next_index: index of the next entry to send.
         state: see the module's docstring.
         paused: PROBE only: an append is out, and no answer came yet.
+        match_at_heartbeat: `match` when the last regular heartbeat was sent, -1 once an answer
+            was judged by it: no progress since then may mean that something was lost.
         verify: the next append is due even if it is empty: its answer tells whether entries were
             lost on the way.
         recent_active: the follower was heard since the last CheckQuorum.
@@ -107,6 +109,7 @@ class Progress:
         "acked_round",
         "inflights",
         "match",
+        "match_at_heartbeat",
         "next_index",
         "node_id",
         "paused",
@@ -119,6 +122,7 @@ class Progress:
     def __init__(self, node_id: NodeId, next_index: int, inflights: Inflights) -> None:
         self.node_id = node_id
         self.match = 0
+        self.match_at_heartbeat = -1
         self.next_index = next_index
         self.state = PROBE
         self.paused = False

@@ -200,8 +200,9 @@ def test_a_second_leader_in_one_term_is_counted_and_not_followed() -> None:
     raft = cluster().raft(1)
     raft.step(2, Heartbeat(1, 0, 0))
     raft.step(3, AppendEntries(1, 0, 0, 0, ()))
+    raft.step(3, Heartbeat(1, 0, 0))
     assert raft.leader == 2
-    assert raft.rejected == {"second leader in one term": 1}
+    assert raft.rejected == {"second leader in one term": 2}
 
 
 def test_a_request_asked_again_on_connection_is_the_same() -> None:

@@ -60,6 +60,7 @@ class Exploration:
         self.faults = True
         self.loss = self.random.choice((0.0, 0.05, 0.3))
         self.leaders: dict[int, NodeId] = {}
+        self.commit_at_election: dict[int, int] = {}
         self.seen: dict[tuple[int, int], tuple[int, bytes]] = {}
         self.committed: list[Entry] = []
         self.reads: dict[int, int] = {}
@@ -103,10 +104,14 @@ class Exploration:
             assert not raft.rejected.keys() - {"too many reads wait for a round"}, raft.rejected
 
     def check_leader(self, node_id: NodeId) -> None:
-        """Election safety, and leader completeness when a new leader appears."""
+        """Election safety; leader completeness when one appears; then the commit rule (5.4.2)."""
         raft = self.cluster.raft(node_id)
         first_time = raft.term not in self.leaders
         assert self.leaders.setdefault(raft.term, node_id) == node_id, f"two in {raft.term}"
+        inherited = self.commit_at_election.setdefault(raft.term, raft.commit)
+        assert raft.commit == inherited or raft.commit >= raft.first_index_of_term, (
+            f"leader {node_id} committed {raft.commit} of an earlier term by counting"
+        )
         if first_time:
             for entry in self.committed:
                 assert raft.log.term(entry.index) == entry.term, f"leader {node_id} lacks {entry}"

@@ -149,6 +149,8 @@ def test_an_unreachable_follower_gets_nothing_until_it_is_heard() -> None:
     raft.report_unreachable(2)
     raft.propose([b"x"])
     assert to(take(raft), 2) == []
+    raft.tick()
+    take(raft)
     raft.step(2, HeartbeatResponse(1, 0))
     (message,) = to(take(raft), 2)
     assert isinstance(message, AppendEntries)
@@ -460,6 +462,37 @@ def test_an_entry_of_an_earlier_term_is_not_committed_by_counting() -> None:
     assert (raft.term, raft.log.term(2), raft.commit) == (2, 1, 1), "a majority has 2, of term 1"
     made.stabilize()
     assert raft.commit == 3
+
+
+def test_a_rejection_from_before_the_repair_does_not_repair_again() -> None:
+    _, raft = led(message_bytes_max=1)
+    raft.propose([b"lost", b"a", b"b"])
+    take(raft)
+    raft.step(2, AppendResponse(1, 2, True, 1, 1))
+    assert len(to(take(raft), 2)) == 1, "the probe"
+    raft.step(2, AppendResponse(1, 2, False, 0, 0))
+    take(raft)
+    raft.step(2, AppendResponse(1, 3, True, 1, 1))
+    assert raft.progress()[2].state == "replicate"
+    assert raft.ready() is None
+
+
+def test_answers_to_rounds_of_reads_do_not_repeat_what_is_on_its_way() -> None:
+    _, raft = led()
+    raft.propose([b"x"])
+    take(raft)
+    for request_id in range(3):
+        raft.read_index(request_id)
+        (heartbeat,) = to(take(raft), 2)
+        assert isinstance(heartbeat, Heartbeat)
+        raft.step(2, HeartbeatResponse(1, heartbeat.round))
+        assert take(raft).messages == []
+    raft.tick()
+    take(raft)
+    for expected in ([AppendEntries(1, 2, 1, 1, ())], []):
+        raft.step(2, HeartbeatResponse(1, 0))
+        ready = raft.ready()
+        assert (ready.messages if ready else []) == [(2, m) for m in expected]
 
 
 def test_a_lost_append_is_found_by_the_answer_to_a_heartbeat() -> None:
