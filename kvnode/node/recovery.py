@@ -28,8 +28,8 @@ from raft.log import RaftLog
 from raft.raft import Raft
 from raft.types import Config, ConfState, HardState
 from wal.errors import WalError
-from wal.fs import FileSystem
 from wal.format import Identity
+from wal.fs import FileSystem
 from wal.log import Wal
 from wal.observer import Observer
 from wal.options import Options
