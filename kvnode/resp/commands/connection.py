@@ -170,41 +170,24 @@ def _parse_client_name(argument: bytes) -> str:
 
 
 def describe(connection: Connection) -> str:
-    """One line of CLIENT LIST, with the fields of Redis 7 that mean something here."""
+    """One line of CLIENT LIST, with the fields of Redis 7; what means nothing here is constant."""
     now = connection.server.loop.time()
     transaction = connection.transaction
+    queued, queued_bytes = (-1, 0) if transaction is None else (len(transaction), transaction.size)
     command = connection.last_command
-    fields = {
-        "id": connection.id,
-        "addr": connection.address,
-        "laddr": connection.local_address,
-        "fd": -1,
-        "name": connection.name,
-        "age": int(now - connection.opened_at),
-        "idle": int(now - connection.last_heard),
-        "flags": "N" if transaction is None else "x",
-        "db": connection.db,
-        "sub": 0,
-        "psub": 0,
-        "ssub": 0,
-        "multi": -1 if transaction is None else len(transaction),
-        "qbuf": connection.held_bytes,
-        "qbuf-free": 0,
-        "argv-mem": connection.unanswered_bytes,
-        "multi-mem": 0 if transaction is None else transaction.size,
-        "obl": 0,
-        "oll": len(connection.replies),
-        "omem": connection.unwritten_bytes,
-        "tot-mem": connection.held_bytes + connection.unanswered_bytes + connection.unwritten_bytes,
-        "events": "r",
-        "cmd": "NULL" if command is None else command.name,
-        "user": "default",
-        "redir": -1,
-        "resp": connection.protocol,
-        "lib-name": connection.library,
-        "lib-ver": connection.library_version,
-    }
-    return " ".join([f"{name}={value}" for name, value in fields.items()])
+    held, unanswered = connection.held_bytes, connection.unanswered_bytes
+    unwritten = connection.unwritten_bytes
+    return (
+        f"id={connection.id} addr={connection.address} laddr={connection.local_address} fd=-1"
+        f" name={connection.name} age={int(now - connection.opened_at)}"
+        f" idle={int(now - connection.last_heard)} flags={'N' if transaction is None else 'x'}"
+        f" db={connection.db} sub=0 psub=0 ssub=0 multi={queued} qbuf={held} qbuf-free=0"
+        f" argv-mem={unanswered} multi-mem={queued_bytes} obl=0 oll={len(connection.replies)}"
+        f" omem={unwritten} tot-mem={held + unanswered + unwritten} events=r"
+        f" cmd={'NULL' if command is None else command.name} user=default redir=-1"
+        f" resp={connection.protocol} lib-name={connection.library}"
+        f" lib-ver={connection.library_version}"
+    )
 
 
 def client_id(connection: Connection, _arguments: list[bytes]) -> bytes:
