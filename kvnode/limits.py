@@ -105,7 +105,7 @@ ENGINE_COMMIT_BYTES_MAX = 16 * MIB
 """Record bytes in one engine transaction: they stay in memory until its commit."""
 
 ENGINE_MAP_BYTES_MAX = 1024 * 1024 * MIB
-"""Address space that LMDB reserves: more than a node will hold, since growing it later needs a stop."""
+"""Address space that LMDB reserves: more than a node will hold, as growing it needs a stop."""
 
 ENGINE_MAP_BYTES_MIN = 1024 * MIB
 """Below this a refused reservation is an error, not a smaller node."""

@@ -213,20 +213,22 @@ class Node:
             return False
         deadline = self._loop.time() + seconds
         while self.raft.leader in (NONE, self.identity.node_id) and self._loop.time() < deadline:
+            target = self._best_follower()
+            if target is None:
+                return False  # nobody is left to lead, or to elect anyone
             if self.duties.leads:
-                target = self._best_follower()
-                if target is None:
-                    return False
                 self.raft.transfer_leader(target)
                 self.wake()
             await self._wait_for_leader_change(min(0.5, deadline - self._loop.time()))
         return self.raft.leader not in (NONE, self.identity.node_id)
 
     def _best_follower(self) -> int | None:
+        """The reachable peer that has most of the log, as far as this node knows."""
+        progress = self.raft.progress()
         reachable = [
-            (progress.match, node_id)
-            for node_id, progress in sorted(self.raft.progress().items())
-            if node_id != self.identity.node_id and self.transport.is_connected(node_id)
+            (progress[node_id].match if node_id in progress else 0, node_id)
+            for node_id in self.members
+            if self.transport.is_connected(node_id)
         ]
         return max(reachable)[1] if reachable else None
 
