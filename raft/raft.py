@@ -8,7 +8,7 @@ Two laws of this file:
 
 * a peer can be late, repeat itself, or be wrong, but nothing it sends raises: what cannot be is
   counted in `rejected` and dropped;
-* `term`, `vote` and `role` change only in the five `_become_…` methods and in `_grant`.
+* `term`, `vote` and `role` change only in the four `_become_…` methods and in `_grant`.
 """
 
 from __future__ import annotations
