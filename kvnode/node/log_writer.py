@@ -137,7 +137,8 @@ class LogWriter:
         wal: the open log; from here on only the worker calls its writing methods.
         worker: where the writing is done.
         loop: for the idle marker's timer.
-        commit: the commit index to note in the state files.
+        commit: the commit index to note in the state files; never beyond what is durable here,
+            since a log that ends below it is refused at the next start.
         on_synced: called in the loop with (number, messages that may leave now).
         on_failure: called in the loop, once, with the exception of a failed write or sync.
     """
@@ -155,7 +156,7 @@ class LogWriter:
         self._wal = wal
         self._worker = worker
         self._loop = loop
-        self._commit = commit
+        self.commit_to_note = commit
         self._on_synced = on_synced
         self._on_failure = on_failure
         self._waiting: list[Persist] = []
@@ -186,7 +187,7 @@ class LogWriter:
             self._idle_timer = None
 
     def _job(self, group: _Group) -> Callable[[], None]:
-        wal, commit = self._wal, self._commit()
+        wal, commit = self._wal, self.commit_to_note()
         now = self._loop.time()
         refresh = now - self._refreshed_at >= STATE_REFRESH_SECONDS
         if refresh:
@@ -210,7 +211,7 @@ class LogWriter:
         self._idle_timer = None
         if self.busy or self._failed:
             return
-        wal, commit = self._wal, self._commit()
+        wal, commit = self._wal, self.commit_to_note()
 
         def job() -> None:
             wal.mark()
@@ -239,7 +240,7 @@ class LogWriter:
             self._idle_timer.cancel()
             self._idle_timer = None
         group = _Group(self._waiting) if self._waiting else None
-        wal, commit, failed = self._wal, self._commit(), self._failed
+        wal, commit, failed = self._wal, self.commit_to_note(), self._failed
         self._waiting = []
         self._failed = self.busy = True  # whatever is submitted from here on goes nowhere
 

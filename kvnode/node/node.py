@@ -175,7 +175,7 @@ class Node:
             wal,
             worker,
             loop,
-            commit=lambda: raft.commit,
+            commit=lambda: raft.hard_state.commit,
             on_synced=self.driver.synced,
             on_failure=self.fail,
         )
