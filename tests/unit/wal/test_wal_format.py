@@ -6,8 +6,8 @@ import crcmod.predefined
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wal_harness import encode_record
 
+from tests.unit.wal.wal_harness import encode_record
 from wal import BACKEND, Identity, InvalidArgument, Options, Position, Record, State
 from wal.crc import _crcmod, extend
 from wal.format import (

@@ -8,7 +8,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from wal_harness import (
+
+from tests.support.disk import MemoryDisk
+from tests.unit.wal.wal_harness import (
     DIRECTORY,
     IDENTITY,
     SMALL,
@@ -24,8 +26,6 @@ from wal_harness import (
     scanned,
     segment_bytes,
 )
-
-from tests.support.disk import MemoryDisk
 from wal import (
     Corruption,
     Identity,

@@ -13,7 +13,9 @@ from contextlib import suppress
 from random import Random
 
 import pytest
-from wal_harness import (
+
+from tests.support.disk import MemoryDisk
+from tests.unit.wal.wal_harness import (
     IDENTITY,
     STATES,
     Model,
@@ -24,8 +26,6 @@ from wal_harness import (
     open_log,
     segment_bytes,
 )
-
-from tests.support.disk import MemoryDisk
 from wal import Corruption, DiskFailed, DiskFull, InvalidArgument, Options, Record, Wal
 
 SMALL = Options(segment_bytes=4096)

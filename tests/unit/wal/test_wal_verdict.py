@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from wal_harness import (
+
+from tests.support.disk import MemoryDisk
+from tests.unit.wal.wal_harness import (
     DIRECTORY,
     SMALL,
     STATES,
@@ -26,8 +28,6 @@ from wal_harness import (
     scanned,
     segment_bytes,
 )
-
-from tests.support.disk import MemoryDisk
 from wal import Corruption, Options, Record, Unrepairable, UnsupportedVersion, Wal
 from wal.format import (
     Kind,
