@@ -10,6 +10,7 @@ list of results, or a `CommandError` *instance* (not raised: it is the answer).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -84,3 +85,49 @@ class Service(Protocol):
 
     def keyspace(self) -> dict[int, tuple[int, int]]:
         """Keys and keys with a deadline per database, as applied here: {db: (keys, expires)}."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotStatus:
+    """The snapshots of this node, for LASTSAVE and INFO."""
+
+    saved_at_s: int
+    """When the newest one was complete, in seconds since the epoch; 0 while there is none."""
+    in_progress: bool
+    last_succeeded: bool
+    """Whether the last attempt ended well; True before the first."""
+    last_duration_s: int
+    """Of the last attempt; -1 before the first."""
+    entries_since: int
+    """Log entries applied since the newest one."""
+
+
+class Control(Protocol):
+    """What operators' commands ask of the node besides data: READONLY, WAIT, SAVE, LASTSAVE.
+
+    Apart from `Service`, since a front end can serve data without it: it then answers these
+    commands with an error. All methods belong to the event loop's thread.
+    """
+
+    def submit_stale_read(self, pending: Pending) -> None:
+        """Run a read on what is applied here, without a round: it may be behind other nodes.
+
+        The result comes in a later pass of the loop, never inside this call.
+        """
+
+    def replicas_covering(self, index: int) -> int:
+        """How many voters besides this node are known to have the log up to `index` on disk.
+
+        The leader counts their matches. Elsewhere it is what commit implies: a majority has all up
+        to the commit index, so at least a majority less this node.
+        """
+
+    def take_snapshot(self, done: Callable[[str | None], None]) -> bool:
+        """Begin a snapshot; False when one is being taken already.
+
+        `done` is called once, in a later pass of the loop: with None when the snapshot is durable,
+        else with the reason why there is none.
+        """
+
+    def snapshot_status(self) -> SnapshotStatus:
+        """Describe the snapshots of this node."""

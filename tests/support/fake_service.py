@@ -1,4 +1,4 @@
-"""A node without consensus: the real state machine behind the front ends' port, in this process.
+"""A node without consensus: the real state machine behind the front ends' ports, in this process.
 
 By itself it answers in the next pass of the loop, like a node whose disk takes no time. With
 `hold()` it keeps what arrives, and the test answers in whatever order it wants to see.
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from kvnode.errors import CommandError
-from kvnode.service import MemberStatus, NodeStatus, Op, Pending
+from kvnode.service import MemberStatus, NodeStatus, Op, Pending, SnapshotStatus
 from kvnode.store import batch
 from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import is_write
@@ -22,18 +22,24 @@ NODE_ID = 1
 
 
 class FakeService:
-    """An in-memory `Service`.
+    """An in-memory `Service` and `Control`.
 
     Attributes:
         held: operations that wait for the test, in order of arrival.
-        written: how many writes arrived; `read`: how many reads.
+        written: how many writes arrived; `read`: how many reads; `read_stale`: how many of them
+            without a round.
+        matches: up to where each other voter has the log.
+        snapshots: who waits for the end of a snapshot.
         role: what `status` claims this node to be.
         refuse: if set, every operation is answered with it.
     """
 
     def __init__(self, wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
         self.held: list[Pending] = []
-        self.written = self.read = 0
+        self.written = self.read = self.read_stale = 0
+        self.matches = [6]
+        self.snapshots: list[Callable[[str | None], None]] = []
+        self.saved_at_s = 0
         self.role = "leader"
         self.refuse: CommandError | None = None
         self._wall_ms = wall_ms
@@ -80,6 +86,24 @@ class FakeService:
 
     def keyspace(self) -> dict[int, tuple[int, int]]:
         return self._machine.keyspace()
+
+    # --- control ----------------------------------------------------------------------------------
+
+    def submit_stale_read(self, pending: Pending) -> None:
+        self.read_stale += 1
+        self.submit_read(pending)
+
+    def replicas_covering(self, index: int) -> int:
+        return sum(match >= index for match in self.matches)
+
+    def take_snapshot(self, done: Callable[[str | None], None]) -> bool:
+        if self.snapshots:
+            return False
+        self.snapshots.append(done)
+        return True
+
+    def snapshot_status(self) -> SnapshotStatus:
+        return SnapshotStatus(self.saved_at_s, bool(self.snapshots), True, -1, 7)
 
     # --- what a test controls ---------------------------------------------------------------------
 
