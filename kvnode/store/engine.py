@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from kvnode.errors import KvnodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class EngineFull(KvnodeError):
@@ -30,6 +30,13 @@ class Engine(Protocol):
 
     def delete(self, key: bytes, /) -> object:
         """Remove a row, if it is there."""
+
+    def append(self, rows: Iterable[tuple[bytes, bytes]], /) -> None:
+        """Write ascending rows that lie above all others: the quick way to fill an engine.
+
+        Raises:
+            ValueError: a row is not above the one before it; abort then.
+        """
 
     def rows(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows with start <= key < stop, ascending. Nothing may be written while it runs."""

@@ -22,7 +22,7 @@ from kvnode.limits import ENGINE_MAP_BYTES_MAX, ENGINE_MAP_BYTES_MIN, ENGINE_REA
 from kvnode.store.engine import EngineFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 _FULL = (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError)
@@ -46,6 +46,8 @@ class LmdbEngine:
         map_bytes: address space to reserve, the most that the engine can hold. A refused
             reservation is halved down to `ENGINE_MAP_BYTES_MIN`.
         mark: removed before the first write, written by a clean close.
+        read_only: open what another process writes, and see it for ever as it is now. A write
+            raises. Keep it short: pages that this reader can see are not used again.
     """
 
     __slots__ = ("_env", "_mark", "_txn", "_writing", "delete", "get", "put")
@@ -55,12 +57,27 @@ class LmdbEngine:
     delete: Callable[[bytes], object]
 
     def __init__(
-        self, path: Path, *, map_bytes: int = ENGINE_MAP_BYTES_MAX, mark: Mark | None = None
+        self,
+        path: Path,
+        *,
+        map_bytes: int = ENGINE_MAP_BYTES_MAX,
+        mark: Mark | None = None,
+        read_only: bool = False,
     ) -> None:
-        self._env = _open(path, map_bytes)
+        self._env = _open(path, map_bytes, read_only=read_only)
         self._env.reader_check()  # slots of killed readers would keep old pages for ever
         self._mark = mark
         self._begin_reading()
+
+    def append(self, rows: Iterable[tuple[bytes, bytes]], /) -> None:
+        if not self._writing:
+            self._begin_writing()
+        with self._txn.cursor() as cursor:
+            # In append mode LMDB fills its pages to the brim and searches for no place; it skips
+            # a row that is out of order and says so by the count only.
+            taken, added = cursor.putmulti(rows, append=True)
+        if added != taken:
+            raise ValueError(f"{taken - added} of {taken} rows are not above the row before them")
 
     def rows(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
         with self._txn.cursor() as cursor:
@@ -132,12 +149,14 @@ class LmdbEngine:
         return self.delete(key)
 
 
-def _open(path: Path, map_bytes: int) -> lmdb.Environment:
+def _open(path: Path, map_bytes: int, *, read_only: bool) -> lmdb.Environment:
     while True:
         try:
             return lmdb.open(
                 str(path),
                 map_size=map_bytes,
+                readonly=read_only,
+                create=not read_only,
                 sync=False,
                 metasync=False,
                 writemap=False,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sortedcontainers import SortedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class MemoryEngine:
@@ -33,6 +33,14 @@ class MemoryEngine:
         if key not in self._undo:
             self._undo[key] = self._rows.get(key)
         self._rows.pop(key, None)
+
+    def append(self, rows: Iterable[tuple[bytes, bytes]], /) -> None:
+        highest = self._rows.peekitem()[0] if self._rows else b""
+        for key, value in rows:
+            if key <= highest:
+                raise ValueError(f"row {key!r} is not above {highest!r}")
+            self.put(key, value)
+            highest = key
 
     def rows(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
         for key in self._rows.irange(start, stop, (True, False)):

@@ -23,12 +23,15 @@ from kvnode.errors import ConfigurationError
 from kvnode.limits import ENGINE_COMMIT_BYTES_MAX, ENGINE_COMMIT_OPS_MAX
 from kvnode.store import batch, state_hash
 from kvnode.store.batch import Batch, Entry, Expire, Kind, Register
+from kvnode.store.export import live_rows
 from kvnode.store.keyspace import DATABASES, FORMAT, TAG_META, Database, Keyspace
 from kvnode.store.ops import UnknownOperation
 from kvnode.store.redis.table import READS, WRITES
 from kvnode.store.sessions import Outcome, Session, Sessions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kvnode.store.engine import Engine
     from kvnode.store.ops import Op
     from kvnode.store.reply import Result
@@ -93,6 +96,11 @@ class StateMachine:
     def stamp_ms(self) -> int:
         """The largest stamp applied, in milliseconds since the epoch; it never goes back."""
         return self._space.stamp_ms
+
+    @property
+    def revision(self) -> int:
+        """Of the newest write; it never goes back."""
+        return self._space.revision
 
     def apply(self, index: int, data: bytes) -> Applied:
         """Apply the entry at `index`, which must be `applied + 1`.
@@ -250,6 +258,14 @@ class StateMachine:
         """The same from all rows: slow, and equal unless a row was lost or altered."""
         recounted = state_hash.recount(self._space)
         return state_hash.fold(self.applied, self._space, recounted, self._sessions)
+
+    def live_rows(self) -> Iterator[tuple[bytes, bytes]]:
+        """All rows of the state but the meta row, ascending; call it right after `commit`.
+
+        Raises:
+            RowsMissing: they do not add up to what the meta row counts.
+        """
+        return live_rows(self._engine, self._space.databases)
 
     @property
     def has_garbage(self) -> bool:

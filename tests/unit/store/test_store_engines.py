@@ -53,6 +53,27 @@ def test_an_empty_value_is_a_row(engine: Engine) -> None:
     assert engine.get(b"a") == b""
 
 
+def test_appended_rows_are_rows_like_others(engine: Engine) -> None:
+    engine.append([(b"a", b"1"), (b"b", b"")])
+    engine.append(iter([(b"c", b"3")]))
+    engine.commit()
+    engine.append([(b"d", b"4")])
+    engine.abort()
+    assert list(engine.rows(b"", b"z")) == [(b"a", b"1"), (b"b", b""), (b"c", b"3")]
+
+
+@pytest.mark.parametrize("late", [[b"a"], [b"b"], [b"c", b"c"], [b"d", b"c"]])
+def test_a_row_that_is_not_above_the_others_cannot_be_appended(
+    engine: Engine, late: list[bytes]
+) -> None:
+    engine.append([(b"a", b"1"), (b"b", b"2")])
+    engine.commit()
+    with pytest.raises(ValueError, match="not above"):
+        engine.append((key, b"x") for key in late)
+    engine.abort()
+    assert list(engine.keys(b"", b"z")) == [b"a", b"b"]
+
+
 def test_deleting_an_absent_row_is_nothing(engine: Engine) -> None:
     engine.delete(b"a")
     engine.commit()
