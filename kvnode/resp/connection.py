@@ -25,7 +25,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from itertools import islice
 from typing import TYPE_CHECKING, Final, cast
 
 from kvnode.errors import CommandError
@@ -41,8 +40,7 @@ from kvnode.limits import (
     VALUE_BYTES_MAX,
 )
 from kvnode.resp.commands.command import LOCAL, READ, Command, MustWait
-from kvnode.resp.commands.grammar import text_of
-from kvnode.resp.commands.table import COMMANDS
+from kvnode.resp.commands.lookup import SPELLINGS, look_up
 from kvnode.resp.commands.transactions import Transaction, Watch
 from kvnode.resp.encoder import QUEUED, RESP2, Render, error
 from kvnode.resp.parser import Arguments, Parser
@@ -66,12 +64,6 @@ STOPPING: Final = 8
 REQUEST_OVERHEAD_BYTES: Final = 256
 """What Python keeps for a waiting command besides its arguments' bytes."""
 
-LOOKUP_VARIANTS_MAX: Final = 4096
-"""Spellings of command names (`GET`, `get`, `Get`) remembered beyond the usual two."""
-
-ERROR_NAME_BYTES_MAX: Final = 128
-"""How much of an unknown command and its arguments an error repeats (Redis' own figure)."""
-
 NO_LOGIN: Final = "NOAUTH Authentication required."
 READ_REPLIES_BYTES: Final = OUTPUT_BYTES_MAX // 2
 READS_MIN: Final = READ_REPLIES_BYTES // VALUE_BYTES_MAX
@@ -83,18 +75,6 @@ TOO_MANY_REPLIES: Final = "BUSY the replies of this pipeline are too large to ho
 RESULT_LOST: Final = "UNKNOWN the command was run, but its reply is too large to hold"
 OUTCOME_UNKNOWN: Final = "UNKNOWN the node is stopping; the command may have been done"
 NOT_BEGUN: Final = "BUSY the node is stopping; the command was not done"
-
-_SPELLINGS: dict[bytes, Command] = {}
-for _command in COMMANDS.values():
-    _SPELLINGS[_command.name.encode()] = _SPELLINGS[_command.name.upper().encode()] = _command
-
-
-def find_command(name: bytes) -> Command | None:
-    """The command of that name, in whatever case; spellings are remembered, within a limit."""
-    command = COMMANDS.get(name.decode("ascii", "replace").lower())
-    if command is not None and len(_SPELLINGS) < LOOKUP_VARIANTS_MAX:
-        _SPELLINGS[name] = command
-    return command
 
 
 class Request:
@@ -378,10 +358,8 @@ class Connection(asyncio.Protocol):
         if not isinstance(arguments, list):
             self._reject(None, arguments.text)
             return True
-        name = arguments[0]
-        command = _SPELLINGS.get(name) or find_command(name)
+        command = SPELLINGS.get(arguments[0]) or self._look_up(arguments)
         if command is None:
-            self._reject_unknown(arguments)
             return True
         arity = command.arity
         count = len(arguments)
@@ -406,7 +384,7 @@ class Connection(asyncio.Protocol):
             self._reject(command, bad.text)
             return True
         server = self.server
-        server.stats.calls[command.index] += 1
+        server.stats.tallies[command.index].calls += 1
         self.last_command = command
         request = Request(op, size, command.renders[self.protocol - RESP2], self)
         self.waiting.append(request)
@@ -429,7 +407,7 @@ class Connection(asyncio.Protocol):
             return False
         except CommandError as failed:
             reply = error(failed.text)
-        self.server.stats.calls[command.index] += 1
+        self.server.stats.tallies[command.index].calls += 1
         if reply is not None:
             self.reply(reply)
         return True
@@ -455,24 +433,21 @@ class Connection(asyncio.Protocol):
         if self.transaction is not None:
             self.transaction.failed = True
         if command is not None:
-            self.server.stats.rejected[command.index] += 1
+            self.server.stats.tallies[command.index].rejected += 1
         self.reply(error(text))
 
-    def _reject_unknown(self, arguments: list[bytes]) -> None:
-        name = arguments[0]
-        if name.upper() in (b"POST", b"HOST:"):
+    def _look_up(self, arguments: list[bytes]) -> Command | None:
+        """Find what is not found at first sight; None when the client was told that it is not."""
+        if arguments[0].upper() in (b"POST", b"HOST:"):
             # A browser was tricked into speaking to us; what follows may be an attack in a body.
             self.server.stats.count_closed("http")
             self.abort()
-            return
-        # The name is cut at 128 bytes, and the arguments as soon as they are that long together.
-        listed = ""
-        for argument in islice(arguments, 1, None):
-            if len(listed) >= ERROR_NAME_BYTES_MAX:
-                break
-            listed += f"'{text_of(argument[: ERROR_NAME_BYTES_MAX - len(listed)])}' "
-        text = text_of(name[:ERROR_NAME_BYTES_MAX])
-        self._reject(None, f"ERR unknown command '{text}', with args beginning with: {listed}")
+            return None
+        try:
+            return look_up(arguments)
+        except CommandError as unknown:
+            self._reject(None, unknown.text)
+            return None
 
     # --- what commands ask for --------------------------------------------------------------------
 

@@ -180,14 +180,14 @@ def _nothing(_: RespServer) -> Fields:
 
 
 def _commandstats(server: RespServer) -> Fields:
-    stats = server.stats
     return {
-        f"cmdstat_{name}": (
-            f"calls={stats.calls[entry.index]},usec=0,usec_per_call=0.00,"
-            f"rejected_calls={stats.rejected[entry.index]},failed_calls=0"
+        f"cmdstat_{tally.command.name}": (
+            f"calls={tally.calls},usec={tally.nanoseconds // 1000},"
+            f"usec_per_call={tally.nanoseconds / 1000 / max(tally.calls, 1):.2f},"
+            f"rejected_calls={tally.rejected},failed_calls={tally.failed}"
         )
-        for name, entry in server.commands.items()
-        if stats.calls[entry.index] or stats.rejected[entry.index]
+        for tally in server.stats.tallies
+        if tally.calls or tally.rejected
     }
 
 

@@ -7,10 +7,12 @@ has a `run` function that answers on the spot from the connection's and the serv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from kvnode.errors import CommandError
 from kvnode.resp.encoder import ANY, Renders
 from kvnode.service import Op
 
@@ -26,6 +28,12 @@ Run: TypeAlias = "Callable[[Connection, list[bytes]], bytes | None]"
 Raises `CommandError` for bad grammar, `MustWait` to be called again when the connection's
 unanswered commands are done.
 """
+
+NO_KEY: Final = (0, 0, 0)
+"""Key positions of a command without keys."""
+
+SUBCOMMAND_BYTES_MAX: Final = 128
+"""How much of an unknown subcommand an error repeats (Redis' own figure)."""
 
 LOCAL: Final = 0
 READ: Final = 1
@@ -46,6 +54,9 @@ def parse_nothing(_db: int, arguments: list[bytes]) -> Op:
     raise AssertionError(arguments[0])
 
 
+_indexes = count()
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One row of the command table.
@@ -63,7 +74,8 @@ class Command:
         run: action of a local command.
         renders: how to write its result in RESP2 and RESP3.
         immediate: it is run, not queued, inside MULTI.
-        index: place in the table; counters per command are lists.
+        subcommands: by name (`id` of `client|id`), if the command is nothing without one.
+        index: number of the row; counters per command are lists.
     """
 
     name: str
@@ -78,8 +90,8 @@ class Command:
     run: Run = run_nothing
     renders: Renders = ANY
     immediate: bool = False
-    subcommands: tuple[Command, ...] = ()
-    index: int = field(default=0, compare=False)
+    subcommands: dict[bytes, Command] = field(default_factory=dict)
+    index: int = field(default_factory=_indexes.__next__, compare=False)
 
     def accepts(self, count: int) -> bool:
         """Whether `count` arguments, the name among them, fit the arity."""
@@ -89,3 +101,31 @@ class Command:
     def without_login(self) -> bool:
         """Whether a client may send it before AUTH."""
         return "no_auth" in self.flags
+
+    def resolve(self, arguments: list[bytes]) -> Command:
+        """The subcommand that `arguments` name; this command itself if they name none.
+
+        Raises:
+            CommandError: there is no such subcommand.
+        """
+        if len(arguments) == 1:
+            return self
+        found = self.subcommands.get(arguments[1].lower())
+        if found is None:
+            name = arguments[1][:SUBCOMMAND_BYTES_MAX].decode("utf-8", "surrogateescape")
+            raise CommandError(f"ERR unknown subcommand '{name}'. Try {self.name.upper()} HELP.")
+        return found
+
+
+def container(
+    name: str,
+    arity: int,
+    since: str,
+    group: str,
+    summary: str,
+    rows: Iterable[Command],
+    run: Run = run_nothing,
+) -> Command:
+    """A command that is nothing without a subcommand; `run` is what it does if it stands alone."""
+    subcommands = {row.name.partition("|")[2].encode(): row for row in rows}
+    return Command(name, arity, (), NO_KEY, since, group, summary, run=run, subcommands=subcommands)

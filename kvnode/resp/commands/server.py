@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from fnmatch import translate
 from typing import TYPE_CHECKING, Final
 
@@ -155,6 +156,8 @@ def command_getkeys(connection: Connection, arguments: list[bytes]) -> bytes:
     inner = arguments[2:]
     if found is None:
         raise CommandError("ERR Invalid command specified")
+    with suppress(CommandError):
+        found = found.resolve(inner) if found.subcommands else found
     if not found.accepts(len(inner)):
         raise CommandError("ERR Invalid number of arguments specified for command")
     first, last, step = found.keys
@@ -170,7 +173,7 @@ def _find(server: RespServer, name: bytes) -> Command | None:
     found = server.commands.get(parent)
     if found is None or not child:
         return found
-    return next((sub for sub in found.subcommands if sub.name == f"{parent}|{child}"), None)
+    return found.subcommands.get(child.encode("utf-8", "surrogateescape"))
 
 
 def _command_row(entry: Command, protocol: int) -> bytes:
@@ -189,7 +192,7 @@ def _command_row(entry: Command, protocol: int) -> bytes:
             collection([status(category) for category in categories if category], protocol),
             array([]),
             array([]),
-            array([_command_row(sub, protocol) for sub in entry.subcommands]),
+            array([_command_row(sub, protocol) for sub in entry.subcommands.values()]),
         ]
     )
 
@@ -208,5 +211,5 @@ def _command_docs(entry: Command, protocol: int) -> bytes:
         (bulk(b"group"), bulk(entry.group.encode())),
     ]
     if entry.subcommands:
-        pairs.append((bulk(b"subcommands"), _docs(entry.subcommands, protocol)))
+        pairs.append((bulk(b"subcommands"), _docs(entry.subcommands.values(), protocol)))
     return mapping(pairs, protocol)

@@ -2,28 +2,21 @@
 
 Arity, flags, key positions, version and group are those of Redis 7.0's command table (`COMMAND
 INFO` prints them), so that tools which read them find what they expect. A command with subcommands
-is run by `run_subcommand`, which finds the row of the subcommand first.
+is a row of rows. The commands that a front end answers by itself are in `local_table.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator
+from typing import Final
 
-from kvnode.errors import CommandError
-from kvnode.resp.commands import connection as conn
-from kvnode.resp.commands import keys, server, strings
-from kvnode.resp.commands import transactions as txn
-from kvnode.resp.commands.command import READ, WRITE, Command, Parse, Run, run_nothing
-from kvnode.resp.commands.grammar import text_of, wrong_arity
-
-if TYPE_CHECKING:
-    from kvnode.resp.connection import Connection
+from kvnode.resp.commands import keys, strings
+from kvnode.resp.commands.command import NO_KEY, READ, WRITE, Command, Parse
+from kvnode.resp.commands.local_table import local_commands
 
 ONE_KEY: Final = (1, 1, 1)
 ALL_KEYS: Final = (1, -1, 1)
 EVERY_SECOND: Final = (1, -1, 2)
-NO_KEY: Final = (0, 0, 0)
 
 _Row = tuple[str, int, str, tuple[int, int, int], str, str, Parse, str]
 
@@ -83,88 +76,6 @@ _WRITES: Final[tuple[_Row, ...]] = (
      "Deletes all keys of all databases."),
 )  # fmt: skip
 
-_LocalRow = tuple[str, int, str, str, str, Run, str]
-
-_LOCALS: Final[tuple[_LocalRow, ...]] = (
-    ("ping", -1, "fast", "1.0.0", "connection", conn.ping,
-     "Answers PONG, or the argument."),
-    ("echo", 2, "loading stale fast", "1.0.0", "connection", conn.echo,
-     "Answers the argument."),
-    ("select", 2, "loading stale fast", "1.0.0", "connection", conn.select,
-     "Chooses the database of this connection."),
-    ("auth", -2, "noscript loading stale fast no_auth allow_busy", "1.0.0", "connection",
-     conn.auth, "Logs in."),
-    ("hello", -1, "noscript loading stale fast no_auth allow_busy", "6.0.0", "connection",
-     conn.hello, "Chooses the protocol version and tells about the server."),
-    ("time", 1, "loading stale fast", "2.6.0", "server", server.time,
-     "Returns the cluster's clock."),
-    ("info", -1, "loading stale", "1.0.0", "server", server.info,
-     "Tells about the server and its figures."),
-)  # fmt: skip
-
-_IMMEDIATE: Final[tuple[_LocalRow, ...]] = (
-    ("multi", 1, "noscript loading stale fast allow_busy", "1.2.0", "transactions", txn.multi,
-     "Begins a transaction."),
-    ("exec", 1, "noscript loading stale skip_slowlog", "1.2.0", "transactions", txn.exec_,
-     "Runs the commands of a transaction."),
-    ("discard", 1, "noscript loading stale fast allow_busy", "2.0.0", "transactions",
-     txn.discard, "Forgets a transaction."),
-    ("watch", -2, "noscript loading stale fast allow_busy", "2.2.0", "transactions", txn.watch,
-     "Makes the next EXEC depend on keys staying as they are."),
-    ("quit", -1, "noscript loading stale fast no_auth allow_busy", "1.0.0", "connection",
-     conn.quit_, "Closes the connection."),
-    ("reset", 1, "noscript loading stale fast no_auth allow_busy", "6.2.0", "connection",
-     conn.reset, "Makes the connection as new."),
-)  # fmt: skip
-
-_UNWATCH: Final[_LocalRow] = (
-    "unwatch", 1, "noscript loading stale fast allow_busy", "2.2.0", "transactions", txn.unwatch,
-    "Forgets the watched keys.",
-)  # fmt: skip
-
-_SUBCOMMANDS: Final[dict[str, tuple[_LocalRow, ...]]] = {
-    "client": (
-        ("id", 2, "noscript loading stale", "5.0.0", "connection", conn.client_id,
-         "Returns the number of this connection."),
-        ("info", 2, "noscript loading stale", "6.2.0", "connection", conn.client_info,
-         "Tells about this connection."),
-        ("list", -2, "admin noscript loading stale", "2.4.0", "connection", conn.client_list,
-         "Tells about all connections."),
-        ("getname", 2, "noscript loading stale", "2.6.9", "connection", conn.client_getname,
-         "Returns the name of this connection."),
-        ("setname", 3, "noscript loading stale", "2.6.9", "connection", conn.client_setname,
-         "Names this connection."),
-        ("setinfo", 4, "noscript loading stale", "7.2.0", "connection", conn.client_setinfo,
-         "Names the client library of this connection."),
-        ("no-evict", 3, "admin noscript loading stale", "7.0.0", "connection",
-         conn.client_no_evict, "Accepted; no connection is evicted."),
-        ("no-touch", 3, "noscript loading stale", "7.2.0", "connection",
-         conn.client_no_evict, "Accepted; reading a key leaves no trace."),
-    ),
-    "config": (
-        ("get", -3, "admin noscript loading stale", "2.0.0", "server", server.config_get,
-         "Returns settings by name or pattern."),
-        ("set", -4, "admin noscript loading stale", "2.0.0", "server", server.config_set,
-         "Refused: settings are made at start."),
-        ("resetstat", 2, "admin noscript loading stale", "2.0.0", "server",
-         server.config_resetstat, "Sets the counters of INFO to zero."),
-        ("rewrite", 2, "admin noscript loading stale", "2.8.0", "server",
-         server.config_rewrite, "Refused: settings are made at start."),
-    ),
-    "command": (
-        ("count", 2, "loading stale", "2.8.13", "server", server.command_count,
-         "Counts the commands."),
-        ("docs", -2, "loading stale", "7.0.0", "server", server.command_docs,
-         "Describes commands for people."),
-        ("getkeys", -4, "loading stale", "2.8.13", "server", server.command_getkeys,
-         "Finds the keys in a command line."),
-        ("info", -2, "loading stale", "2.8.13", "server", server.command_info,
-         "Describes commands for programs."),
-        ("list", -2, "loading stale", "7.0.0", "server", server.command_list,
-         "Lists the names of the commands."),
-    ),
-}  # fmt: skip
-
 
 def _data(row: _Row, kind: int) -> Command:
     name, arity, flags, keys_at, since, group, parse, summary = row
@@ -173,60 +84,23 @@ def _data(row: _Row, kind: int) -> Command:
     )
 
 
-def _local(row: _LocalRow, prefix: str = "", *, immediate: bool = False) -> Command:
-    name, arity, flags, since, group, run, summary = row
-    keys_at = ALL_KEYS if name == "watch" else NO_KEY
-    return Command(
-        prefix + name,
-        arity,
-        tuple(flags.split()),
-        keys_at,
-        since,
-        group,
-        summary,
-        run=run,
-        immediate=immediate,
-    )
-
-
-def _container(
-    name: str, arity: int, since: str, group: str, summary: str, alone: Run = run_nothing
-) -> Command:
-    """A command that is nothing without a subcommand; `alone` is run if it stands alone."""
-    subcommands = tuple(_local(row, f"{name}|") for row in _SUBCOMMANDS[name])
-    by_name = {sub.name.partition("|")[2].encode(): sub for sub in subcommands}
-
-    def run_subcommand(connection: Connection, arguments: list[bytes]) -> bytes | None:
-        if len(arguments) == 1:
-            return alone(connection, arguments)
-        sub = by_name.get(arguments[1].lower())
-        if sub is None:
-            raise CommandError(
-                f"ERR unknown subcommand '{text_of(arguments[1][:128])}'. Try {name.upper()} HELP."
-            )
-        if not sub.accepts(len(arguments)):
-            raise wrong_arity(sub.name)
-        connection.last_command = sub
-        return sub.run(connection, arguments)
-
-    return Command(
-        name, arity, (), NO_KEY, since, group, summary, run=run_subcommand, subcommands=subcommands
-    )
-
-
 def _build() -> dict[str, Command]:
     rows = [_data(row, READ) for row in _READS]
     rows += [_data(row, WRITE) for row in _WRITES]
-    rows += [_local(row) for row in (*_LOCALS, _UNWATCH)]
-    rows += [_local(row, immediate=True) for row in _IMMEDIATE]
-    rows += [
-        _container("client", -2, "2.4.0", "connection", "About connections."),
-        _container("config", -2, "2.0.0", "server", "About settings."),
-        _container("command", -1, "2.8.13", "server", "About commands.", server.command),
-    ]
-    rows.sort(key=lambda row: row.name)
-    return {row.name: replace(row, index=index) for index, row in enumerate(rows)}
+    rows += local_commands()
+    return {row.name: row for row in sorted(rows, key=lambda row: row.name)}
+
+
+def _flatten(commands: Iterable[Command]) -> Iterator[Command]:
+    for command in commands:
+        yield command
+        yield from _flatten(command.subcommands.values())
 
 
 COMMANDS: Final[dict[str, Command]] = _build()
 """All commands by name, in its order."""
+
+ROWS: Final[tuple[Command, ...]] = tuple(
+    sorted(_flatten(COMMANDS.values()), key=lambda row: row.index)
+)
+"""All commands and subcommands, each at the place that its index tells."""

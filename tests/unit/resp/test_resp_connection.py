@@ -14,7 +14,8 @@ from kvnode.limits import (
     PIPELINE_COMMANDS_MAX,
     VALUE_BYTES_MAX,
 )
-from kvnode.resp.connection import _SPELLINGS, LOOKUP_VARIANTS_MAX, READS_MIN, find_command
+from kvnode.resp.commands.lookup import SPELLING_KEYS_MAX, SPELLINGS, look_up
+from kvnode.resp.connection import READS_MIN
 from kvnode.resp.listener import RespServer
 from tests.support.fake_service import FakeService
 from tests.unit.resp.memory_client import MemoryClient, encode, rest, serve
@@ -462,17 +463,15 @@ async def test_one_client_too_many_is_told_so(service: FakeService) -> None:
 
 
 def test_spellings_of_command_names_are_remembered_within_a_limit() -> None:
-    before = len(_SPELLINGS)
+    before = len(SPELLINGS)
     name = "flushall"
     for number in range(2 ** len(name)):
         bits = [number >> at & 1 for at in range(len(name))]
         spelling = "".join(
             letter.upper() if bit else letter for letter, bit in zip(name, bits, strict=True)
         )
-        found = find_command(spelling.encode())
-        assert found is not None
-        assert found.name == name
-    assert before < len(_SPELLINGS) <= LOOKUP_VARIANTS_MAX
+        assert look_up([spelling.encode()]).name == name
+    assert before < len(SPELLINGS) <= SPELLING_KEYS_MAX
 
 
 # --- leaving --------------------------------------------------------------------------------------

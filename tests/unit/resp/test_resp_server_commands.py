@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kvnode.resp.commands.command import LOCAL
-from kvnode.resp.commands.table import COMMANDS
+from kvnode.resp.commands.table import COMMANDS, ROWS
 from kvnode.resp.listener import RespServer
 from tests.support.fake_service import FakeService
 from tests.unit.resp.memory_client import MemoryClient, encode, serve
@@ -288,8 +288,9 @@ async def test_time_is_the_clusters(service: FakeService) -> None:
 def test_every_row_of_the_table_is_whole(name: str) -> None:
     command = COMMANDS[name]
     assert command.name == name == name.lower()
-    assert list(COMMANDS.values())[command.index] is command
+    assert ROWS[command.index] is command
     assert command.summary.endswith(".")
     assert ("write" in command.flags) + ("readonly" in command.flags) == (command.kind != LOCAL)
-    for sub in command.subcommands:
+    for sub in command.subcommands.values():
         assert sub.name.startswith(f"{name}|")
+        assert ROWS[sub.index] is sub
