@@ -122,6 +122,9 @@ SCAN_BYTES_MAX = 4 * MIB
 PATTERN_BYTES_MAX = 1 * KIB
 """A glob pattern: compiling the worst of this size takes ten milliseconds."""
 
+ENGINE_RETRY_SECONDS = 1
+"""A full engine is tried again after this long."""
+
 GARBAGE_ROWS_PER_SWEEP_MAX = 300
 """Rows of flushed databases deleted at once, ten times a second: about a millisecond of work."""
 
@@ -147,6 +150,33 @@ PEER_USER_TIMEOUT_MS = 5_000
 
 RAFT_CACHE_BYTES_MAX = 64 * MIB
 """Newest log entries kept in memory; older ones are read from the log's files."""
+
+# --- snapshots ----------------------------------------------------------------------------------
+
+SNAPSHOT_LOG_BYTES = 64 * MIB
+"""Bytes logged since the last snapshot at which the next one is taken. The log keeps what is behind
+the older of two snapshots, so it occupies about twice as much."""
+
+SNAPSHOTS_KEPT = 2
+"""The newest, and the one that takes its place should it turn out to be damaged."""
+
+SNAPSHOT_CHUNK_BYTES_MAX = 256 * KIB
+"""One chunk on its way to a follower: a heartbeat waits behind no more."""
+
+SNAPSHOT_RATE_BYTES_PER_SECOND_MAX = 48 * MIB
+"""To one follower: catching up must not take the leader's commands their share of the loop."""
+
+SNAPSHOT_RETRY_SECONDS = 2
+"""An unanswered offer or chunk is asked about again after this long."""
+
+SNAPSHOT_SILENCE_SECONDS_MAX = 30
+"""A follower that says nothing for this long is left; it is offered a snapshot again later."""
+
+SNAPSHOT_TAKE_RATE_MIB_PER_SECOND = 48
+"""Read and written by the worker that takes a snapshot."""
+
+SNAPSHOT_TAKE_SECONDS_MAX = 1_800
+"""A worker that has not finished by then is ended."""
 
 # --- leaving ------------------------------------------------------------------------------------
 
