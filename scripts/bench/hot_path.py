@@ -13,10 +13,7 @@ test: nothing fails because it was slow.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
-import platform
 import resource
 import shutil
 import socket
@@ -31,17 +28,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scripts.bench.measure import (
+    KEYS,
+    REPOSITORY,
+    RESULTS,
+    VALUE_BYTES,
+    BenchFailed,
+    busy_warning,
+    client_cpu_seconds,
+    cpu_seconds,
+    machine,
+    memory_mib,
+    redis_benchmark,
+    spread,
+)
 from scripts.local_cluster import HOST, LocalCluster, LocalNode, NodeFailed, PortReservation
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-RESULTS = REPOSITORY / "bench-results"
-VALUE_BYTES = 64
-KEYS = 10_000
-SYNC_PROBES = 200
-SYNC_PROBE_BYTES = 4096
 FAILOVERS = 5
 SETTLE_SECONDS = 1.0
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,33 +91,6 @@ Busy = dict[tuple[Cell, str], list[tuple[float, float]]]
 # --- asking -------------------------------------------------------------------------------------
 
 
-def benchmark(port: int, cell: Cell, requests: int) -> list[dict[str, str]]:
-    """Run redis-benchmark once; one row per command."""
-    command = [
-        *("redis-benchmark", "-h", HOST, "-p", str(port), "-q", "--csv", "-t", "set,get"),
-        *("-c", str(cell.clients), "-P", str(cell.pipeline), "-n", str(requests)),
-        *("-d", str(VALUE_BYTES), "-r", str(KEYS)),
-    ]
-    done = subprocess.run(command, capture_output=True, check=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith('"')]
-    return list(csv.DictReader(lines))
-
-
-def cpu_seconds(pids: Sequence[int]) -> float:
-    """User and system time that the processes have used so far."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / TICKS_PER_SECOND
-
-
-def client_cpu_seconds() -> float:
-    """User and system time of all ended child processes: that is redis-benchmark."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 def measure(targets: Sequence[Target], rounds: int, scale: float) -> tuple[Measured, Busy]:
     """All cells against all targets, interleaved."""
     measured: Measured = {}
@@ -127,7 +104,9 @@ def measure(targets: Sequence[Target], rounds: int, scale: float) -> tuple[Measu
                     cpu_seconds(target.pids),
                     client_cpu_seconds(),
                 )
-                rows = benchmark(target.port, cell, requests)
+                rows = redis_benchmark(
+                    target.port, "set,get", cell.clients, requests, cell.pipeline
+                )
                 elapsed = time.monotonic() - begin
                 cores = (
                     (cpu_seconds(target.pids) - server) / elapsed,
@@ -141,59 +120,6 @@ def measure(targets: Sequence[Target], rounds: int, scale: float) -> tuple[Measu
                     series.p99_ms.append(float(row["p99_latency_ms"]))
         print(f"  measured {cell.clients} clients, pipeline {cell.pipeline}", file=sys.stderr)
     return measured, busy
-
-
-# --- the machine --------------------------------------------------------------------------------
-
-
-def probe_sync(directory: Path) -> dict[str, float]:
-    """What one fdatasync of a small overwrite costs here, in microseconds."""
-    path = directory / "sync-probe"
-    block = os.urandom(SYNC_PROBE_BYTES)
-    samples = []
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        os.pwrite(fd, bytes(SYNC_PROBE_BYTES * SYNC_PROBES), 0)
-        os.fsync(fd)
-        for number in range(SYNC_PROBES):
-            begin = time.perf_counter_ns()
-            os.pwrite(fd, block, number * SYNC_PROBE_BYTES)
-            os.fdatasync(fd)
-            samples.append((time.perf_counter_ns() - begin) / 1e3)
-    finally:
-        os.close(fd)
-        path.unlink()
-    ordered = sorted(samples)
-    return {
-        "median_us": round(statistics.median(ordered), 1),
-        "p99_us": round(ordered[len(ordered) * 99 // 100], 1),
-    }
-
-
-def machine(directory: Path) -> dict[str, Any]:
-    """What the figures were measured on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load_1m": round(os.getloadavg()[0], 2),
-        "fdatasync": probe_sync(directory),
-    }
-
-
-def memory_mib(pid: int) -> dict[str, float]:
-    """Resident memory of a process: all of it, and the anonymous part."""
-    wanted = {"VmRSS:": "rss", "RssAnon:": "anonymous"}
-    found = {}
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        name, *rest = line.split()
-        if name in wanted:
-            found[wanted[name]] = round(int(rest[0]) / 1024, 1)
-    return found
 
 
 # --- servers ------------------------------------------------------------------------------------
@@ -268,12 +194,6 @@ def failover(cluster: LocalCluster, times: int) -> dict[str, Any]:
 # --- telling ------------------------------------------------------------------------------------
 
 
-def spread(values: Sequence[float]) -> str:
-    """Half the distance between the extremes, in percent of the median."""
-    middle = statistics.median(values)
-    return f"±{(max(values) - min(values)) / 2 / middle * 100:.0f} %" if middle else "-"
-
-
 def table(measured: Measured, busy: Busy) -> str:
     """The figures as a Markdown table."""
     columns = (
@@ -336,9 +256,9 @@ def run(rounds: int, scale: float, failovers: int, directory: Path) -> None:
         facts["memory_idle_mib"] = [memory_mib(node.pid) for node in cluster.nodes]
         with null_server() as null:
             targets = targets_of(cluster, null)
-            prefill = Cell(50, 16, KEYS * 10)
+            prefill = max(1, int(KEYS * 10 * scale))
             for target in targets[1:]:
-                benchmark(target.port, prefill, max(1, int(prefill.requests * scale)))
+                redis_benchmark(target.port, "set,get", 50, prefill, 16)
             measured, busy = measure(targets, rounds, scale)
         facts["memory_after_mib"] = [memory_mib(node.pid) for node in cluster.nodes]
         facts["leader_changed"] = cluster.wait_leader().ports.client != targets[1].port
@@ -353,8 +273,8 @@ def run(rounds: int, scale: float, failovers: int, directory: Path) -> None:
     print(table(measured, busy), "\n")
     for name, fact in facts.items():
         print(f"{name}: {fact}")
-    if facts["machine"]["load_1m"] > (os.cpu_count() or 1) / 2:
-        print("warning: the machine was busy; trust the ratios more than the figures")
+    if warning := busy_warning(facts["machine"]):
+        print(warning)
     print(f"written: {path.relative_to(REPOSITORY)}")
 
 
@@ -375,7 +295,7 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="kvnode-bench-"))
     try:
         run(arguments.rounds, arguments.scale, arguments.failovers, directory)
-    except NodeFailed as failure:
+    except (BenchFailed, NodeFailed) as failure:
         print(failure, file=sys.stderr)
         return 1
     finally:
