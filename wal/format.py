@@ -24,6 +24,9 @@ ALIGNMENT = 8
 OFFSET_MAX = 2**32 - 1
 """Offsets are stored in 32 bits."""
 
+INDEX_MAX = 2**64 - 2
+"""Indexes are stored in 64 bits, and one more than the last must fit, too."""
+
 VERSION = 1
 
 CHECKPOINT_BYTES = 16 * 1024
@@ -51,11 +54,20 @@ assert RECORD_HEADER_BYTES == 48
 assert RECORD_HEADER_BYTES % ALIGNMENT == 0
 
 
+SNAPSHOT_BYTES_MAX = 4096
+"""The largest payload of a snapshot marker: it says which snapshot, it does not hold it."""
+
+
 class Kind(IntEnum):
     """What a record is."""
 
     ENTRY = 1
     MARKER = 2
+    """Nothing but a witness for what was written before it."""
+    SNAPSHOT = 3
+    """A snapshot of our own covers all entries up to its index; the log goes on."""
+    INSTALL = 4
+    """A snapshot from elsewhere replaces the whole log; the next entry is index + 1."""
 
 
 class Record(NamedTuple):
@@ -143,6 +155,20 @@ def parse_segment_name(name: str) -> tuple[int, int] | None:
     return (int(match[1], 16), int(match[2], 16)) if match else None
 
 
+def evidence_name(sequence: int, first_index: int, number: int) -> str:
+    """Return the file name of the `number`-th copy of a damaged segment."""
+    return f"{segment_name(sequence, first_index)}.broken-{number}"
+
+
+_EVIDENCE = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}\.wal\.broken-([1-9][0-9]*)")
+
+
+def parse_evidence_name(name: str) -> tuple[int, int] | None:
+    """Return (sequence, number), or None if this is not the name of such a copy."""
+    match = _EVIDENCE.fullmatch(name)
+    return (int(match[1], 16), int(match[2])) if match else None
+
+
 def encode_segment_header(header: SegmentHeader) -> bytes:
     """Return the whole first sector."""
     body = _SEGMENT.pack(
@@ -181,10 +207,17 @@ def decode_record_header(data: bytes, at: int, offset: int, salt: int) -> Record
 
     None if those bytes are no header that was written there.
     """
-    found = decode_any_header(data, at)
-    if found is None or found[1] != salt or found[0].offset != offset:
+    # `decode_any_header` in its own words: the scan and every read pay this per record.
+    if at < 0 or at + RECORD_HEADER_BYTES > len(data):
         return None
-    return found[0]
+    crc, magic, kind, length, index, zeros, chain, own, synced, found = _RECORD.unpack_from(
+        data, at
+    )
+    if own != offset or found != salt or magic != _RECORD_MAGIC:
+        return None
+    if crc != extend(0, data[at + 4 : at + RECORD_HEADER_BYTES]):
+        return None
+    return RecordHeader(kind, length, index, zeros, chain, own, synced)
 
 
 def decode_any_header(data: bytes, at: int) -> tuple[RecordHeader, int] | None:

@@ -57,6 +57,25 @@ class SparseIndex:
         self._places.append(place)
         self._chains.append(chain)
 
+    def clear(self) -> None:
+        """Forget all records."""
+        del self._firsts[:], self._places[:], self._chains[:]
+
+    @property
+    def first(self) -> int | None:
+        """The smallest index that is held, None if there is none."""
+        return self._firsts[0] if self._firsts else None
+
+    def first_from(self, segment: int) -> int | None:
+        """Return the smallest index that lies in `segment` or behind it, None if there is none."""
+        at = bisect_left(self._places, segment << 32)
+        return self._firsts[at] if at < len(self._firsts) else None
+
+    def forget_before(self, segment: int) -> None:
+        """Forget the records that lie before `segment`."""
+        cut = bisect_left(self._places, segment << 32)
+        del self._firsts[:cut], self._places[:cut], self._chains[:cut]
+
     def spans(self, low: int, high: int, count_max: int) -> list[Span]:
         """Return where the records `low` to `high - 1` are: at most `count_max` spans."""
         firsts = self._firsts

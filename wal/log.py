@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
 
 from wal.errors import Corruption, DiskFailed, DiskFull, InvalidArgument, disk
 from wal.format import (
+    INDEX_MAX,
     SECTOR_BYTES,
+    SNAPSHOT_BYTES_MAX,
     Frame,
     Identity,
     Kind,
@@ -30,12 +34,13 @@ from wal.fs import FileSystem, PosixFileSystem, write_all
 from wal.index import SparseIndex
 from wal.observer import Observer, RepairReport, Silent
 from wal.options import Options
-from wal.reader import read_span
-from wal.recovery import Recovered, Recovery, Visit
-from wal.segment import Segment, create_segment
+from wal.reader import read_spans
+from wal.recovery import Recovered, Recovery, Visit, VisitSnapshot
+from wal.segment import Segment, create_segment, remove
 from wal.state import State, StateFiles
 
 Salts = Callable[[], int]
+Payload = bytes
 
 
 def random_salt() -> int:
@@ -79,6 +84,8 @@ class Wal:
         self._chain = 0
         self._first_index = 1
         self._last_index = 0
+        self._snapshot_index = 0
+        self._snapshot_segment = 0
         self._bytes = 0
         self.last_repair: RepairReport | None = None
 
@@ -90,6 +97,7 @@ class Wal:
         identity: Identity,
         *,
         visit: Visit,
+        visit_snapshot: VisitSnapshot | None = None,
         fs: FileSystem | None = None,
         options: Options | None = None,
         observer: Observer | None = None,
@@ -101,8 +109,12 @@ class Wal:
             directory: of the segments; made if it does not exist, its parent must.
             state_paths: the two state files.
             identity: whose log this is.
-            visit: called as visit(index, payload) for each good record in the order of writing. An
-                index that came before supersedes that record and all above it.
+            visit: called as visit(index, payload) for each entry in the order of writing. Each
+                supersedes all of its index and above that came before. The first index is any, and
+                a later one may be below it, where released entries were superseded.
+            visit_snapshot: called as visit_snapshot(index, payload, discard) for each snapshot
+                marker, in order with the entries. With `discard` all entries before are superseded
+                and the next one is index + 1.
             salts: returns 64 random bits for a new segment.
 
         Raises:
@@ -120,7 +132,14 @@ class Wal:
             fs.sync_directory(directory.parent)
         index = SparseIndex()
         recovery = Recovery(
-            fs, directory, identity, index, observer, strict=options.repair == "strict"
+            fs,
+            directory,
+            identity,
+            index,
+            observer,
+            visit,
+            visit_snapshot,
+            strict=options.repair == "strict",
         )
         names = recovery.list_segments()
         states = StateFiles.load(fs, state_paths, identity, observer)
@@ -129,7 +148,7 @@ class Wal:
                 raise Corruption("term and vote are lost: no state file exists", state_paths[0])
             states = StateFiles.create(fs, state_paths, identity)
         wal = cls(fs, directory, identity, options, observer, salts, states, index)
-        wal._start(recovery.run(names, states.state.synced, visit))
+        wal._start(recovery.run(names, states.state))
         return wal
 
     # --- what it holds ------------------------------------------------------------------------
@@ -141,13 +160,18 @@ class Wal:
 
     @property
     def first_index(self) -> int:
-        """The smallest index that the log may hold."""
+        """The smallest index that can be read; `last_index` + 1 if there is none."""
         return self._first_index
 
     @property
     def last_index(self) -> int:
-        """Index of the newest entry; `first_index` - 1 if there is none."""
+        """Index of the newest entry, or of the snapshot that replaced the log; 0 if new."""
         return self._last_index
+
+    @property
+    def snapshot_index(self) -> int:
+        """Index of the newest snapshot marker, 0 if there is none."""
+        return self._snapshot_index
 
     @property
     def synced(self) -> Position:
@@ -170,7 +194,7 @@ class Wal:
         """Write one group; on return all of it is durable.
 
         Indexes are successive, except that a record may go back: it supersedes the record of its
-        index and all above, in this group as well.
+        index and all above, in this group as well. What a snapshot covers is not superseded.
 
         Raises:
             InvalidArgument: wrong indexes, or too large; nothing was changed.
@@ -193,6 +217,83 @@ class Wal:
             self._reserve(record_bytes(0), self._last_index + 1)
             self._write(Kind.MARKER, [Record(self._last_index, b"")])
 
+    def mark_snapshot(self, index: int, payload: Payload, *, discard: bool = False) -> None:
+        """Note that a snapshot which is durable elsewhere covers all entries up to `index`.
+
+        One group, one sync. A later `release` may remove what the newest snapshot covers.
+
+        Args:
+            index: not below that of the snapshot before.
+            payload: handed to `visit_snapshot` when the log is opened; at most SNAPSHOT_BYTES_MAX.
+            discard: False for a snapshot of our own: `index` is in the log, and what is above it
+                stays. True for one that replaces the log: all entries are superseded, whatever
+                their index, and the next one is `index` + 1.
+
+        Raises:
+            InvalidArgument: wrong index, or payload too large; nothing was changed.
+            DiskFull: a new segment is needed and there is no room; the log stays usable.
+            DiskFailed: the log is unusable from now on.
+        """
+        self._usable()
+        high = INDEX_MAX if discard else self._last_index
+        if not max(self._snapshot_index, 1) <= index <= high:
+            raise InvalidArgument(
+                f"snapshot of index {index} after one of {self._snapshot_index} "
+                f"in a log that ends at {self._last_index}"
+            )
+        if len(payload) > SNAPSHOT_BYTES_MAX:
+            raise InvalidArgument(f"{len(payload)} bytes: at most {SNAPSHOT_BYTES_MAX}")
+        with self._writing():
+            self._reserve(record_bytes(len(payload)), self._last_index + 1)
+            kind = Kind.INSTALL if discard else Kind.SNAPSHOT
+            self._write(kind, [Record(index, payload)])
+            self._snapshot_segment = self._active.header.sequence
+            with self._lock:
+                self._snapshot_index = index
+                if discard:
+                    self._index.clear()
+                    self._last_index = index
+                    self._first_index = index + 1
+
+    def release(self, index: int) -> int:
+        """Remove the oldest segments, as far as they hold nothing that is needed.
+
+        A segment goes if no entry above `index` is in it or before it, and if the newest snapshot
+        marker lies behind it. The state files note first where the log begins from now on: whatever
+        a crash leaves of the rest is removed when the log is opened.
+
+        Args:
+            index: at most that of the newest snapshot marker.
+
+        Returns:
+            Bytes freed on the disk.
+
+        Raises:
+            InvalidArgument: no snapshot covers `index`; nothing was changed.
+            DiskFailed: the log is unusable from now on.
+        """
+        self._usable()
+        if index > self._snapshot_index:
+            raise InvalidArgument(
+                f"entries up to {index} are needed: the snapshot is of {self._snapshot_index}"
+            )
+        released = self._covered(index)
+        if not released:
+            return 0
+        oldest = released[-1].header.sequence + 1
+        with self._writing():
+            self._states.save(replace(self.state, synced=self._best_synced(), oldest=oldest))
+            with self._lock:
+                for segment in released:
+                    del self._segments[segment.header.sequence]
+                self._index.forget_before(oldest)
+                first = self._index.first
+                self._first_index = self._last_index + 1 if first is None else first
+            remove(self._fs, self._directory, [segment.path for segment in released])
+        freed = sum(segment.header.segment_bytes for segment in released)
+        self._bytes -= freed
+        return freed
+
     def save_state(self, *, term: int, vote: int, commit: int, recovering: bool = False) -> None:
         """Write both state files, one after the other; on return both are durable.
 
@@ -211,8 +312,8 @@ class Wal:
                 f"term {term} vote {vote} after term {old.term} vote {old.vote}: they never go back"
             )
         with self._writing():
-            synced = max(old.synced, self.synced)
-            self._states.save(State(term, vote, max(commit, old.commit), recovering, synced))
+            commit, synced = max(commit, old.commit), self._best_synced()
+            self._states.save(State(term, vote, commit, recovering, synced, old.oldest))
 
     def refresh_state(self, commit: int) -> None:
         """Write the synced position and `commit` to both state files, unless nothing changed."""
@@ -236,7 +337,8 @@ class Wal:
         Payloads are checked against the chain. May be called from any thread.
 
         Raises:
-            InvalidArgument: the range is empty or not in the log.
+            InvalidArgument: the range is empty or not in the log: below `first_index`, where it was
+                released or replaced by a snapshot, or above `last_index`.
             Corruption: the bytes on disk are not what was written.
             DiskFailed: reading failed; the log itself stays usable.
         """
@@ -248,10 +350,17 @@ class Wal:
                     f"to {self._last_index}"
                 )
             spans = self._index.spans(low, high, 2 + bytes_max // SECTOR_BYTES)
-            files = [self._segments[span.segment] for span in spans]
+            files = {span.segment: self._segments[span.segment] for span in spans}
         records: list[Record] = []
-        for span, segment in zip(spans, files, strict=True):
-            bytes_max = read_span(self._fs, segment, span, low, bytes_max, records)
+        for sequence, run in groupby(spans, key=lambda span: span.segment):
+            try:
+                bytes_max = read_spans(self._fs, files[sequence], run, low, bytes_max, records)
+            except DiskFailed as failure:
+                if sequence in self._segments:
+                    raise
+                if not records:
+                    raise InvalidArgument(f"record {low} was released meanwhile") from failure
+                break
             if bytes_max < 0:
                 break
         return records
@@ -264,6 +373,8 @@ class Wal:
         self._chain = found.chain
         self._first_index = found.first_index
         self._last_index = found.last_index
+        self._snapshot_index = found.snapshot_index
+        self._snapshot_segment = found.snapshot_segment
         self._bytes = found.size
         self.last_repair = found.repair
         with self._writing():
@@ -295,7 +406,7 @@ class Wal:
 
     def _check(self, records: Sequence[Record]) -> int:
         """Check a group before anything is changed; return the bytes that it needs."""
-        first, following = self._first_index, self._last_index + 1
+        first, following = self._snapshot_index + 1, self._last_index + 1
         longest = size = payload = 0
         for index, data in records:
             if not first <= index <= following:
@@ -338,7 +449,7 @@ class Wal:
             self._segments[sequence] = segment
         self._activate(segment)
         # A witness outside the log: should this segment vanish, we know that it was there.
-        self._states.save(_with_synced(self.state, self.synced))
+        self._states.save(replace(self.state, synced=self._best_synced()))
 
     def _activate(self, segment: Segment) -> None:
         self._active = segment
@@ -368,6 +479,17 @@ class Wal:
             self._index.add(index, sequence, offset, chain, supersedes=supersedes)
         self._last_index = records[-1].index
 
+    def _best_synced(self) -> Position:
+        """Return the position to note in the state files: it never goes back."""
+        return max(self.state.synced, self.synced)
 
-def _with_synced(state: State, synced: Position) -> State:
-    return State(state.term, state.vote, state.commit, state.recovering, max(state.synced, synced))
+    def _covered(self, index: int) -> list[Segment]:
+        """Return the oldest segments, before the newest marker, with no entry above `index`."""
+        covered = []
+        for sequence, segment in sorted(self._segments.items()):
+            following = self._index.first_from(sequence + 1)
+            highest = self._last_index if following is None else following - 1
+            if sequence >= self._snapshot_segment or highest > index:
+                break
+            covered.append(segment)
+        return covered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NoReturn
 
 from wal.crc import extend
@@ -13,6 +14,7 @@ from wal.format import (
     Record,
     align,
     decode_record_header,
+    record_bytes,
 )
 from wal.fs import FileSystem, read_all
 from wal.index import Span
@@ -24,26 +26,30 @@ _WINDOW_BYTES = 4 * CHECKPOINT_BYTES
 class _Window:
     """A piece of a file that moves forward."""
 
-    __slots__ = ("_data", "_fd", "_fs", "_start")
+    __slots__ = ("_fd", "_fs", "data", "start")
 
     def __init__(self, fs: FileSystem, fd: int) -> None:
         self._fs = fs
         self._fd = fd
-        self._start = 0
-        self._data = b""
+        self.start = 0
+        self.data = b""
 
-    def at(self, offset: int, size: int) -> tuple[bytes, int]:
-        """Return bytes and where in them `offset` is; `size` bytes follow unless the file ends."""
-        if not self._start <= offset or offset + size > self._start + len(self._data):
-            self._data = read_all(self._fs, self._fd, max(size, _WINDOW_BYTES), offset)
-            self._start = offset
-        return self._data, offset - self._start
+    def move(self, offset: int, size: int) -> None:
+        """Go to `offset` unless `size` bytes from there are held; fewer only if the file ends."""
+        if not self.start <= offset or offset + size > self.start + len(self.data):
+            self.data = read_all(self._fs, self._fd, max(size, _WINDOW_BYTES), offset)
+            self.start = offset
 
 
-def read_span(
-    fs: FileSystem, segment: Segment, span: Span, low: int, bytes_max: int, records: list[Record]
+def read_spans(
+    fs: FileSystem,
+    segment: Segment,
+    spans: Iterable[Span],
+    low: int,
+    bytes_max: int,
+    records: list[Record],
 ) -> int:
-    """Add the span's records from `low` on; the first of all is added whatever its size.
+    """Add the records of a segment's spans from `low` on; the first of all whatever its size.
 
     Returns:
         What is left of `bytes_max`; negative if the next record did not fit.
@@ -51,43 +57,49 @@ def read_span(
     with disk("reading log", segment.path):
         fd = fs.open(segment.path)
         try:
-            return _read(_Window(fs, fd), segment, span, low, bytes_max, records)
+            window = _Window(fs, fd)
+            for span in spans:
+                bytes_max = _read(window, segment, span, low, bytes_max, records)
+                if bytes_max < 0:
+                    break
         finally:
             fs.close(fd)
+    return bytes_max
 
 
 def _read(
     window: _Window, segment: Segment, span: Span, low: int, left: int, records: list[Record]
 ) -> int:
-    offset, chain = span.offset, span.chain
+    """As `read_spans`. This loop is the cost of a read, hence its plain style."""
+    expected, until, _, offset, chain = span
     salt, sector = segment.header.salt, segment.header.sector_bytes
-    expected = span.first
-    while expected < span.until:
-        data, at = window.at(offset, RECORD_HEADER_BYTES)
-        header = decode_record_header(data, at, offset, salt)
+    while expected < until:
+        window.move(offset, RECORD_HEADER_BYTES)
+        header = decode_record_header(window.data, offset - window.start, offset, salt)
         if header is None:
             following = align(offset, sector)
             if following == offset:
                 _refuse(segment, offset, "record header CRC does not match")
             offset = following
             continue
-        data, at = window.at(offset, header.end - offset)
-        at += RECORD_HEADER_BYTES
-        payload = data[at : at + header.length]
+        kind, length, index, _, chain_found, _, _ = header
+        size = record_bytes(length)
+        window.move(offset, size)
+        at = offset - window.start + RECORD_HEADER_BYTES
+        payload = window.data[at : at + length]
         chain = extend(chain, payload)
-        if chain != header.chain:
+        if chain != chain_found:
             _refuse(segment, offset, "payload CRC does not match")
-        offset = header.end
-        if header.kind != Kind.ENTRY:
-            continue
-        if header.index != expected:
-            _refuse(segment, header.offset, f"entry {header.index} where {expected} belongs")
-        if expected >= low:
-            left -= header.length
-            if left < 0 and records:
-                return left
-            records.append(Record(expected, payload))
-        expected += 1
+        if kind == Kind.ENTRY:
+            if index != expected:
+                _refuse(segment, offset, f"entry {index} where {expected} belongs")
+            if expected >= low:
+                left -= length
+                if left < 0 and records:
+                    return left
+                records.append(Record(expected, payload))
+            expected += 1
+        offset += size
     return left
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 from wal.errors import (
@@ -25,11 +24,11 @@ from wal.format import (
     VERSION,
     Identity,
     Kind,
-    Position,
     SegmentHeader,
     decode_segment_header,
     first_nonzero,
     is_zero,
+    parse_evidence_name,
     parse_segment_name,
 )
 from wal.fs import FileSystem
@@ -37,9 +36,17 @@ from wal.index import SparseIndex
 from wal.observer import Observer, RepairReport
 from wal.repair import repair
 from wal.scan import Damage, Scan, Verdict, scan
-from wal.segment import Segment, read_segment
+from wal.segment import Segment, read_segment, remove
+from wal.state import NOWHERE, State
 
 Visit = Callable[[int, bytes], None]
+"""visit(index, payload) for an entry."""
+
+VisitSnapshot = Callable[[int, bytes, bool], None]
+"""visit_snapshot(index, payload, discard) for a snapshot marker."""
+
+EVIDENCE_MAX = 3
+"""So many copies of damaged segments are kept: a disk that tears often must not fill itself."""
 
 
 @dataclass(slots=True)
@@ -50,8 +57,10 @@ class Recovered:
         segments: in order.
         end: behind the last good record.
         chain: chain value there.
-        first_index: of the first segment.
-        last_index: of the newest entry, first_index - 1 if there is none.
+        first_index: of the oldest entry that can be read, last_index + 1 if there is none.
+        last_index: of the newest entry, or of the snapshot that replaced the log.
+        snapshot_index: of the newest snapshot marker, 0 if there is none.
+        snapshot_segment: where that marker is.
         size: bytes of all segments.
         repair: what was cut off, if so.
     """
@@ -61,6 +70,8 @@ class Recovered:
     chain: int = 0
     first_index: int = 1
     last_index: int = 0
+    snapshot_index: int = 0
+    snapshot_segment: int = 0
     size: int = 0
     repair: RepairReport | None = None
 
@@ -76,7 +87,6 @@ class Recovery:
     """One opening of the log in `directory`.
 
     Args:
-        floor: the position up to which the log was durable, from the state files.
         strict: repair true ends of file only.
     """
 
@@ -87,6 +97,8 @@ class Recovery:
         identity: Identity,
         index: SparseIndex,
         observer: Observer,
+        visit: Visit,
+        visit_snapshot: VisitSnapshot | None,
         *,
         strict: bool,
     ) -> None:
@@ -95,10 +107,13 @@ class Recovery:
         self._identity = identity
         self._index = index
         self._observer = observer
+        self._visit = visit
+        self._visit_snapshot = visit_snapshot
         self._strict = strict
         self._log = Recovered()
-        self._floor = Position(0, 0)
+        self._floor = NOWHERE
         self._leftovers: list[Path] = []
+        self._evidence: list[tuple[int, int, Path]] = []
 
     def list_segments(self) -> list[_Name]:
         """Return the segments in order."""
@@ -107,26 +122,29 @@ class Recovery:
             for name in self._fs.list_directory(self._directory):
                 path = self._directory / name
                 parsed = parse_segment_name(name)
+                copy = parse_evidence_name(name)
                 if parsed is not None:
                     names.append(_Name(*parsed, path))
+                elif copy is not None:
+                    self._evidence.append((*copy, path))
                 elif name.endswith(".tmp"):
                     self._leftovers.append(path)
         names.sort(key=lambda name: name.sequence)
-        for before, after in pairwise(names):
-            if after.sequence != before.sequence + 1:
-                expected = f"sequence {before.sequence + 1}"
-                raise Corruption("segment is missing", after.path, 0, expected, f"{after.sequence}")
         return names
 
-    def run(self, names: list[_Name], floor: Position, visit: Visit) -> Recovered:
+    def run(self, names: list[_Name], state: State) -> Recovered:
         """Read the segments; return the log.
+
+        Args:
+            state: from the state files: up to where the log was durable, and where it begins.
 
         Raises:
             Corruption: acknowledged bytes are damaged or gone, or may be.
             IdentityMismatch, UnsupportedVersion: not our files.
             DiskFailed, DiskFull: reading, or repairing, failed.
         """
-        self._floor = floor
+        self._floor = floor = state.synced
+        names = self._skip_released(names, state.oldest)
         names, sealed = self._skip_unfinished(names)
         last = names[-1].sequence if names else 0
         if last < floor.segment:
@@ -138,11 +156,36 @@ class Recovery:
                 f"{last}",
             )
         for name in names[:-1]:
-            self._take(name, visit, sealed=True)
+            self._take(name, sealed=True)
         if names:
-            self._take(names[-1], visit, sealed=sealed)
+            self._take(names[-1], sealed=sealed)
+        self._finish()
         self._remove_leftovers()
         return self._log
+
+    def _skip_released(self, names: list[_Name], oldest: int) -> list[_Name]:
+        """Skip what a release did not get to remove; from `oldest` on nothing may be missing."""
+        self._leftovers += [name.path for name in names if name.sequence < oldest]
+        names = [name for name in names if name.sequence >= oldest]
+        for expected, name in enumerate(names, oldest):
+            if name.sequence != expected:
+                raise Corruption(
+                    "segment is missing", name.path, 0, f"sequence {expected}", f"{name.sequence}"
+                )
+        return names
+
+    def _finish(self) -> None:
+        """Check that nothing is missing between the newest snapshot and the oldest entry."""
+        log, first = self._log, self._index.first
+        log.first_index = log.last_index + 1 if first is None else first
+        if log.first_index > log.snapshot_index + 1:
+            raise Corruption(
+                "entries were released that no snapshot covers",
+                self._directory,
+                0,
+                f"a snapshot of index {log.first_index - 1}",
+                f"{log.snapshot_index}",
+            )
 
     def _skip_unfinished(self, names: list[_Name]) -> tuple[list[_Name], bool]:
         """Skip a last segment that a crash kept from being made. Its predecessor was complete."""
@@ -160,17 +203,14 @@ class Recovery:
         return names[:-1], True
 
     def _remove_leftovers(self) -> None:
-        """Remove files that a crash kept from being made; a log that is refused keeps them."""
-        for path in self._leftovers:
-            with disk("removing an unfinished file", path):
-                # A repair may have used the name of an earlier one that was cut short.
-                if self._fs.exists(path):
-                    self._fs.unlink(path)
-        if self._leftovers:
-            with disk("syncing directory", self._directory):
-                self._fs.sync_directory(self._directory)
+        """Remove what a crash left over and old evidence; a log that is refused keeps both."""
+        self._leftovers += [path for *_, path in sorted(self._evidence)[:-EVIDENCE_MAX]]
+        with disk("looking for leftovers", self._directory):
+            # A repair may have used the name of an earlier one that was cut short.
+            leftovers = [path for path in self._leftovers if self._fs.exists(path)]
+        remove(self._fs, self._directory, leftovers)
 
-    def _take(self, name: _Name, visit: Visit, *, sealed: bool) -> None:
+    def _take(self, name: _Name, *, sealed: bool) -> None:
         """Read one segment, judge it, and hand out its records."""
         data = read_segment(self._fs, name.path, from_disk=not sealed)
         segment = Segment(name.path, self._accept(name, data))
@@ -181,7 +221,7 @@ class Recovery:
             data, found = self._repair(segment, data, found)
         if not sealed:
             self._settle(segment)
-        self._hand_out(segment, data, found, visit)
+        self._hand_out(segment, data, found)
 
     def _accept(self, name: _Name, data: bytes) -> SegmentHeader:
         """Check that a segment is ours and follows the one before it."""
@@ -210,7 +250,6 @@ class Recovery:
             if fits != found:
                 raise Corruption(f"{what} does not fit", name.path, 0, f"{fits}", f"{found}")
         if not log.segments:
-            log.first_index = header.first_index
             log.last_index = header.first_index - 1
         elif header.first_index > log.last_index + 1:
             expected = f"at most {log.last_index + 1}"
@@ -224,8 +263,8 @@ class Recovery:
             data,
             header,
             chain=header.previous_chain,
-            first_index=log.first_index,
             last_index=log.last_index,
+            snapshot_index=log.snapshot_index,
             floor=self._floor.offset if self._floor.segment == header.sequence else 0,
         )
 
@@ -235,11 +274,14 @@ class Recovery:
             raise _corruption(segment, found)
         if self._strict and found.verdict is not Verdict.SHORT:
             raise _corruption(segment, found, f"{found.verdict.value}, but repair is strict")
-        evidence = repair(self._fs, segment, data, found)
+        sequence = segment.header.sequence
+        number = 1 + max((n for at, n, _ in self._evidence if at == sequence), default=0)
+        evidence = repair(self._fs, segment, data, found, number)
+        self._evidence.append((sequence, number, evidence))
         report = RepairReport(
             directory=self._directory,
             path=segment.path,
-            segment=segment.header.sequence,
+            segment=sequence,
             offset=found.end,
             bytes_dropped=found.dropped_bytes,
             indexes_dropped=found.dropped_indexes,
@@ -266,12 +308,12 @@ class Recovery:
                 self._fs.close(fd)
             self._fs.sync_directory(self._directory)
 
-    def _hand_out(self, segment: Segment, data: bytes, found: Scan, visit: Visit) -> None:
+    def _hand_out(self, segment: Segment, data: bytes, found: Scan) -> None:
         log = self._log
         last = log.last_index
         chain = segment.header.previous_chain
         sequence = segment.header.sequence
-        index = self._index
+        index, visit = self._index, self._visit
         for record in found.records:
             if record.kind == Kind.ENTRY:
                 superseding = record.index <= last
@@ -279,11 +321,21 @@ class Recovery:
                 index.add(last, sequence, record.offset, chain, supersedes=superseding)
                 start = record.offset + RECORD_HEADER_BYTES
                 visit(last, data[start : start + record.length])
+            elif record.kind != Kind.MARKER:
+                log.snapshot_segment = sequence
+                discard = record.kind == Kind.INSTALL
+                if discard:
+                    index.clear()
+                    last = record.index
+                if self._visit_snapshot is not None:
+                    payload = data[record.payload_start : record.payload_end]
+                    self._visit_snapshot(record.index, payload, discard)
             chain = record.chain
         log.segments.append(segment)
         log.end = found.end
         log.chain = found.chain
         log.last_index = found.last_index
+        log.snapshot_index = found.snapshot_index
         log.size += len(data)
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from wal.errors import creating, disk
+from wal.format import evidence_name
 from wal.fs import FileSystem, write_all, write_zeros
 from wal.scan import Scan
 from wal.segment import Segment
 
 
-def repair(fs: FileSystem, segment: Segment, data: bytes, found: Scan) -> Path:
+def repair(fs: FileSystem, segment: Segment, data: bytes, found: Scan, number: int) -> Path:
     """Keep a copy of the segment's bytes, cut it behind its last good record, fill it with zeros.
+
+    Args:
+        number: of the copy; one that no copy of this segment has.
 
     Returns:
         The copy.
@@ -24,7 +28,7 @@ def repair(fs: FileSystem, segment: Segment, data: bytes, found: Scan) -> Path:
         DiskFull: no room for the copy; nothing was changed.
         DiskFailed: anything else.
     """
-    evidence = _keep_evidence(fs, segment.path, data)
+    evidence = _keep_evidence(fs, segment, data, number)
     with disk("repairing segment", segment.path):
         fd = fs.open(segment.path)
         try:
@@ -40,13 +44,12 @@ def repair(fs: FileSystem, segment: Segment, data: bytes, found: Scan) -> Path:
     return evidence
 
 
-def _keep_evidence(fs: FileSystem, path: Path, data: bytes) -> Path:
-    """Copy the bytes without their trailing zeros, under a name that is not taken."""
-    number = 1
+def _keep_evidence(fs: FileSystem, segment: Segment, data: bytes, number: int) -> Path:
+    """Copy the bytes without their trailing zeros."""
+    path, header = segment.path, segment.header
     temporary = path.with_suffix(".tmp")
+    evidence = path.with_name(evidence_name(header.sequence, header.first_index, number))
     with creating("copying the damaged segment", path):
-        while fs.exists(evidence := path.with_name(f"{path.name}.broken-{number}")):
-            number += 1
         fd = fs.open(temporary, create=True)
         try:
             write_all(fs, fd, data.rstrip(b"\0"), 0)

@@ -15,6 +15,7 @@ from enum import Enum
 from wal.crc import extend
 from wal.format import (
     ALIGNMENT,
+    INDEX_MAX,
     PADS,
     RECORD_HEADER_BYTES,
     SECTOR_BYTES,
@@ -72,6 +73,7 @@ class Scan:
         resume: where the next group belongs.
         chain: chain value behind the last good record.
         last_index: index of the newest entry after this segment.
+        snapshot_index: index of the newest snapshot marker after this segment, 0 if there is none.
         witness: W, the largest position known to have been durable.
         verdict: what the bytes behind `end` are.
         damage: set unless the verdict is CLEAN.
@@ -84,6 +86,7 @@ class Scan:
     resume: int
     chain: int
     last_index: int
+    snapshot_index: int
     witness: int
     verdict: Verdict
     damage: Damage | None = None
@@ -97,8 +100,8 @@ class _Walk:
 
     chain: int
     last_index: int
+    snapshot_index: int
     end: int
-    first_index: int
     group: int = -1
     """`synced_upto` of the last good record; it names the group."""
     stop: int = 0
@@ -115,7 +118,7 @@ def scan(
     *,
     chain: int,
     last_index: int,
-    first_index: int = 1,
+    snapshot_index: int = 0,
     floor: int = 0,
 ) -> Scan:
     """Read a segment whose header was accepted.
@@ -125,10 +128,10 @@ def scan(
         header: its decoded header.
         chain: chain value before the first record.
         last_index: index of the newest entry before this segment.
-        first_index: smallest index that the log may hold.
+        snapshot_index: of the newest snapshot marker before this segment, 0 if there is none.
         floor: offset in this segment that is known, from outside, to have been durable.
     """
-    walk = _Walk(chain, last_index, end=header.sector_bytes, first_index=first_index)
+    walk = _Walk(chain, last_index, snapshot_index, end=header.sector_bytes)
     _run(walk, data, header)
     behind = list(headers_behind(data, header.salt, walk.stop))
     witness = max([floor, walk.group, *(found.synced_upto for found in behind)])
@@ -141,6 +144,7 @@ def scan(
         resume=align(walk.end, header.sector_bytes),
         chain=walk.chain,
         last_index=walk.last_index,
+        snapshot_index=walk.snapshot_index,
         witness=witness,
         verdict=verdict,
         damage=damage,
@@ -197,6 +201,10 @@ def _run(walk: _Walk, data: bytes, header: SegmentHeader) -> None:
         walk.end = offset = end + len(pad)
         if kind == Kind.ENTRY:
             walk.last_index = index
+        elif kind != Kind.MARKER:
+            walk.snapshot_index = index
+            if kind == Kind.INSTALL:
+                walk.last_index = index
     walk.stop = offset
 
 
@@ -214,13 +222,30 @@ def _misplaced(found: RecordHeader, header: SegmentHeader, walk: _Walk) -> Damag
             f"{header.segment_bytes}",
             f"{found.end}",
         )
-    if found.kind == Kind.ENTRY:
-        if not walk.first_index <= found.index <= walk.last_index + 1:
-            expected = f"{walk.first_index} to {walk.last_index + 1}"
-            return Damage(offset, "gap in index", expected, f"{found.index}")
-    elif found.kind != Kind.MARKER:
-        return Damage(offset, "unknown record type", "1 or 2", f"{found.kind}")
-    return None
+    return _illegal(found, walk)
+
+
+def _illegal(found: RecordHeader, walk: _Walk) -> Damage | None:
+    """Say why a record of this type and index cannot follow those before it, if so.
+
+    What a snapshot covers is committed: no entry supersedes it and no later snapshot covers less.
+    """
+    last, snapshot = walk.last_index, walk.snapshot_index
+    match found.kind:
+        case Kind.ENTRY:
+            text, low, high = "gap in index", snapshot + 1, last + 1
+        case Kind.SNAPSHOT:
+            text, low, high = "snapshot of entries that are not there", max(snapshot, 1), last
+        case Kind.INSTALL:
+            text, low, high = "snapshot goes back", max(snapshot, 1), INDEX_MAX
+        case Kind.MARKER:
+            return None
+        case _:
+            kinds = " or ".join(str(kind.value) for kind in Kind)
+            return Damage(found.offset, "unknown record type", kinds, f"{found.kind}")
+    if low <= found.index <= high:
+        return None
+    return Damage(found.offset, text, f"{low} to {high}", f"{found.index}")
 
 
 def _no_group(found: RecordHeader, walk: _Walk) -> Damage:

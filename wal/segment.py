@@ -47,6 +47,16 @@ def create_segment(fs: FileSystem, directory: Path, header: SegmentHeader) -> Se
     return Segment(path, header)
 
 
+def remove(fs: FileSystem, directory: Path, paths: list[Path]) -> None:
+    """Remove files of the directory, in order; on return they are gone from the disk."""
+    for path in paths:
+        with disk("removing", path):
+            fs.unlink(path)
+    if paths:
+        with disk("syncing directory", directory):
+            fs.sync_directory(directory)
+
+
 def read_segment(
     fs: FileSystem, path: Path, *, from_disk: bool = False, bytes_max: int = OFFSET_MAX + 1
 ) -> bytes:

@@ -1,8 +1,9 @@
 """The two state files: what must survive beside the log.
 
-Term, vote and the recovering flag, and a witness outside the log: the highest position that is
-known to be on disk. Each copy is one sector, written in place and synced before the other is
-touched, so that a crash can damage one at most. The higher generation holds.
+Term, vote and the recovering flag, and two witnesses outside the log: the highest position that is
+known to be on disk, and the oldest segment that must be there. Each copy is one sector, written in
+place and synced before the other is touched, so that a crash can damage one at most. The higher
+generation holds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from wal.observer import Observer
 
 _MAGIC = b"WALSTATE"
 _VERSION = 1
-_BODY = Struct("<8sIIQQQQQQQQ")
+_BODY = Struct("<8sIIQQQQQQQQQ")
 _CRC = Struct("<I")
 _RECOVERING = 1
 
@@ -38,6 +39,7 @@ class State:
         commit: a log index known to be committed; a lower bound.
         recovering: this node lost synced records and counts in no quorum.
         synced: the log was durable up to here; it never goes back.
+        oldest: sequence of the oldest segment that must exist; those before it were released.
     """
 
     term: int = 0
@@ -45,6 +47,7 @@ class State:
     commit: int = 0
     recovering: bool = False
     synced: Position = NOWHERE
+    oldest: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ def encode_state(state: State, identity: Identity, generation: int) -> bytes:
         state.commit,
         state.synced.segment,
         state.synced.offset,
+        state.oldest,
     )
     return (body + _CRC.pack(extend(0, body))).ljust(SECTOR_BYTES, b"\0")
 
@@ -81,12 +85,12 @@ def decode_state(data: bytes) -> StateCopy | None:
         return None
     body = data[: _BODY.size]
     (crc,) = _CRC.unpack_from(data, _BODY.size)
-    magic, version, flags, cluster, node, generation, term, vote, commit, segment, offset = (
-        _BODY.unpack(body)
-    )
+    magic, version, flags, cluster, node, generation, *rest = _BODY.unpack(body)
     if magic != _MAGIC or crc != extend(0, body) or any(data[_BODY.size + _CRC.size :]):
         return None
-    state = State(term, vote, commit, bool(flags & _RECOVERING), Position(segment, offset))
+    term, vote, commit, segment, offset, oldest = rest
+    recovering = bool(flags & _RECOVERING)
+    state = State(term, vote, commit, recovering, Position(segment, offset), oldest)
     return StateCopy(state, Identity(cluster, node), generation, version)
 
 

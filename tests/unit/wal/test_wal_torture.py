@@ -39,7 +39,8 @@ class Script:
         self.random = random
         self.model = Model()
         self.term = 0
-        self.under_way: list[Record] = []
+        self.under_way: list[Model] = []
+        self.release_under_way = 0
         self.term_under_way = 0
         self.last_full: DiskFull | None = None
 
@@ -49,22 +50,27 @@ class Script:
 
     def step(self, wal: Wal) -> None:
         choice = self.random.random()
-        if choice < 0.7:
+        if choice < 0.6:
             self._append(wal)
-        elif choice < 0.8:
+        elif choice < 0.67:
             wal.mark()
-        elif choice < 0.9:
-            wal.refresh_state(len(self.model.entries))
-        else:
+        elif choice < 0.74:
+            wal.refresh_state(0)
+        elif choice < 0.8:
             self.term_under_way = self.term + 1
             wal.save_state(term=self.term_under_way, vote=IDENTITY.node_id, commit=0)
             self.term = self.term_under_way
+        elif choice < 0.9:
+            self._mark_snapshot(wal)
+        else:
+            self._release(wal)
 
     def _append(self, wal: Wal) -> None:
         random = self.random
-        first = len(self.model.entries) + 1
-        if first > 3 and random.random() < 0.15:
-            first -= random.randint(1, 3)
+        assert self.model.last is not None
+        first = self.model.last + 1
+        if random.random() < 0.15:
+            first = max(first - random.randint(1, 3), self.model.snapshot.index + 1)
         sizes = [0, 5, 100, 460, 600, 1500]
         group = []
         for index in range(first, first + random.randint(1, 4)):
@@ -72,21 +78,61 @@ class Script:
             # Zeros and text and noise: what sectors hold matters.
             fill = random.choice([bytes(size), b"t" * size, random.randbytes(size)])
             group.append(Record(index, fill))
-        self.under_way = group
+        for record in group:
+            # A part of the group may survive.
+            then = self._under_way()
+            then.append([record])
         wal.append(group)
-        self.model.append(group)
+        self._acknowledged()
+
+    def _mark_snapshot(self, wal: Wal) -> None:
+        random = self.random
+        last, newest = self.model.last, self.model.snapshot.index
+        assert last is not None
+        discard = random.random() < 0.2
+        index = random.randint(newest, last + 20 if discard else last)
+        if index > 0:
+            payload = random.randbytes(random.choice([0, 20, 700]))
+            self._under_way().visit_snapshot(index, payload, discard)
+            wal.mark_snapshot(index, payload, discard=discard)
+            self._acknowledged()
+
+    def _release(self, wal: Wal) -> None:
+        index = self.release_under_way = self.random.randint(0, self.model.snapshot.index)
+        before = wal.first_index
+        freed = wal.release(index)
+        assert (wal.first_index > before) <= (freed > 0)
+        self.settle_release(self.model, wal)
+
+    def settle_release(self, model: Model, wal: Wal) -> None:
+        """Take over where the log begins, if that was allowed."""
+        if wal.first_index > model.first:
+            assert wal.first_index <= self.release_under_way + 1
+            model.entries = model.entries[wal.first_index - model.first :]
+        self.release_under_way = 0
+
+    def _under_way(self) -> Model:
+        self.under_way.append((self.under_way or [self.model])[-1].copy())
+        return self.under_way[-1]
+
+    def _acknowledged(self) -> None:
+        self.model = self.under_way[-1]
         self.under_way = []
 
-    def check(self, found: list[Record], wal: Wal, context: str) -> None:
+    def check(self, found: Model, wal: Wal, context: str) -> None:
         """What was found is what was acknowledged, and perhaps a part of what was under way."""
-        allowed = [list(self.model.entries)]
-        then = Model()
-        then.entries = list(self.model.entries)
-        for record in self.under_way:
-            then.append([record])
-            allowed.append(list(then.entries))
-        assert found in allowed, context
-        assert contents(wal) == found, context
+        assert contents(wal) == found.entries, context
+        for then in (self.model, *self.under_way):
+            if (wal.last_index, found.snapshot) == (then.last, then.snapshot):
+                self.settle_release(then, wal)
+                if found.entries == then.entries:
+                    break
+        else:
+            pytest.fail(context)
+        self.model = then
+        self.under_way = []
+        assert wal.first_index == then.first, context
+        assert wal.snapshot_index == then.snapshot.index, context
         assert wal.state.term in (self.term, self.term_under_way), context
         assert wal.state.synced <= wal.synced, context
 
@@ -205,10 +251,8 @@ def crash_once(seed: int) -> tuple[int, int]:
                 open_log(disk, SMALL, seed=seed * 10 + life + 5)
             disk.crash(random)
         wal, model = open_log(disk, SMALL, seed=seed * 10 + life + 7)
-        script.check(model.entries, wal, context)
+        script.check(model, wal, context)
         repairs += wal.last_repair is not None
-        script.model.entries = model.entries
-        script.under_way = []
         script.term = script.term_under_way = wal.state.term
         disk.settle()
     return repairs, losses
@@ -256,7 +300,7 @@ def test_each_call_that_fails_ends_the_log_and_loses_nothing(error: int) -> None
             assert len(disk.calls) == calls, f"{number=}: something was retried"
         disk.crash(Random(number))
         wal, model = open_log(disk, SMALL)
-        script.check(model.entries, wal, f"{number=}")
+        script.check(model, wal, f"{number=}")
 
 
 def refuse_everything(wal: Wal) -> None:
@@ -264,6 +308,8 @@ def refuse_everything(wal: Wal) -> None:
         lambda: wal.append([Record(wal.last_index + 1, b"")]),
         lambda: wal.append([]),
         wal.mark,
+        lambda: wal.mark_snapshot(1, b""),
+        lambda: wal.release(0),
         lambda: wal.save_state(term=99, vote=0, commit=0),
         lambda: wal.refresh_state(0),
         lambda: wal.read(1, 2, 1),
@@ -300,7 +346,7 @@ def test_a_full_disk_is_met_only_while_making_files_and_leaves_the_log_usable() 
                 break
         disk.crash(Random(number))
         wal, model = open_log(disk, SMALL)
-        script.check(model.entries, wal, f"{number=}")
+        script.check(model, wal, f"{number=}")
     assert full > 5
 
 

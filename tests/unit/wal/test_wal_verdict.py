@@ -399,7 +399,7 @@ def test_a_gap_in_index_is_refused(index: int) -> None:
 
 def test_an_unknown_record_type_is_refused() -> None:
     disk, wal = log_with(FIRST)
-    forge(disk, wal, 3, Record(3, b"x"), wal.synced.offset)
+    forge(disk, wal, 5, Record(3, b"x"), wal.synced.offset)
     refused(disk, "unknown record type")
 
 

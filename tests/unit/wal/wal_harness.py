@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from tests.support.disk import MemoryDisk
 from wal import FileSystem, Identity, Observer, Options, Record, RepairReport, Wal
@@ -41,33 +42,81 @@ class Watcher(Observer):
         self.synced_bytes.append(size)
 
 
-class Model:
-    """The log as a list: what superseding means."""
+class Snapshot(NamedTuple):
+    """A snapshot marker."""
 
-    def __init__(self) -> None:
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    payload: bytes
+    discard: bool
+
+
+class Model:
+    """The log as a list: what superseding means, and what snapshots do.
+
+    Attributes:
+        entries: those that are left, successive.
+        last: index of the newest entry, or of the snapshot that replaced all.
+        snapshots: all that were visited.
+    """
+
+    def __init__(self, last: int | None = 0) -> None:
         self.entries: list[Record] = []
+        self.last = last
+        self.snapshots: list[Snapshot] = []
+
+    @property
+    def first(self) -> int:
+        """The smallest index that is left."""
+        assert self.last is not None
+        return self.entries[0].index if self.entries else self.last + 1
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest one."""
+        return self.snapshots[-1] if self.snapshots else Snapshot(0, b"", False)
 
     def visit(self, index: int, payload: bytes) -> None:
-        assert 1 <= index <= len(self.entries) + 1
-        del self.entries[index - 1 :]
+        """An entry; only the first of a log whose beginning was released may have any index."""
+        assert self.snapshot.index < index
+        assert self.last is None or index <= self.last + 1
+        while self.entries and self.entries[-1].index >= index:
+            self.entries.pop()
         self.entries.append(Record(index, payload))
+        self.last = index
+
+    def visit_snapshot(self, index: int, payload: bytes, discard: bool) -> None:
+        """A snapshot marker."""
+        assert index >= max(self.snapshot.index, 1)
+        assert discard or self.last is None or index <= self.last
+        self.snapshots.append(Snapshot(index, payload, discard))
+        if discard:
+            self.entries.clear()
+            self.last = index
 
     def append(self, records: list[Record]) -> None:
         for record in records:
             self.visit(*record)
+
+    def copy(self) -> Model:
+        """One that may go another way."""
+        other = Model(self.last)
+        other.entries = list(self.entries)
+        other.snapshots = list(self.snapshots)
+        return other
 
 
 def open_log(
     fs: FileSystem, options: Options = SMALL, *, root: Path = ROOT, seed: int = 0, **more: object
 ) -> tuple[Wal, Model]:
     """Open the log on `fs`; salts come from the seed and from what is on the disk."""
-    model = Model()
+    model = Model(last=None)
     salts = Random(seed)
     wal = Wal.open(
         root / "wal",
         (root / "state-a", root / "state-b"),
         more.pop("identity", IDENTITY),  # type: ignore[arg-type]
         visit=model.visit,
+        visit_snapshot=model.visit_snapshot,
         fs=fs,
         options=options,
         salts=lambda: salts.getrandbits(64),
@@ -78,11 +127,9 @@ def open_log(
 
 def contents(wal: Wal) -> list[Record]:
     """All records by `read`."""
-    if wal.last_index < wal.first_index:
-        return []
     found: list[Record] = []
-    while len(found) < wal.last_index:
-        found += wal.read(len(found) + 1, wal.last_index + 1, 1 << 30)
+    while (low := wal.first_index + len(found)) <= wal.last_index:
+        found += wal.read(low, wal.last_index + 1, 1 << 30)
     return found
 
 
