@@ -53,6 +53,23 @@ CLIENTS_MAX = 10_000
 PASS_COMMANDS_MAX = 512
 """Commands of one connection begun in one pass of the loop: about two milliseconds of work."""
 
+WAIT_POLL_MS_MIN = 1
+WAIT_POLL_MS_MAX = 100
+"""WAIT looks at the voters' progress this often: at first about a round trip, then ever more
+rarely, so that ten thousand waiting clients cost little."""
+
+SLOW_LOG_RECORDS = 128
+SLOW_LOG_RECORDS_MAX = 65_536
+SLOW_LOG_ARGUMENTS_MAX = 32
+SLOW_LOG_ARGUMENT_BYTES_MAX = 128
+"""Redis' own figures, except for the second, which Redis leaves to the operator."""
+
+LATENCY_SAMPLES_MAX = 160
+"""Redis' own figure: worst seconds kept of each latency event."""
+
+CLIENTS_TICK_MS = 100
+"""How often clients' rates are sampled."""
+
 CLIENT_KEEPALIVE_SECONDS = 300
 """Redis' default for tcp-keepalive: a client whose machine is gone is noticed."""
 
@@ -122,6 +139,9 @@ SCAN_BYTES_MAX = 4 * MIB
 PATTERN_BYTES_MAX = 1 * KIB
 """A glob pattern: compiling the worst of this size takes ten milliseconds."""
 
+LCS_TABLE_BYTES_MAX = 4 * MIB
+"""The table of one LCS, a bit per pair of bytes: the worst of this size takes fifty milliseconds."""
+
 ENGINE_RETRY_SECONDS = 1
 """A full engine is tried again after this long."""
 
@@ -177,6 +197,21 @@ SNAPSHOT_TAKE_RATE_MIB_PER_SECOND = 48
 
 SNAPSHOT_TAKE_SECONDS_MAX = 1_800
 """A worker that has not finished by then is ended."""
+
+SNAPSHOT_BLOCK_BYTES = 256 * KIB
+"""Keys and values in one block of a snapshot file: one checksum, one write, one unpack."""
+
+SNAPSHOT_SYNC_BYTES = 4 * MIB
+"""A snapshot is synced each time it has grown so much, so that the log's sync never waits long."""
+
+SNAPSHOT_HEAD_BYTES_MAX = 16 * MIB
+"""The head holds the meta row, sessions and members; a larger one is nothing that was written."""
+
+SNAPSHOT_MEMBERS_BYTES_MAX = 1 * MIB
+"""The membership in a snapshot's head, as the node encodes it."""
+
+SNAPSHOT_REQUEST_BYTES_MAX = 16 * MIB
+"""The one line that a snapshot worker reads: members, and runs of terms."""
 
 # --- leaving ------------------------------------------------------------------------------------
 

@@ -1,0 +1,86 @@
+"""The node's side of the snapshot worker: start it, wait for it, leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvnode.errors import DiskFailed, ExitCode, KvnodeError
+from kvnode.snapshot.errors import SnapshotDamaged, SnapshotFailed
+from kvnode.snapshot.reader import read_meta
+from kvnode.store.export import RowsMissing
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import Callable
+
+    from kvnode.snapshot.format import SnapshotMeta
+    from kvnode.snapshot.worker import Request
+
+_ERRORS: dict[int | None, type[KvnodeError]] = {
+    ExitCode.IO_ERROR: DiskFailed,
+    ExitCode.CORRUPT: RowsMissing,
+}
+
+
+async def take(
+    request: Request,
+    *,
+    timeout_seconds: float,
+    on_start: Callable[[int], None] | None = None,
+) -> SnapshotMeta:
+    """Take a snapshot in a worker process. When this ends, however it does, the process is gone.
+
+    Args:
+        request: what to take; `parent_pid` is filled in here.
+        timeout_seconds: a worker that is not done by then is killed.
+        on_start: told the worker's process id, so that its memory can be counted.
+
+    Raises:
+        SnapshotFailed: no snapshot came of it. Remove the leftovers, free the stale reader slot of
+            the engine (`LmdbEngine.release_stale_readers`), try again later.
+        RowsMissing: the engine lost rows and must be rebuilt.
+        DiskFailed: the disk fails.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kvnode.snapshot.worker"), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        if on_start is not None:
+            on_start(process.pid)
+        line = replace(request, parent_pid=os.getpid()).to_json()
+        async with asyncio.timeout(timeout_seconds):
+            output, complaint = await process.communicate(line)
+    except TimeoutError as error:
+        raise SnapshotFailed(f"no snapshot within {timeout_seconds:g} seconds") from error
+    finally:
+        await _end(process)
+    path = Path(request.directory) / _file_name(process.returncode, output, complaint)
+    try:
+        return await asyncio.to_thread(read_meta, path)
+    except (SnapshotDamaged, FileNotFoundError) as error:
+        raise SnapshotFailed(f"the snapshot just taken is not there: {error}") from error
+
+
+async def _end(process: Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+def _file_name(code: int | None, output: bytes, complaint: bytes) -> str:
+    """The name that the worker answered. Raises what it failed with."""
+    try:
+        answer = json.loads(output)
+    except ValueError:
+        last_line = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+        raise SnapshotFailed(f"the snapshot worker left with {code}: {last_line}") from None
+    if code == ExitCode.OK:
+        return str(answer["file"])
+    raise _ERRORS.get(code, SnapshotFailed)(str(answer["error"]))
