@@ -25,7 +25,7 @@ from raft.messages import (
     TimeoutNow,
 )
 from raft.outbox import Outbox
-from raft.progress import PROBE, REPLICATE, Inflights, Progress
+from raft.progress import PROBE, REPLICATE, SNAPSHOT, Inflights, Progress
 from raft.quorum import agreed, majority
 from raft.read_index import ReadIndex
 from raft.types import (
@@ -195,6 +195,13 @@ class Leader:
         progress.paused = False
         self.work = True
 
+    def snapshot_finished(self, peer: NodeId, index: int, *, ok: bool) -> None:
+        """The driver's stream to `peer` ended. See `Raft.snapshot_finished`."""
+        progress = self.progress[peer]
+        if progress.state is SNAPSHOT:
+            progress.snapshot_finished(index, ok=ok)
+            self.work = True
+
     # --- from peers -----------------------------------------------------------------------------
 
     def on_append_response(self, sender: NodeId, message: AppendResponse) -> str | None:
@@ -209,7 +216,7 @@ class Leader:
         elif progress.maybe_update(index):
             if progress.state is REPLICATE:
                 progress.inflights.free_to(index)
-            else:
+            elif progress.state is PROBE or index >= self._log.compacted:
                 progress.become_replicate()
             self._maybe_commit()
             self.work = True
@@ -300,10 +307,16 @@ class Leader:
         if self._reads.can_start() and self._log.commit >= self.first_index:
             self._send_heartbeats(self._reads.start(self._log.commit))
             self._confirm_rounds()
+        compacted = self._log.compacted
         for peer in self._peers:
-            if peer.state is REPLICATE:
+            if peer.state is SNAPSHOT or (peer.state is PROBE and peer.paused):
+                continue
+            if peer.next_index <= compacted:
+                peer.become_snapshot()
+                self._outbox.snapshots.append(peer.node_id)
+            elif peer.state is REPLICATE:
                 self._pipeline(peer)
-            elif peer.state is PROBE and not peer.paused:
+            else:
                 self._send_append(peer)
         if self.transferee != NONE and not self._timeout_now_sent:
             self._maybe_send_timeout_now()
@@ -311,8 +324,7 @@ class Leader:
     def _pipeline(self, peer: Progress) -> None:
         log = self._log
         while peer.next_index <= log.last_index and not peer.inflights.full():
-            if not self._send_append(peer):
-                return
+            self._send_append(peer)
         if peer.verify:
             self._send_verification(peer)
         commit = log.commit
@@ -322,20 +334,16 @@ class Leader:
             self._outbox.messages.append((peer.node_id, message))
             peer.sent_commit = commit
 
-    def _send_append(self, peer: Progress) -> bool:
-        """Send the entries from `next_index` on; False if the log no longer holds them."""
+    def _send_append(self, peer: Progress) -> None:
+        """Send the entries from `next_index` on, which the log still holds."""
         shared = self._shared
         if shared is None or shared[0] != peer.next_index:
-            if peer.next_index < self._log.first_index:
-                peer.become_snapshot()
-                return False
             shared = self._make_append(peer.next_index)
             self._shared = shared
         _, message, size = shared
         self._outbox.messages.append((peer.node_id, message))
         peer.sent(message.previous_index + len(message.entries), size)
         peer.sent_commit = message.commit
-        return True
 
     def _make_append(self, next_index: int) -> tuple[int, AppendEntries, int]:
         log = self._log

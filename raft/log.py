@@ -1,11 +1,14 @@
 """The replicated log as one node sees it.
 
 ```
-  1 ............ snapshot | first ........................................ last
-                          |----- on disk only -----|---------- cache -----|
+  1 ........... compacted | first ........................................ last
+      in a snapshot       |----- on disk only -----|---------- cache -----|
                                 applied <= commit             stable   handed
 ```
-Four cursors move over it, each with one meaning:
+Five cursors move over it, each with one meaning:
+
+* `compacted`: forgotten up to here, for a snapshot has what it did (paper, section 7). Only the
+  term at this index is still known, so that the entry behind it can be checked. Never goes back.
 
 * `commit`: known to be stored on a quorum. Never goes back. Use: what may be applied.
 * `stable`: durable on *this* disk. Goes back only when a suffix is replaced. Use: what this node
@@ -16,12 +19,13 @@ Four cursors move over it, each with one meaning:
 Invariants:
 
 * indexes are contiguous; terms never decrease along the log;
-* `applied <= commit <= last`; `stable <= handed <= last`; nothing is applied beyond `stable`;
+* `compacted <= applied <= commit <= last`; `applied <= stable <= handed <= last`;
 * nothing at or below `commit` is ever replaced;
 * every entry above `stable` is in the cache.
 
 Terms are kept apart from the entries, as runs (a term, and the index where it begins): there is one
-run per leader, not per entry, so the term of *any* index is known without reading the disk.
+run per leader, not per entry, so the term of *any* index is known without reading the disk. The
+first run begins at `compacted`.
 """
 
 from __future__ import annotations
@@ -34,6 +38,9 @@ from raft.types import ENTRY_OVERHEAD_BYTES, Entry, Storage, memory_size
 
 CACHE_TRIM_SHARE = 64
 """One trim frees this fraction of the cache, so that its cost is spread over many entries."""
+
+UNKNOWN_TERM = 0
+"""Stands for the term of an entry that was forgotten. Also the term at index 0, before all."""
 
 
 class RaftLog:
@@ -52,9 +59,9 @@ class RaftLog:
         "_taken",
         "applied",
         "commit",
+        "compacted",
         "last_index",
         "last_term",
-        "snapshot_index",
         "stable",
     )
 
@@ -68,20 +75,23 @@ class RaftLog:
     ) -> None:
         self._storage = storage
         self._cache_bytes_max = cache_bytes_max
+        self._restart(snapshot_index, snapshot_term)
+
+    def _restart(self, index: int, term: int) -> None:
+        """Become the empty log that continues (index, term)."""
         self._cache: list[Entry] = []
-        self._cache_first = snapshot_index + 1
+        self._cache_first = index + 1
         self._cache_bytes = 0
-        # The first run stands for the snapshot, or for the place before the first entry.
-        self._run_starts = [snapshot_index]
-        self._run_terms = [snapshot_term]
-        self.snapshot_index = snapshot_index
-        self.last_index = snapshot_index
-        self.last_term = snapshot_term
-        self.commit = snapshot_index
-        self.applied = snapshot_index
-        self.stable = snapshot_index
-        self._handed = snapshot_index
-        self._taken = snapshot_index
+        self._run_starts = [index]
+        self._run_terms = [term]
+        self.last_index = index
+        self.last_term = term
+        self.compacted = index
+        self.applied = index
+        self.commit = index
+        self.stable = index
+        self._handed = index
+        self._taken = index
         # (number of the Persist, last index of it that was not replaced since), oldest first.
         self._pending: deque[tuple[int, int]] = deque()
 
@@ -111,22 +121,47 @@ class RaftLog:
     def restore_entry(self, entry: Entry) -> None:
         """Take one durable entry in the order of writing; it may replace a suffix.
 
+        The first may have any index: what was before it was released from the disk.
         Only before the log is handed to a `Raft`.
 
         Raises:
             ValueError: the entry leaves a gap, or its term goes back.
         """
-        if entry.index <= self.snapshot_index:
+        index = entry.index
+        if index <= self.compacted and self._run_terms[0] != UNKNOWN_TERM:
             return
-        if not entry.index <= self.last_index + 1:
-            raise ValueError(f"entry {entry.index} leaves a gap after {self.last_index}")
-        if entry.index <= self.last_index:
-            self._truncate(entry.index)
+        if index <= self.compacted or self.last_index == 0:
+            self._restart(index - 1, UNKNOWN_TERM)
+        if not index <= self.last_index + 1:
+            raise ValueError(f"entry {index} leaves a gap after {self.last_index}")
+        if index <= self.last_index:
+            self._truncate(index)
         if entry.term < self.last_term:
-            raise ValueError(f"term {entry.term} at {entry.index} is below {self.last_term}")
+            raise ValueError(f"term {entry.term} at {index} is below {self.last_term}")
         self._append([entry])
         self.stable = self._handed = self.last_index
         self._trim_cache(self.stable)
+
+    def restore_snapshot(self, index: int, term: int, *, discard: bool) -> None:
+        """Take the durable mark of a snapshot, between the entries in the order of writing.
+
+        `discard`: it came from a leader and replaced the log. Else the node took it itself, and
+        the entries around it stay, as far as they were not released.
+
+        Raises:
+            ValueError: the log has not what the node's own snapshot was taken of.
+        """
+        if discard or self.last_index == 0:
+            self._restart(index, term)
+        elif index == self.compacted and self._run_terms[0] == UNKNOWN_TERM:
+            self._run_terms[0] = term
+            if self.last_index == index:
+                self.last_term = term
+        elif index >= self.compacted and self.term(index) != term:
+            raise ValueError(
+                f"a snapshot at {index} of term {term} does not fit a log of "
+                f"{self.first_index} to {self.last_index} with term {self.term(index)} there"
+            )
 
     def start(self, commit: int, applied: int, cache_bytes_max: int) -> None:
         """Set the cursors and the bound of a restored log.
@@ -135,12 +170,18 @@ class RaftLog:
             ValueError: they contradict the log, which then lacks something that was acknowledged.
         """
         # The state machine applies committed entries only, so it may know more than the hint.
-        commit = max(commit, applied, self.snapshot_index)
-        if not self.snapshot_index <= applied <= commit <= self.last_index:
+        commit = max(commit, applied)
+        if not self.compacted <= applied <= commit <= self.last_index:
             raise ValueError(
                 f"applied {applied} and commit {commit} do not fit a log of "
-                f"{self.snapshot_index + 1} to {self.last_index}"
+                f"{self.first_index} to {self.last_index}"
             )
+        if self.compacted > 0 and self._run_terms[0] == UNKNOWN_TERM:
+            # Released with its entry. The next one's is known, so it takes the place, unless it
+            # is still to be applied: then a snapshot should have stood there.
+            if applied == self.compacted:
+                raise ValueError(f"no snapshot tells the term of {applied}, where the log begins")
+            self._forget(self.compacted + 1)
         self.commit = commit
         self.applied = self._taken = applied
         self._cache_bytes_max = cache_bytes_max
@@ -150,13 +191,13 @@ class RaftLog:
     @property
     def first_index(self) -> int:
         """Index of the first entry that the log still holds (or would hold)."""
-        return self.snapshot_index + 1
+        return self.compacted + 1
 
     def term(self, index: int) -> int | None:
         """Return the term of the entry at `index`, None if the log does not reach there."""
         if index == self.last_index:
             return self.last_term
-        if not self.snapshot_index <= index < self.last_index:
+        if not self.compacted <= index < self.last_index:
             return None
         return self._run_terms[bisect_right(self._run_starts, index) - 1]
 
@@ -167,6 +208,14 @@ class RaftLog:
         assert term is not None, f"no term at commit {self.commit}"
         return term
 
+    def term_runs(self) -> list[tuple[int, int]]:
+        """Return (first index, term) of each run of equal terms, oldest first.
+
+        The first begins at `compacted`. With them another process can tell the term of the index
+        at which it took a snapshot.
+        """
+        return list(zip(self._run_starts, self._run_terms, strict=True))
+
     def is_up_to_date(self, last_index: int, last_term: int) -> bool:
         """Tell whether a log ending there is at least as up to date as ours (paper, 5.4.1)."""
         return (last_term, last_index) >= (self.last_term, self.last_index)
@@ -175,14 +224,15 @@ class RaftLog:
         """Return our last (index, term) at or before `index` whose term is at most `term`.
 
         Two logs that conflict can only meet there or earlier, so a whole term is skipped per round
-        trip (end of paper section 5.3; the refinement by term is etcd's).
+        trip (end of paper section 5.3; the refinement by term is etcd's). An index below
+        `compacted` means that they can only meet where nothing is known any more.
         """
         index = min(index, self.last_index)
         position = bisect_right(self._run_starts, index) - 1
-        while position > 0 and self._run_terms[position] > term:
+        while position >= 0 and self._run_terms[position] > term:
             index = self._run_starts[position] - 1
             position -= 1
-        return max(index, self.snapshot_index), self._run_terms[max(position, 0)]
+        return index, self._run_terms[position] if position >= 0 else UNKNOWN_TERM
 
     def entries(self, low: int, high: int, bytes_max: int) -> tuple[list[Entry], int]:
         """Return entries from `low`, before `high`, and their size in bytes.
@@ -190,7 +240,7 @@ class RaftLog:
         At least one, then as many as fit in `bytes_max`. `low` must be in the log and `high` at
         most one beyond it.
         """
-        assert self.snapshot_index < low < high <= self.last_index + 1, (
+        assert self.compacted < low < high <= self.last_index + 1, (
             f"entries {low} to {high - 1} asked of {self.first_index} to {self.last_index}"
         )
         if low < self._cache_first:
@@ -289,7 +339,43 @@ class RaftLog:
         if self._cache_bytes > self._cache_bytes_max:
             self._trim_cache(min(index, self.stable))
 
+    # --- being compacted ------------------------------------------------------------------------
+
+    def compact(self, index: int) -> None:
+        """Forget the entries up to `index`: a snapshot of the state machine has what they did.
+
+        What memory holds of them leaves it as ever, when others need the room.
+        """
+        assert index <= self.applied, f"{index} is compacted, but only {self.applied} is applied"
+        if index > self.compacted:
+            self._forget(index)
+
+    def install(self, index: int, term: int) -> None:
+        """The state machine was replaced by a snapshot, durable here, that ends at (index, term).
+
+        A log that has this entry has all that led to it (log matching) and keeps what follows;
+        any other is replaced (paper, figure 13).
+        """
+        assert index > self.commit, f"snapshot {index} is not beyond commit {self.commit}"
+        if self.term(index) != term:
+            # Syncs of what was handed out prove nothing any more.
+            self._restart(index, term)
+            return
+        self.commit = self.applied = self._taken = index
+        # Whether the disk has the entries themselves does not matter: nobody reads them again.
+        self.stable = max(self.stable, index)
+        self._handed = max(self._handed, index)
+        self._forget(index)
+
     # --- inside ---------------------------------------------------------------------------------
+
+    def _forget(self, index: int) -> None:
+        """Let the log begin behind `index`, whose term stays known."""
+        position = bisect_right(self._run_starts, index) - 1
+        del self._run_starts[:position]
+        del self._run_terms[:position]
+        self._run_starts[0] = index
+        self.compacted = index
 
     def _append(self, entries: Sequence[Entry]) -> None:
         size = 0

@@ -14,9 +14,10 @@ from raft.types import NodeId, ReadState
 class Outbox:
     """What the next `Ready` carries away."""
 
-    __slots__ = ("after_sync", "messages", "read_states")
+    __slots__ = ("after_sync", "messages", "read_states", "snapshots")
 
     def __init__(self) -> None:
         self.messages: list[tuple[NodeId, Message]] = []
         self.after_sync: list[tuple[NodeId, Message]] = []
         self.read_states: list[ReadState] = []
+        self.snapshots: list[NodeId] = []

@@ -6,8 +6,8 @@ A follower is in one of three states (the design is that of etcd-io/raft):
   answer to a heartbeat, lets the next one go.
 * REPLICATE: they met. Appends are pipelined: `next_index` moves on when a message is sent, not when
   it is acknowledged. `Inflights` bounds what is on its way.
-* SNAPSHOT: what the follower needs is no longer in the log. Nothing is sent until it has been
-  brought forward by other means. (Snapshots come later; the state is their place.)
+* SNAPSHOT: what the follower needs is no longer in the log. No append is sent until the driver's
+  own stream to it has ended, or an acknowledgement shows that the log suffices after all.
 
 Invariants: `match` never goes back during one leadership (a delayed or repeated answer changes
 nothing); `match < next_index`.
@@ -152,6 +152,15 @@ class Progress:
         """The log no longer holds what the follower needs."""
         self.state = SNAPSHOT
         self.inflights.reset()
+
+    def snapshot_finished(self, index: int, *, ok: bool) -> None:
+        """The stream of a snapshot ended; if `ok`, the follower's log now reaches `index`."""
+        self.become_probe()
+        if ok:
+            self.next_index = max(self.next_index, index + 1)
+        else:
+            # Not again before a heartbeat was answered: streams are dear.
+            self.paused = True
 
     def sent(self, last_index: int, size: int) -> None:
         """An append of `size` bytes, whose last entry is `last_index`, was sent."""

@@ -283,6 +283,77 @@ class Raft:
         if self._leadership is not None and peer in self._peers:
             self._leadership.unreachable(peer)
 
+    def compact(self, index: int) -> None:
+        """Let the log forget the entries up to `index`; its term stays known.
+
+        The driver's newest durable snapshot must reach at least as far. Followers that still need
+        what was forgotten are named in `Ready.snapshots`. An index that was forgotten before
+        changes nothing.
+
+        Raises:
+            ValueError: `index` is not applied yet.
+        """
+        require(index <= self.log.applied, "index", index)
+        self.log.compact(index)
+        if self._leadership is not None:
+            self._leadership.work = True
+
+    def snapshot_finished(self, peer: NodeId, index: int, *, ok: bool) -> None:
+        """The driver's stream of a snapshot to `peer` ended; call it for every one, whatever came.
+
+        `ok`: the peer has installed a snapshot that ends at `index`, or has more than that.
+        Appends go on from there. Not `ok`: after the next answer to a heartbeat the peer is named
+        again, if it still needs one. Out of date it changes nothing.
+
+        Raises:
+            ValueError: `index` is beyond what this node has applied.
+        """
+        require(index <= self.log.applied, "index", index)
+        if self._leadership is not None and peer in self._peers:
+            self._leadership.snapshot_finished(peer, index, ok=ok)
+
+    def accepts_snapshot(self, sender: NodeId, term: int, index: int) -> bool:
+        """Tell whether a snapshot that ends at `index` is wanted from `sender`, leader of `term`.
+
+        To be asked before the first chunk and once more before the installation begins. It counts
+        as a message of that leader: a later term is adopted, and no election starts meanwhile. A
+        leader of an earlier term, and a snapshot of what is committed here, are refused.
+        """
+        if sender not in self._peers:
+            self._reject("sender is not a member")
+            return False
+        return self._hear_leader(sender, term) and index > self.log.commit
+
+    def install_snapshot(self, sender: NodeId, term: int, index: int, snapshot_term: int) -> bool:
+        """The state machine is now that of a snapshot from `sender` which ends at `index`.
+
+        Snapshot, its mark in the log and the state machine must be durable, in this order. A log
+        that has the entry (`index`, `snapshot_term`) keeps what follows it; any other is replaced.
+        `applied` is `index`: what was handed out to be applied before lies below it, and must not
+        be applied any more. The leader, whoever it is by now, is told.
+
+        Returns:
+            False if all of it is committed here already; nothing has changed then.
+
+        Raises:
+            ValueError: `snapshot_term` cannot be.
+        """
+        require(0 < snapshot_term <= term, "snapshot_term", snapshot_term)
+        log = self.log
+        if index <= log.commit:
+            return False
+        if sender in self._peers:
+            self._hear_leader(sender, term)
+        # What is in a snapshot is committed, so it holds under later leaders too; one of those
+        # has the entry itself (leader completeness, paper section 5.4.3).
+        assert self._leadership is None or log.term(index) == snapshot_term, (
+            f"snapshot {index} of term {snapshot_term} contradicts the leader's {log.term(index)}"
+        )
+        log.install(index, snapshot_term)
+        if self.leader not in (NONE, self.node_id):
+            self._acknowledge(self.leader, index)
+        return True
+
     def peer_connected(self, peer: NodeId) -> None:
         """The transport reached `peer` (again): send what it may have missed."""
         if peer not in self._peers:
@@ -318,12 +389,14 @@ class Raft:
         outbox = self._outbox
         messages = outbox.messages
         read_states = outbox.read_states
-        if not (messages or persist or read_states or soft_state):
+        snapshots = outbox.snapshots
+        if not (messages or persist or read_states or soft_state or snapshots):
             return None
         # Even empty lists are handed over, never shared: what comes next belongs to the next Ready.
         outbox.messages = []
         outbox.read_states = []
-        return Ready(messages, persist, read_states, soft_state)
+        outbox.snapshots = []
+        return Ready(messages, persist, read_states, soft_state, snapshots)
 
     def synced(self, number: int) -> None:
         """Everything in the `Persist`s up to `number` is durable.
@@ -521,6 +594,14 @@ class Raft:
             self._become_follower(self.term, sender)
         self._elapsed = 0
         return True
+
+    def _hear_leader(self, sender: NodeId, term: int) -> bool:
+        """Take word of a leader that came on another way; False if its term is over."""
+        if term < self.term:
+            return False
+        if term > self.term:
+            self._become_follower(term, sender)
+        return self._follow(sender)
 
     def _on_append(self, sender: NodeId, message: AppendEntries) -> None:
         if not self._follow(sender):

@@ -124,7 +124,8 @@ class Storage(Protocol):
         """Return stable entries `low` to `high - 1`: at least one, then as many as fit.
 
         Only asked for indexes that were covered by an acknowledged `Persist` (or replayed at
-        start) and were not replaced since. Errors are the driver's own and pass through.
+        start), were not replaced since, and lie beyond what was compacted. Errors are the
+        driver's own and pass through.
         """
 
 
@@ -154,12 +155,15 @@ class Ready:
         persist: what to make durable, if anything.
         read_states: reads that got their index.
         soft_state: the new leader and role, if either changed.
+        snapshots: peers whose next entry the log has forgotten. Each is named once; nothing is
+            sent to it until `Raft.snapshot_finished`, but heartbeats.
     """
 
     messages: list[tuple[NodeId, Message]]
     persist: Persist | None
     read_states: list[ReadState]
     soft_state: SoftState | None
+    snapshots: list[NodeId] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

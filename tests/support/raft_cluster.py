@@ -2,7 +2,9 @@
 
 Each node has a `Disk` that holds only what was synced. A `Persist` waits in `Node.pending` until
 the test syncs it; a crash loses what waits (or keeps a prefix, as a real disk may). Messages wait
-on the `wire` until the test delivers, drops, repeats or reorders them.
+on the `wire` until the test delivers, drops, repeats or reorders them. Snapshots that Raft asked
+for wait in `streams` until the test installs them or lets them fail; a node is frozen from the
+decision to install one until that is done, as the contract with the driver says (raft/DESIGN.md).
 """
 
 from __future__ import annotations
@@ -38,50 +40,118 @@ class Envelope(NamedTuple):
     message: Message
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a state machine, which in these tests is all that it has applied."""
+
+    index: int
+    term: int
+    state: tuple[Entry, ...]
+
+
+class Stream(NamedTuple):
+    """A snapshot on its way; `boot` tells of which run of the sender."""
+
+    sender: NodeId
+    boot: int
+    to: NodeId
+    term: int
+    snapshot: Snapshot
+
+
+class Mark(NamedTuple):
+    """A received snapshot's place in the order of writing; `discard`: it replaces the log."""
+
+    stream: Stream
+    discard: bool
+
+
 @dataclass(slots=True)
 class Disk:
-    """What survives a crash. Implements `raft.Storage`."""
+    """What survives a crash. Implements `raft.Storage`.
+
+    `log` holds the entries after index `base`; those before were released.
+    """
 
     hard_state: HardState = field(default_factory=lambda: HardState(0, 0, 0))
     log: list[Entry] = field(default_factory=list)
+    base: int = 0
+    snapshot: Snapshot | None = None
     reads: int = 0
 
-    def write(self, persist: Persist) -> None:
-        if persist.hard_state is not None:
-            self.hard_state = persist.hard_state
-        for entry in persist.entries:
-            assert entry.index <= len(self.log) + 1, f"{entry} leaves a gap after {len(self.log)}"
-            del self.log[entry.index - 1 :]
+    @property
+    def last_index(self) -> int:
+        return self.base + len(self.log)
+
+    def write(self, item: Persist | Mark) -> None:
+        if isinstance(item, Mark):
+            self.mark(item.stream.snapshot, discard=item.discard)
+            return
+        if item.hard_state is not None:
+            self.hard_state = item.hard_state
+        for entry in item.entries:
+            assert self.base < entry.index <= self.last_index + 1, (
+                f"{entry} does not fit behind {self.base} to {self.last_index}"
+            )
+            del self.log[entry.index - self.base - 1 :]
             self.log.append(entry)
 
+    def mark(self, snapshot: Snapshot, *, discard: bool) -> None:
+        """Note a snapshot; one that the log does not lead to takes the log's place."""
+        self.snapshot = snapshot
+        if discard:
+            self.base = snapshot.index
+            self.log = []
+        else:
+            entry = self.log[snapshot.index - self.base - 1]
+            assert entry.term == snapshot.term, f"{entry} is not where {snapshot} was taken"
+
+    def release(self, index: int) -> None:
+        """Forget the entries up to `index`, which a snapshot covers."""
+        assert self.snapshot is not None
+        assert index <= self.snapshot.index, f"{index} is beyond {self.snapshot}"
+        if index > self.base:
+            del self.log[: index - self.base]
+            self.base = index
+
     def entries(self, low: int, high: int, bytes_max: int) -> list[Entry]:
+        assert low > self.base, f"{low} was released with all up to {self.base}"
         self.reads += 1
-        return self.log[low - 1 : min(high - 1, low + 2)]
+        return self.log[low - self.base - 1 : min(high - 1, low + 2) - self.base]
 
     def holds(self, index: int) -> bool:
-        return len(self.log) >= index
+        return self.last_index >= index
 
 
 class Node:
     """One member: its state machine, its disk, and what waits between them."""
 
     def __init__(self, config: Config, conf_state: ConfState, disk: Disk) -> None:
+        self.boot = config.boot_id
         self.disk = disk
-        self.pending: list[Persist] = []
-        self.applied: list[Entry] = []
+        self.pending: list[Persist | Mark] = []
         self.read_states: list[ReadState] = []
         self.autosync = True
-        # The replayed log is all that a real node has at start; it applies again from nothing.
+        self.frozen = False
+        # A real node has no more at start: the newest snapshot, and the log that is applied again.
         log = RaftLog.restore(disk, list(disk.log), cache_bytes_max=config.cache_bytes_max)
+        self.applied: list[Entry] = []
+        if disk.snapshot is not None:
+            log.restore_snapshot(disk.snapshot.index, disk.snapshot.term, discard=False)
+            self.applied = list(disk.snapshot.state)
         self.raft = Raft(
-            config, hard_state=disk.hard_state, conf_state=conf_state, log=log, applied=0
+            config,
+            hard_state=disk.hard_state,
+            conf_state=conf_state,
+            log=log,
+            applied=len(self.applied),
         )
 
     def check_promises(self, message: Message) -> None:
         """Persist before send: what a leaving message promises is on the disk."""
         disk = self.disk
         if isinstance(message, AppendResponse) and not message.rejected:
-            assert disk.holds(message.index), f"{message} but the disk ends at {len(disk.log)}"
+            assert disk.holds(message.index), f"{message} but the disk ends at {disk.last_index}"
         if (
             isinstance(message, RequestVote)
             or (isinstance(message, RequestVoteResponse) and message.granted)
@@ -104,6 +174,7 @@ class Cluster:
         }
         self.conf_state = ConfState(tuple(range(1, nodes + 1)))
         self.wire: list[Envelope] = []
+        self.streams: list[Stream] = []
         self.cut: set[tuple[NodeId, NodeId]] = set()
         self.boots = 0
         self.nodes: dict[NodeId, Node] = {}
@@ -113,6 +184,8 @@ class Cluster:
         self.on_persist: Callable[[NodeId, Persist], None] = lambda node_id, persist: None
         self.on_apply: Callable[[NodeId, Entry], None] = lambda node_id, entry: None
         self.on_read: Callable[[NodeId, ReadState], None] = lambda node_id, state: None
+        self.on_stream: Callable[[Stream], None] = lambda stream: None
+        self.on_install: Callable[[Stream], None] = lambda stream: None
         for node_id in self.conf_state.voters:
             self.start(node_id, Disk())
 
@@ -139,10 +212,12 @@ class Cluster:
         `torn`: of the write after those, the hard state and this many entries survive too.
         """
         node = self.nodes[node_id]
-        for persist in node.pending[:kept]:
-            node.disk.write(persist)
+        for item in node.pending[:kept]:
+            node.disk.write(item)
         if torn is not None and kept < len(node.pending):
-            node.disk.write(replace(node.pending[kept], entries=node.pending[kept].entries[:torn]))
+            item = node.pending[kept]
+            if isinstance(item, Persist):
+                node.disk.write(replace(item, entries=item.entries[:torn]))
         node.pending = []
         self.down.add(node_id)
 
@@ -154,12 +229,16 @@ class Cluster:
     def pump(self, node_id: NodeId) -> None:
         """Take what is ready, as a driver does at the end of a loop pass."""
         node = self.nodes[node_id]
+        if node.frozen:
+            return
         while (ready := node.raft.ready()) is not None:
             for to, message in ready.messages:
                 self.send(node_id, to, message)
             for state in ready.read_states:
                 node.read_states.append(state)
                 self.on_read(node_id, state)
+            for peer in ready.snapshots:
+                self.open_stream(node_id, peer)
             if ready.persist is not None:
                 node.pending.append(ready.persist)
                 self.on_persist(node_id, ready.persist)
@@ -174,12 +253,16 @@ class Cluster:
         if not group:
             return
         del node.pending[: len(group)]
-        for persist in group:
-            node.disk.write(persist)
-        for persist in group:
+        for item in group:
+            node.disk.write(item)
+        persists = [item for item in group if isinstance(item, Persist)]
+        for persist in persists:
             for to, message in persist.messages:
                 self.send(node_id, to, message)
-        node.raft.synced(group[-1].number)
+        if persists:
+            node.raft.synced(persists[-1].number)
+        if isinstance(group[-1], Mark):
+            self.finish_installation(group[-1].stream)
         self.pump(node_id)
 
     def apply(self, node_id: NodeId) -> None:
@@ -187,9 +270,70 @@ class Cluster:
         while entries := node.raft.committed_entries(APPLY_BYTES_MAX):
             for entry in entries:
                 assert node.disk.holds(entry.index), f"{entry} applied before it was durable"
+                assert entry.index == len(node.applied) + 1, f"{entry} after {len(node.applied)}"
                 node.applied.append(entry)
                 self.on_apply(node_id, entry)
             node.raft.applied_to(entries[-1].index)
+
+    # --- snapshots ------------------------------------------------------------------------------
+
+    def take_snapshot(self, node_id: NodeId, *, keep: int = 0) -> Snapshot:
+        """Take a snapshot of what is applied; forget the log behind it but for `keep` entries."""
+        node = self.nodes[node_id]
+        index = node.raft.applied
+        term = node.raft.log.term(index)
+        assert term is not None
+        snapshot = Snapshot(index, term, tuple(node.applied))
+        node.disk.snapshot = snapshot
+        released = max(index - keep, 0)
+        node.raft.compact(released)
+        node.disk.release(released)
+        self.pump(node_id)
+        return snapshot
+
+    def open_stream(self, sender: NodeId, to: NodeId) -> None:
+        node = self.nodes[sender]
+        snapshot = node.disk.snapshot
+        assert snapshot is not None
+        assert snapshot.index >= node.raft.log.compacted, f"{snapshot} would leave a gap"
+        stream = Stream(sender, node.boot, to, node.raft.term, snapshot)
+        self.streams.append(stream)
+        self.on_stream(stream)
+
+    def install(self, stream: Stream) -> bool:
+        """A stream has arrived whole: begin to install it, unless it is refused."""
+        node = self.nodes[stream.to]
+        snapshot = stream.snapshot
+        if node.frozen or not node.raft.accepts_snapshot(
+            stream.sender, stream.term, snapshot.index
+        ):
+            return False
+        # What the log got so far goes to the disk before the mark.
+        self.pump(stream.to)
+        discard = node.raft.log.term(snapshot.index) != snapshot.term
+        node.pending.append(Mark(stream, discard))
+        node.frozen = True
+        if node.autosync:
+            self.sync(stream.to)
+        return True
+
+    def finish_installation(self, stream: Stream) -> None:
+        """The mark is durable: switch the state machine, then tell Raft."""
+        node = self.nodes[stream.to]
+        snapshot = stream.snapshot
+        node.applied = list(snapshot.state)
+        assert node.raft.install_snapshot(
+            stream.sender, stream.term, snapshot.index, snapshot.term
+        ), f"{stream} was overtaken while the node was frozen"
+        node.frozen = False
+        self.on_install(stream)
+
+    def finish(self, stream: Stream, *, ok: bool) -> None:
+        """Tell the sender, if it still runs, how its stream ended."""
+        node = self.nodes[stream.sender]
+        if stream.sender not in self.down and node.boot == stream.boot:
+            node.raft.snapshot_finished(stream.to, stream.snapshot.index, ok=ok)
+            self.pump(stream.sender)
 
     # --- the wire -------------------------------------------------------------------------------
 
@@ -202,7 +346,11 @@ class Cluster:
     def deliver(self, position: int = 0) -> None:
         """Take one message from the wire; it is lost if the way is cut or the node is down."""
         envelope = self.wire.pop(position)
-        if (envelope.sender, envelope.to) in self.cut or envelope.to in self.down:
+        if (
+            (envelope.sender, envelope.to) in self.cut
+            or envelope.to in self.down
+            or self.nodes[envelope.to].frozen
+        ):
             self.on_drop(envelope)
             return
         self.raft(envelope.to).step(envelope.sender, envelope.message)
@@ -219,6 +367,8 @@ class Cluster:
         raise AssertionError(f"still busy after {steps_max} messages")
 
     def tick(self, node_id: NodeId, count: int = 1) -> None:
+        if self.nodes[node_id].frozen:
+            return
         for _ in range(count):
             self.raft(node_id).tick()
             self.pump(node_id)

@@ -135,8 +135,9 @@ class RaftScenario:
         self.cluster.nodes[int(node)].autosync = False
 
     def do_sync(self, node: str, writes: str = "1000") -> None:
-        for persist in self.cluster.nodes[int(node)].pending[: int(writes)]:
-            self.printed.append(f"n{node} synced #{persist.number}")
+        for item in self.cluster.nodes[int(node)].pending[: int(writes)]:
+            name = f"#{item.number}" if isinstance(item, Persist) else "the mark of a snapshot"
+            self.printed.append(f"n{node} synced {name}")
         self.cluster.sync(int(node), int(writes))
 
     def do_crash(self, node: str) -> None:

@@ -57,7 +57,7 @@ def test_a_log_may_begin_at_a_snapshot() -> None:
     log = RaftLog.restore(Disk(), entries(4, 5, first=10), snapshot_index=10, snapshot_term=4)
     assert (log.first_index, log.last_index, log.term(10), log.term(11)) == (11, 11, 4, 5)
     assert log.term(9) is None
-    assert log.find_conflict_by_term(11, 3) == (10, 4)
+    assert log.compacted == 10
 
 
 def test_cursors_that_do_not_fit_the_log_are_an_error() -> None:
@@ -71,6 +71,77 @@ def test_what_was_applied_was_committed() -> None:
     log = restored(1, 1)
     log.start(commit=0, applied=2, cache_bytes_max=1)
     assert log.commit == 2
+
+
+# --- restoring what was compacted ---------------------------------------------------------------
+
+
+def replayed(*records: Entry | tuple[int, int, bool]) -> RaftLog:
+    """A log fed with entries and marks (index, term, discard) in the order of writing."""
+    log = RaftLog(Disk())
+    for record in records:
+        if isinstance(record, Entry):
+            log.restore_entry(record)
+        else:
+            index, term, discard = record
+            log.restore_snapshot(index, term, discard=discard)
+    return log
+
+
+def started(log: RaftLog, applied: int) -> RaftLog:
+    log.start(commit=0, applied=applied, cache_bytes_max=1 << 20)
+    return log
+
+
+def test_a_snapshot_of_its_own_leaves_the_log_as_it_is() -> None:
+    log = started(replayed(*entries(1, 1, 2), (2, 1, False), *entries(2, first=4)), applied=2)
+    assert (log.compacted, terms_of(log)) == (0, [1, 1, 2, 2])
+
+
+def test_a_received_snapshot_replaces_the_log_as_it_did_then() -> None:
+    log = started(replayed(*entries(1, 1, 1), (2, 3, True), *entries(3, 4, first=3)), applied=2)
+    assert (log.compacted, terms_of(log)) == (2, [None, 3, 3, 4])
+    assert (log.stable, log.has_unhanded()) == (4, False)
+
+
+def test_a_released_beginning_ends_where_the_snapshot_was_taken() -> None:
+    log = started(replayed(*entries(2, 2, first=8), (7, 1, False)), applied=7)
+    assert (log.compacted, log.term(7), log.first_index) == (7, 1, 8)
+
+
+def test_a_released_beginning_whose_term_is_unknown_costs_one_entry_more() -> None:
+    log = started(replayed(*entries(1, 2, 2, 2, first=5), (7, 2, False)), applied=7)
+    assert (log.compacted, log.term(5), log.term(4)) == (5, 1, None)
+    assert log.entries(6, 9, 1 << 20)[0] == entries(2, 2, 2, first=6)
+
+
+def test_a_mark_alone_is_a_log() -> None:
+    log = started(replayed((7, 3, False)), applied=7)
+    assert (log.compacted, log.last_index, log.last_term) == (7, 7, 3)
+
+
+def test_a_suffix_replaced_below_the_released_beginning_is_the_beginning() -> None:
+    log = started(replayed(*entries(1, 1, first=6), *entries(3, 3, first=4)), applied=4)
+    assert (log.compacted, log.last_index, log.term(5)) == (4, 5, 3)
+
+
+def test_older_marks_of_released_entries_are_passed_over() -> None:
+    log = started(replayed(*entries(2, 2, first=8), (3, 1, False), (8, 2, False)), applied=8)
+    assert (log.compacted, log.last_index) == (8, 9)
+
+
+@pytest.mark.parametrize("mark", [(2, 2, False), (4, 1, False)])
+def test_a_snapshot_of_its_own_that_does_not_fit_the_log_is_an_error(
+    mark: tuple[int, int, bool],
+) -> None:
+    with pytest.raises(ValueError, match="does not fit a log of 1 to 3"):
+        replayed(*entries(1, 1, 1), mark)
+
+
+@pytest.mark.parametrize("applied", [0, 3, 4])
+def test_a_beginning_that_no_snapshot_covers_is_an_error(applied: int) -> None:
+    with pytest.raises(ValueError, match=r"applied \d|no snapshot tells the term of 4"):
+        started(replayed(*entries(1, 1, first=5)), applied)
 
 
 # --- terms --------------------------------------------------------------------------------------
@@ -108,6 +179,83 @@ def test_a_later_last_term_wins_and_then_the_longer_log(
     index: int, term: int, up_to_date: bool
 ) -> None:
     assert restored(1, 2, 2).is_up_to_date(index, term) is up_to_date
+
+
+def test_a_meeting_point_that_was_compacted_is_not_known() -> None:
+    log = RaftLog.restore(Disk(), entries(5, 6, first=11), snapshot_index=10, snapshot_term=4)
+    assert log.find_conflict_by_term(12, 5) == (11, 5)
+    assert log.find_conflict_by_term(12, 4) == (10, 4)
+    assert log.find_conflict_by_term(12, 3) == (9, 0)
+    assert log.find_conflict_by_term(7, 3) == (7, 0)
+
+
+def test_the_runs_tell_every_term() -> None:
+    log = restored(1, 1, 4, 6, 6)
+    assert log.term_runs() == [(0, 0), (1, 1), (3, 4), (4, 6)]
+
+
+# --- being compacted ----------------------------------------------------------------------------
+
+
+def applied_to(index: int, *terms: int, cache_bytes_max: int = 1 << 20) -> RaftLog:
+    log = restored(*terms, cache_bytes_max=cache_bytes_max)
+    log.commit_to(index)
+    log.take_committed(1 << 20)
+    log.applied_to(index)
+    return log
+
+
+@pytest.mark.parametrize("index", [1, 2, 3, 4])
+def test_a_compacted_log_knows_the_terms_from_there_on(index: int) -> None:
+    log = applied_to(4, 1, 1, 4, 6, 6)
+    log.compact(index)
+    terms = [0, 1, 1, 4, 6, 6]
+    assert [log.term(i) for i in range(index, 6)] == terms[index:]
+    assert log.term(index - 1) is None
+    assert (log.compacted, log.first_index) == (index, index + 1)
+    assert log.term_runs()[0] == (index, terms[index])
+
+
+def test_a_compacted_log_grows_and_is_replaced_as_ever() -> None:
+    log = applied_to(3, 1, 1, 4, 6, 6)
+    log.compact(3)
+    assert log.maybe_append(3, 4, entries(7, 7, first=4)) == 5
+    assert [log.term(index) for index in (3, 4, 5)] == [4, 7, 7]
+    log.compact(2)
+    assert log.compacted == 3, "compaction never goes back"
+
+
+def test_a_log_may_be_compacted_to_its_end() -> None:
+    log = applied_to(3, 1, 1, 2)
+    log.compact(3)
+    assert (log.last_index, log.last_term, log.term(3)) == (3, 2, 2)
+    log.append(entries(5, first=4))
+    assert [e.index for e in log.hand_out(1)] == [4]
+
+
+def test_what_is_not_applied_is_not_compacted() -> None:
+    with pytest.raises(AssertionError, match="3 is compacted, but only 2 is applied"):
+        applied_to(2, 1, 1, 1).compact(3)
+
+
+def test_what_was_compacted_is_not_read() -> None:
+    log = applied_to(2, 1, 1, 1)
+    log.compact(2)
+    with pytest.raises(AssertionError, match="entries 2 to 3 asked of 3 to 3"):
+        log.entries(2, 4, 1)
+
+
+def test_memory_stays_bounded_when_what_it_held_was_compacted() -> None:
+    log = applied_to(5, 1, 1, 1, 1, 1, cache_bytes_max=5 * SIZE)
+    log.compact(5)
+    log.append(entries(*[1] * 5, first=6))
+    log.hand_out(1)
+    log.synced(1)
+    log.commit_to(10)
+    log.take_committed(1 << 20)
+    log.applied_to(10)
+    assert log._cache_bytes <= 5 * SIZE
+    assert log.entries(8, 11, 1 << 20)[0] == entries(1, 1, 1, first=8)
 
 
 # --- growing ------------------------------------------------------------------------------------

@@ -188,18 +188,6 @@ def test_reports_about_strangers_or_from_followers_do_nothing() -> None:
     assert made.raft(2).ready() is None
 
 
-def test_a_follower_whose_entries_are_compacted_away_is_sent_nothing() -> None:
-    made, raft = led()
-    raft.log.snapshot_index = 1  # as after a compaction
-    made.stabilize()
-    progress = raft._leadership.progress[2]  # type: ignore[union-attr]
-    progress.match = 0
-    progress.become_probe()
-    raft.peer_connected(2)
-    assert raft.ready() is None
-    assert raft.progress()[2].state == "snapshot"
-
-
 # --- committing ---------------------------------------------------------------------------------
 
 
