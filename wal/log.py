@@ -206,7 +206,7 @@ class Wal:
             return
         size = self._check(records)
         with self._writing():
-            self._reserve(size, records[0].index)
+            self._reserve(size)
             group = self._write(Kind.ENTRY, records)
             with self._lock:
                 self._note(records, group)
@@ -214,7 +214,7 @@ class Wal:
     def mark(self) -> None:
         """Write an idle marker: a later witness for what was written before. Same errors."""
         with self._writing():
-            self._reserve(record_bytes(0), self._last_index + 1)
+            self._reserve(record_bytes(0))
             self._write(Kind.MARKER, [Record(self._last_index, b"")])
 
     def mark_snapshot(self, index: int, payload: Payload, *, discard: bool = False) -> None:
@@ -244,7 +244,7 @@ class Wal:
         if len(payload) > SNAPSHOT_BYTES_MAX:
             raise InvalidArgument(f"{len(payload)} bytes: at most {SNAPSHOT_BYTES_MAX}")
         with self._writing():
-            self._reserve(record_bytes(len(payload)), self._last_index + 1)
+            self._reserve(record_bytes(len(payload)))
             kind = Kind.INSTALL if discard else Kind.SNAPSHOT
             self._write(kind, [Record(index, payload)])
             self._snapshot_segment = self._active.header.sequence
@@ -381,7 +381,7 @@ class Wal:
             if found.segments:
                 self._activate(found.segments[-1])
             else:
-                self._create(1, 0, self._last_index + 1)
+                self._create(1, 0)
 
     def _usable(self) -> None:
         if self._failure is not None:
@@ -424,18 +424,19 @@ class Wal:
             )
         return size
 
-    def _reserve(self, size: int, next_index: int) -> None:
+    def _reserve(self, size: int) -> None:
         """Go on to a new segment if `size` bytes do not fit into this one."""
         header = self._active.header
         if align(self._end, header.sector_bytes) + size > header.segment_bytes:
-            self._create(header.sequence + 1, size, next_index)
+            self._create(header.sequence + 1, size)
 
-    def _create(self, sequence: int, size: int, next_index: int) -> None:
+    def _create(self, sequence: int, size: int) -> None:
         sector = self._options.sector_bytes
         header = SegmentHeader(
             identity=self._identity,
             sequence=sequence,
-            first_index=next_index,
+            # Not that of the first record: it may supersede, and it may be lost in a crash.
+            first_index=self._last_index + 1,
             segment_bytes=max(self._options.segment_bytes, sector + align(size, sector)),
             sector_bytes=sector,
             salt=self._salts() | 0x8000_0000_0000_0001,

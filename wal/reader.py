@@ -24,21 +24,21 @@ _WINDOW_BYTES = 4 * CHECKPOINT_BYTES
 
 
 class _Window:
-    """A piece of a file that moves forward."""
+    """A piece of a file that moves forward: the bytes from `start` on, up to `end`."""
 
-    __slots__ = ("_fd", "_fs", "data", "start")
+    __slots__ = ("_fd", "_fs", "data", "end", "start")
 
     def __init__(self, fs: FileSystem, fd: int) -> None:
         self._fs = fs
         self._fd = fd
-        self.start = 0
+        self.start = self.end = 0
         self.data = b""
 
     def move(self, offset: int, size: int) -> None:
-        """Go to `offset` unless `size` bytes from there are held; fewer only if the file ends."""
-        if not self.start <= offset or offset + size > self.start + len(self.data):
-            self.data = read_all(self._fs, self._fd, max(size, _WINDOW_BYTES), offset)
-            self.start = offset
+        """Begin at `offset` with `size` bytes at least, unless the file ends before."""
+        self.data = read_all(self._fs, self._fd, max(size, _WINDOW_BYTES), offset)
+        self.start = offset
+        self.end = offset + len(self.data)
 
 
 def read_spans(
@@ -74,7 +74,8 @@ def _read(
     expected, until, _, offset, chain = span
     salt, sector = segment.header.salt, segment.header.sector_bytes
     while expected < until:
-        window.move(offset, RECORD_HEADER_BYTES)
+        if offset + RECORD_HEADER_BYTES > window.end:
+            window.move(offset, RECORD_HEADER_BYTES)
         header = decode_record_header(window.data, offset - window.start, offset, salt)
         if header is None:
             following = align(offset, sector)
@@ -83,8 +84,9 @@ def _read(
             offset = following
             continue
         kind, length, index, _, chain_found, _, _ = header
-        size = record_bytes(length)
-        window.move(offset, size)
+        following = offset + record_bytes(length)
+        if following > window.end:
+            window.move(offset, following - offset)
         at = offset - window.start + RECORD_HEADER_BYTES
         payload = window.data[at : at + length]
         chain = extend(chain, payload)
@@ -99,7 +101,7 @@ def _read(
                     return left
                 records.append(Record(expected, payload))
             expected += 1
-        offset += size
+        offset = following
     return left
 
 

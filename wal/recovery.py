@@ -251,8 +251,8 @@ class Recovery:
                 raise Corruption(f"{what} does not fit", name.path, 0, f"{fits}", f"{found}")
         if not log.segments:
             log.last_index = header.first_index - 1
-        elif header.first_index > log.last_index + 1:
-            expected = f"at most {log.last_index + 1}"
+        elif header.first_index != log.last_index + 1:
+            expected = f"{log.last_index + 1}"
             raise Corruption("gap in index", name.path, 0, expected, f"{header.first_index}")
         return header
 

@@ -305,6 +305,24 @@ def test_the_oldest_segment_may_supersede_what_was_released() -> None:
     assert model.entries[0] == entries(10, 1, 100)[0]
 
 
+def test_a_segment_whose_first_group_was_lost_can_become_the_oldest() -> None:
+    """It was made for entry 3 anew, but what follows in it is entry 8."""
+    disk, wal = grown(7)
+    assert wal.segments == 1
+    disk.fail_at = len(disk.calls) + 11  # the write of the group, in the new segment
+    disk.failing = True
+    with pytest.raises(DiskFailed):
+        wal.append(entries(3, 4))
+    disk.fail_at = 0
+    assert (disk.calls[-1], len(segments(disk))) == ("pwrite", 2)
+    wal, _ = open_log(disk)
+    wal.append(entries(8, 2))
+    wal.mark_snapshot(8, b"")
+    assert wal.release(7) > 0
+    assert contents(wal) == entries(8, 2)
+    reopened(disk, wal)
+
+
 def test_read_below_the_first_index_is_refused() -> None:
     _, wal = grown(40)
     wal.mark_snapshot(40, b"")

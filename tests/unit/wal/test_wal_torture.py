@@ -98,7 +98,9 @@ class Script:
             self._acknowledged()
 
     def _release(self, wal: Wal) -> None:
-        index = self.release_under_way = self.random.randint(0, self.model.snapshot.index)
+        newest = self.model.snapshot.index
+        index = self.random.choice([newest, self.random.randint(0, newest)])
+        self.release_under_way = index
         before = wal.first_index
         freed = wal.release(index)
         assert (wal.first_index > before) <= (freed > 0)
