@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SEED ?= $(shell date +%s)
 SECONDS ?= 60
+SEQUENCES ?= 20000
 TESTED := scripts tests/support/cluster.py tests/support/history.py \
-	tests/support/linearizability.py tests/chaos
+	tests/support/linearizability.py tests/chaos tests/differential
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos-smoke conformance lock clean
+.PHONY: help setup demo test check bench chaos-smoke conformance differential lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +58,10 @@ chaos-smoke: $(STAMP) ## kill -9 under load, then check every promise (SEED=, SE
 
 conformance: $(STAMP) ## real Redis clients against three nodes
 	$(BIN)/python -m pytest tests/conformance
+
+differential: $(STAMP) ## the same random commands to redis-server and to nodes (SEED=, SEQUENCES=)
+	$(BIN)/python -m tests.differential --sequences $(SEQUENCES) --seed $(SEED) --demand 1000 \
+		--record tests/differential/RECORD.md
 
 lock: ## make requirements-dev.txt anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

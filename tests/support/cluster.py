@@ -73,6 +73,7 @@ class RedisStandIn:
                 *("--bind", HOST),
                 *("--port", str(self._reservation.port)),
                 *("--save", ""),
+                *("--enable-debug-command", "yes"),
                 *("--maxmemory-policy", "noeviction"),
                 *("--dir", str(self.directory)),
             ],

@@ -1,0 +1,197 @@
+"""Plays one sequence to redis-server and to kvnode side by side and keeps what they answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from tests.differential.commands import DATABASES
+from tests.differential.compare import Dump, Transcript
+from tests.differential.resp import Connection, Reply
+from tests.differential.sequence import Send, Sequence, Settle, Walk
+
+Address = tuple[str, int]
+
+SETTLE_SECONDS_MAX: Final = 10.0
+SETTLE_POLL_SECONDS: Final = 0.005
+WALK_ROUNDS_MAX: Final = 10_000
+
+
+class Void(Exception):
+    """The sequence tells nothing: a server refused for reasons of its own, or is gone."""
+
+
+class Side:
+    """One of the two servers, with the two connections of a sequence and one of our own.
+
+    Args:
+        first: where the first connection goes.
+        second: where the second one goes: another node of the cluster, if there is one.
+    """
+
+    def __init__(self, first: Address, second: Address) -> None:
+        self.connections = (Connection(first), Connection(second))
+        self._control = Connection(first)
+
+    def close(self) -> None:
+        """End all connections."""
+        for connection in (*self.connections, self._control):
+            connection.close()
+
+    def begin(self, protocols: tuple[int, int]) -> None:
+        """Remove all keys, and make both connections as new."""
+        self._control.call([b"FLUSHALL"])
+        for connection, protocol in zip(self.connections, protocols, strict=True):
+            connection.call([b"RESET"], [b"CLIENT", b"SETNAME", b""], [b"HELLO", b"%d" % protocol])
+
+    def send(self, chunk: list[Send]) -> None:
+        """Send commands of one connection in one write."""
+        self.connections[chunk[0].connection].send(step.arguments for step in chunk)
+
+    def receive(self, chunk: list[Send]) -> Iterator[tuple[Send, Reply]]:
+        """Wait for the answers to what was sent; after a QUIT the connection is opened again."""
+        answered = [step for step in chunk if not step.silent]
+        connection = self.connections[chunk[0].connection]
+        replies = connection.receive(len(answered))
+        if answered and answered[-1].name == b"quit" and not replies[-1].is_error:
+            connection.reopen()
+        return zip(answered, replies, strict=True)
+
+    def settle(self, key: bytes) -> None:
+        """Wait until a key of database 0 has expired and is not counted any more.
+
+        Raises:
+            Void: it is still there after `SETTLE_SECONDS_MAX`.
+        """
+        questions = [b"SELECT", b"0"], [b"EXISTS", key], [b"KEYS", b"*"], [b"DBSIZE"]
+        deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        while True:
+            _, exists, keys, size = self._control.call(*questions)
+            if exists.text == b"0" and size.text == b"%d" % len(keys.elements):
+                return
+            if time.monotonic() > deadline:
+                raise Void(f"{key!r} has not expired: {exists}, {size}")
+            time.sleep(SETTLE_POLL_SECONDS)
+
+    def walk(self, step: Walk) -> set[bytes]:
+        """The keys that a whole SCAN finds."""
+        cursor, found = b"0", set[bytes]()
+        self._control.call([b"SELECT", b"%d" % step.database])
+        for _ in range(WALK_ROUNDS_MAX):
+            (reply,) = self._control.call([b"SCAN", cursor, *step.options])
+            if len(reply.elements) != 2:
+                raise Void(f"SCAN answered {reply}")
+            cursor = reply.elements[0].text
+            found.update(key.text for key in reply.elements[1].elements)
+            if cursor == b"0":
+                return found
+        raise Void(f"SCAN did not end in {WALK_ROUNDS_MAX} pages")
+
+    def dump(self) -> Dump:
+        """Everything in the databases that sequences write to."""
+        lists = self._control.call(
+            *(
+                command
+                for database in DATABASES
+                for command in ([b"SELECT", b"%d" % database], [b"KEYS", b"*"])
+            )
+        )
+        rows: dict[tuple[int, bytes], tuple[Reply, Reply, Reply]] = {}
+        for database, listed in zip(DATABASES, lists[1::2], strict=True):
+            keys = [key.text for key in listed.elements]
+            if not keys:
+                continue
+            questions = [[name, key] for key in keys for name in (b"TYPE", b"GET", b"PTTL")]
+            replies = self._control.call([b"SELECT", b"%d" % database], *questions)[1:]
+            for at, key in enumerate(keys):
+                kind, value, lifetime = replies[3 * at : 3 * at + 3]
+                rows[database, key] = kind, value, lifetime
+        return rows
+
+
+class Machine:
+    """Two servers side by side.
+
+    Args:
+        redis: the address of redis-server.
+        kvnode: the address of the node under test.
+        other: another node of its cluster, for the second connection.
+
+    Raises:
+        OSError: one of them does not listen.
+    """
+
+    def __init__(self, redis: Address, kvnode: Address, other: Address | None = None) -> None:
+        self.redis = Side(redis, redis)
+        self.kvnode = Side(kvnode, other or kvnode)
+
+    def close(self) -> None:
+        """End all connections."""
+        self.redis.close()
+        self.kvnode.close()
+
+    def play(self, sequence: Sequence) -> tuple[Transcript, Transcript]:
+        """Play a sequence to both.
+
+        Returns:
+            What redis-server did, and what kvnode did.
+
+        Raises:
+            Void: the sequence tells nothing.
+            OSError: a server is gone.
+            NotResp: a server sent bytes that are no reply.
+        """
+        sides = self.redis, self.kvnode
+        transcripts = Transcript(), Transcript()
+        for side in sides:
+            side.begin(sequence.protocols)
+        for chunk in chunks(sequence):
+            if isinstance(chunk, Settle):
+                for side in sides:
+                    side.settle(chunk.key)
+            elif isinstance(chunk, Walk):
+                for side, transcript in zip(sides, transcripts, strict=True):
+                    transcript.walks.append(side.walk(chunk))
+            else:
+                for side in sides:
+                    side.send(chunk)
+                for side, transcript in zip(sides, transcripts, strict=True):
+                    transcript.exchanges += side.receive(chunk)
+        for side, transcript in zip(sides, transcripts, strict=True):
+            transcript.dump = side.dump()
+        _check_outcomes(transcripts[1])
+        return transcripts
+
+
+def chunks(sequence: Sequence) -> Iterator[list[Send] | Settle | Walk]:
+    """What is done in one go: the commands of one write, or one wait."""
+    chunk: list[Send] = []
+    for step in sequence.steps:
+        joins = (
+            isinstance(step, Send)
+            and chunk
+            and step.joined
+            and step.connection == chunk[-1].connection
+            and chunk[-1].name != b"quit"
+        )
+        if chunk and not joins:
+            yield chunk
+            chunk = []
+        if isinstance(step, Send):
+            chunk.append(step)
+        else:
+            yield step
+    if chunk:
+        yield chunk
+
+
+def _check_outcomes(transcript: Transcript) -> None:
+    """A node that refuses for lack of a leader, or does not know, has not been compared.
+
+    Raises:
+        Void: that is so.
+    """
+    for _, reply in transcript.exchanges:
+        if reply.text.startswith((b"BUSY", b"UNKNOWN")) and reply.is_error:
+            raise Void(f"kvnode answered {reply}")

@@ -1,0 +1,257 @@
+"""Where the two servers may differ, and why. Everything else must be the same, byte for byte.
+
+A *rule* replaces the comparison for the replies of one command, errors excepted: these are always
+compared by their bytes. A *deliberate* difference is one that kvnode documents. An *open* one is a
+defect that is known and not mended yet; its entry goes when the defect goes. Every run prints all
+three lists.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from tests.differential.resp import Reply
+
+CLOCK_SECONDS_MAX: Final = 300
+"""How far lifetimes may differ: both servers ran the command, but not at the same moment. Lifetimes
+in sequences are ten thousand seconds and more apart, so one is never taken for another."""
+ABSOLUTE_SECONDS_MIN: Final = 4_000_000_000
+"""Deadlines from here on were given as such (`AT_SECONDS`) and must be exactly the same."""
+
+
+class Answer(NamedTuple):
+    """One command and its reply; what EXEC ran is listed as if it had been answered by itself."""
+
+    arguments: tuple[bytes, ...]
+    reply: Reply
+
+
+Same = Callable[[list[Answer], list[Answer], int], bool]
+"""Compares what redis-server and kvnode answered at one place of the conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How to compare the replies of some commands.
+
+    Attributes:
+        names: commands, as in `COMMANDS`.
+        why: what may differ and why that is right.
+        same: the comparison.
+    """
+
+    names: tuple[str, ...]
+    why: str
+    same: Same
+
+
+Matches = Callable[[str, tuple[bytes, ...], str, str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A difference that is accepted where `matches` says so, from the command's name, its
+    arguments, and the two replies as text.
+    """
+
+    why: str
+    matches: Matches
+
+
+def _pairwise(same: Callable[[Reply, Reply], bool]) -> Same:
+    return lambda redis, kvnode, at: same(redis[at].reply, kvnode[at].reply)
+
+
+def shape(reply: Reply, depth: int = 1) -> object:
+    """The types of a reply without its values, down to some depth."""
+    if depth and reply.elements:
+        return reply.kind, tuple(shape(element, depth - 1) for element in reply.elements)
+    return reply.kind, reply.value is None
+
+
+def _same_kind(redis: Reply, kvnode: Reply) -> bool:
+    return shape(redis, 0) == shape(kvnode, 0)
+
+
+def _same_shape(redis: Reply, kvnode: Reply) -> bool:
+    return shape(redis) == shape(kvnode)
+
+
+def _same_set(redis: Reply, kvnode: Reply) -> bool:
+    return redis.kind == kvnode.kind and Counter(redis.elements) == Counter(kvnode.elements)
+
+
+def _same_pairs(redis: Reply, kvnode: Reply) -> bool:
+    def pairs(reply: Reply) -> Counter[tuple[Reply, Reply]]:
+        return Counter(zip(reply.elements[::2], reply.elements[1::2], strict=True))
+
+    return redis.kind == kvnode.kind and pairs(redis) == pairs(kvnode)
+
+
+def _same_scan(redis: list[Answer], kvnode: list[Answer], at: int) -> bool:
+    """A page that holds everything is compared as a set; of smaller ones only the shape."""
+    one, other = redis[at], kvnode[at]
+    if shape(one.reply) != shape(other.reply):
+        return False
+    if not all(_is_cursor(answer.reply.elements[0]) for answer in (one, other)):
+        return False
+    if b"1000" in one.arguments and one.arguments[1] == b"0":
+        cursors = one.reply.elements[0].text, other.reply.elements[0].text
+        pages = one.reply.elements[1], other.reply.elements[1]
+        return cursors == (b"0", b"0") and _same_set(*pages)
+    return True
+
+
+def _is_cursor(reply: Reply) -> bool:
+    return reply.kind == b"$" and reply.text.isdigit() and int(reply.text) < 1 << 64
+
+
+def _member(redis: list[Answer], kvnode: list[Answer], at: int) -> bool:
+    """Null for both, or for each a key of the KEYS * that came in the same write."""
+
+    def chosen_from_keys(answers: list[Answer]) -> bool:
+        if at + 1 == len(answers) or answers[at + 1].arguments != (b"KEYS", b"*"):
+            return True
+        keys, chosen = answers[at + 1].reply.elements, answers[at].reply
+        return chosen in keys if keys else chosen.value is None
+
+    return _same_kind(redis[at].reply, kvnode[at].reply) and all(
+        map(chosen_from_keys, (redis, kvnode))
+    )
+
+
+def close_in_time(redis: Reply, kvnode: Reply, unit_ms: int) -> bool:
+    """Whether two lifetimes or deadlines are as close as the clocks of two servers allow.
+
+    Args:
+        redis: what one server answered.
+        kvnode: what the other one answered.
+        unit_ms: milliseconds per unit of the numbers.
+    """
+    if redis == kvnode:
+        return True
+    if redis.kind != b":" or kvnode.kind != b":":
+        return False
+    one, other = int(redis.text), int(kvnode.text)
+    return min(one, other) > 0 and abs(one - other) * unit_ms <= CLOCK_SECONDS_MAX * 1000
+
+
+def _same_deadline(redis: Reply, kvnode: Reply, unit_ms: int) -> bool:
+    """As `close_in_time`; a deadline that was given as such is exactly the same."""
+    if redis == kvnode:
+        return True
+    given = ABSOLUTE_SECONDS_MIN * 1000 // unit_ms
+    if any(reply.kind == b":" and int(reply.text) >= given for reply in (redis, kvnode)):
+        return False
+    return close_in_time(redis, kvnode, unit_ms)
+
+
+def _same_facts(redis: Reply, kvnode: Reply) -> bool:
+    """COMMAND INFO: name, arity and key positions; null for the same commands."""
+
+    def facts(row: Reply) -> tuple[Reply, ...]:
+        return row.elements[:2] + row.elements[3:6] if row.elements else (row,)
+
+    return [facts(row) for row in redis.elements] == [facts(row) for row in kvnode.elements]
+
+
+RULES: Final = (
+    Rule(("ttl",), "a lifetime shrinks between the two replies",
+         _pairwise(lambda r, k: close_in_time(r, k, 1000))),
+    Rule(("pttl",), "as TTL", _pairwise(lambda r, k: close_in_time(r, k, 1))),
+    Rule(("expiretime",), "a deadline made from a lifetime depends on when the command ran; one "
+         "that was given as such is compared exactly",
+         _pairwise(lambda r, k: _same_deadline(r, k, 1000))),
+    Rule(("pexpiretime",), "as EXPIRETIME", _pairwise(lambda r, k: _same_deadline(r, k, 1))),
+    Rule(("keys",), "Redis promises no order of keys: compared as sets", _pairwise(_same_set)),
+    Rule(("scan",), "cursors and pages are each server's own: a page that must hold everything is "
+         "compared as a set, others by shape; whole walks are compared as sets (`Walk`)",
+         _same_scan),
+    Rule(("randomkey",), "random: null together, else a key of the database", _member),
+    Rule(("config|get",), "Redis promises no order of parameters: compared as sets of pairs; only "
+         "parameters that mean the same are asked for", _pairwise(_same_pairs)),
+    Rule(("client|list", "client|info", "info", "role", "hello", "command|docs", "command|list",
+          "command", "memory|usage", "memory|doctor", "latency|latest", "latency|history",
+          "latency|reset", "slowlog|get", "slowlog|len", "object|idletime", "object|refcount",
+          "client|id", "command|count", "lastsave", "wait"),
+         "tells about the server or the connection, not about data: compared by type",
+         _pairwise(_same_kind)),
+    Rule(("command|info",), "flags and categories beyond name, arity and key positions are hints",
+         _pairwise(_same_facts)),
+    Rule(("time",), "the clock: compared by shape", _pairwise(_same_shape)),
+)  # fmt: skip
+
+RULE_OF: Final = {name: rule for rule in RULES for name in rule.names}
+
+
+def _replies(name: str, redis: str, kvnode: str) -> Matches:
+    """Accept replies that begin like this for one command, or for any."""
+    return lambda command, _line, one, other: (
+        name in ("", command) and one.startswith(redis) and other.startswith(kvnode)
+    )
+
+
+def _cut_at_nul(_name: str, line: tuple[bytes, ...], redis: str, kvnode: str) -> bool:
+    in_argument = any(b"\x00" in argument for argument in line)
+    return in_argument and redis.startswith("-") and kvnode.startswith("-")
+
+
+def _as_asked_for(name: str, line: tuple[bytes, ...], _redis: str, _kvnode: str) -> bool:
+    return name == "config|get" and b"DATABASES" in line
+
+
+DELIBERATE: Final = (
+    Accepted(
+        "SCAN: a cursor is a number from 0 to 2^64 - 1; Redis' strtoul also takes -1, for 2^64 - 1",
+        _replies("scan", "*", "-b'ERR invalid cursor'"),
+    ),
+    Accepted(
+        "Error texts name the whole argument; Redis' end at the first NUL byte",
+        _cut_at_nul,
+    ),
+    Accepted(
+        "Deadlines end 2^43 ms before the largest 64-bit number, since the grammar has no clock",
+        _replies("", "", '-b"ERR invalid expire time in '),
+    ),
+)
+"""Differences that kvnode means."""
+
+OPEN: Final = (
+    Accepted(
+        "MULTI, then SET k v EX abc: refused when it is queued, and EXEC aborts; Redis queues what "
+        "has the right number of arguments and reports the error in EXEC's reply",
+        _replies("", "+b'QUEUED'", "-"),
+    ),
+    Accepted(
+        "MULTI, EXEC x: Redis aborts the transaction (EXECABORT); kvnode goes on queueing",
+        _replies("exec", '-b"EXECABORT', '-b"ERR wrong number'),
+    ),
+    Accepted(
+        "MULTI, MGET absent, EXEC and HELLO 3 in one write: a null of the EXEC comes as RESP3's",
+        _replies("mget", "*[", "*["),
+    ),
+    Accepted(
+        "CONFIG GET DATABASES: answers the name in lower case; Redis as it was asked for",
+        _as_asked_for,
+    ),
+    Accepted(
+        "CONFIG SET slowlog-max-len 128 is refused",
+        _replies("config|set", "", "-"),
+    ),
+    Accepted(
+        "SELECT 9223372036854775807: another text",
+        _replies("select", "-b'ERR value is out of range", "-b'ERR DB index"),
+    ),
+    Accepted(
+        "COMMAND GETKEYS EXEC x: another text",
+        _replies("command|getkeys", "-", "-"),
+    ),
+    Accepted(
+        "HELLO 3, COMMAND LIST: a set without subcommands; Redis answers an array with them",
+        _replies("command|list", "*", "~"),
+    ),
+)
+"""Defects that are known and not mended yet, each with the shortest lines that show it."""

@@ -1,0 +1,258 @@
+"""The parts of the differential machine, without a server."""
+
+from __future__ import annotations
+
+import random
+import shlex
+
+import pytest
+
+from tests.differential.commands import ATOMS, COMMANDS, EXCLUDED, RENDERS, without_row
+from tests.differential.compare import Transcript, answers, differences
+from tests.differential.generator import COMMANDS_MIN, Generator
+from tests.differential.machine import chunks
+from tests.differential.resp import QUEUED, NotResp, Reader, Reply
+from tests.differential.rules import Answer, close_in_time
+from tests.differential.sequence import SECOND, Send, Sequence, quoted, redis_cli_lines
+from tests.differential.shrink import shrink
+from tests.differential.templates import BadTemplate, compile_template
+
+OK = Reply(b"+", b"OK")
+STREAM = (
+    b"+OK\r\n-ERR no\r\n:-5\r\n$3\r\na\r\n\r\n$-1\r\n*-1\r\n_\r\n,1.5\r\n#t\r\n*2\r\n:1\r\n*0\r\n"
+)
+STREAM += b"%1\r\n$1\r\nk\r\n~1\r\n+v\r\n=5\r\ntxt:x\r\n"
+
+
+def replies_of(stream: bytes) -> list[Reply]:
+    reader = Reader()
+    reader.feed(stream)
+    return reader.replies()
+
+
+def number(value: int) -> Reply:
+    return Reply(b":", b"%d" % value)
+
+
+# --- resp -----------------------------------------------------------------------------------------
+
+
+def test_replies_keep_their_types_apart() -> None:
+    nulls = replies_of(b"$-1\r\n*-1\r\n_\r\n")
+    assert [reply.value for reply in nulls] == [None, None, None]
+    assert len(set(nulls)) == 3
+    assert len(set(replies_of(b"+1\r\n:1\r\n$1\r\n1\r\n,1\r\n(1\r\n"))) == 5
+
+
+def test_a_map_has_two_elements_per_entry() -> None:
+    (reply,) = replies_of(b"%2\r\n+a\r\n:1\r\n+b\r\n:2\r\n")
+    assert len(reply.elements) == 4
+
+
+def test_replies_do_not_depend_on_how_the_bytes_are_cut() -> None:
+    whole = replies_of(STREAM)
+    for at in range(len(STREAM)):
+        reader = Reader()
+        reader.feed(STREAM[:at])
+        found = reader.replies()
+        reader.feed(STREAM[at:])
+        assert found + reader.replies() == whole
+
+
+@pytest.mark.parametrize("stream", [b"hello\r\n", b"$x\r\n", b"$1\r\nabc\r\n"])
+def test_what_is_no_reply_is_refused(stream: bytes) -> None:
+    with pytest.raises(NotResp):
+        replies_of(stream)
+
+
+# --- templates and commands -----------------------------------------------------------------------
+
+
+def rendered(template: str) -> set[bytes]:
+    render = compile_template(template, {"key": lambda _rng: b"k"})
+    return {b" ".join(render(random.Random(seed))) for seed in range(100)}
+
+
+def test_templates_render_what_they_say() -> None:
+    assert rendered("GET key 'key") == {b"GET k key"}
+    assert rendered("A {B|C key}") == {b"A B", b"A C k"}
+    assert rendered("A [B]") == {b"A", b"A B"}
+    assert rendered("A {key B}+") == {b"A k B", b"A k B k B", b"A k B k B k B"}
+    assert rendered("A|B") == {b"A", b"B"}
+
+
+@pytest.mark.parametrize("template", ["GET kye", "A {B", "A }", "+ A", "A [B}"])
+def test_a_template_with_a_mistake_is_refused(template: str) -> None:
+    with pytest.raises(BadTemplate):
+        compile_template(template, ATOMS)
+
+
+def test_every_row_renders_the_command_that_it_is_about() -> None:
+    rng = random.Random(1)
+    for name in COMMANDS:
+        words = name.split("|")
+        for _ in range(20):
+            line = [word.decode("latin-1").lower() for word in RENDERS[name](rng)]
+            assert line[: len(words)] == words or line[1] == "foo"
+
+
+def test_no_command_has_both_a_row_and_a_reason_for_none() -> None:
+    assert COMMANDS.keys() & EXCLUDED.keys() == set()
+    assert without_row({"get", "shutdown", "object|help", "nosuch"}) == {"nosuch"}
+
+
+# --- generator ------------------------------------------------------------------------------------
+
+
+def test_a_sequence_depends_on_nothing_but_its_seed_and_number() -> None:
+    first, again = Generator(7, COMMANDS), Generator(7, COMMANDS)
+    assert [first.sequence(n) for n in (0, 1, 2)] == [again.sequence(n) for n in (0, 1, 2)]
+    assert first.sequence(0) != first.sequence(1) != Generator(8, COMMANDS).sequence(1)
+
+
+def test_a_sequence_has_at_least_twenty_commands() -> None:
+    for at in range(200):
+        steps = Generator(7, COMMANDS).sequence(at).steps
+        assert sum(isinstance(step, Send) for step in steps) >= COMMANDS_MIN
+
+
+def test_only_commands_that_both_servers_know_are_used() -> None:
+    generator = Generator(7, {"get", "set"})
+    assert generator.names == ["set", "get"]
+
+
+# --- sequences ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argument", [b"", b"a b", b"plain", b'"\\', b"\x00\r\n\xff", b"'", b"#"])
+def test_arguments_are_quoted_so_that_redis_cli_reads_them_back(argument: bytes) -> None:
+    if b"\\x" in quoted(argument).encode():
+        assert quoted(argument) == r'"\x00\x0d\x0a\xff"'
+    else:
+        assert [word.encode() for word in shlex.split(quoted(argument))] == [argument]
+
+
+def test_lines_tell_connections_and_writes_apart() -> None:
+    steps = (
+        Send((b"MULTI",)),
+        Send((b"EXEC",), joined=True),
+        Send((b"GET", b"a"), SECOND),
+    )
+    lines = redis_cli_lines(Sequence((2, 3), tuple((step,) for step in steps)))
+    assert [line for line in lines if not line.startswith("#")] == ["MULTI", "EXEC", "GET a"]
+    assert sum("connection" in line for line in lines) == 2
+
+
+def test_joined_commands_of_one_connection_are_one_write() -> None:
+    steps = (
+        Send((b"A",)),
+        Send((b"QUIT",), joined=True),
+        Send((b"B",), joined=True),
+        Send((b"C",), SECOND, joined=True),
+        Send((b"D",), SECOND),
+    )
+    cut = [
+        [step.name for step in chunk]
+        for chunk in chunks(Sequence((2, 2), tuple((step,) for step in steps)))
+        if isinstance(chunk, list)
+    ]
+    assert cut == [[b"a", b"quit"], [b"b"], [b"c"], [b"d"]]
+
+
+# --- comparison -----------------------------------------------------------------------------------
+
+
+def transcript(*exchanges: tuple[bytes, Reply]) -> Transcript:
+    return Transcript([(Send(tuple(line.split())), reply) for line, reply in exchanges])
+
+
+def different(line: bytes, redis: Reply, kvnode: Reply) -> bool:
+    return bool(differences(transcript((line, redis)), transcript((line, kvnode))))
+
+
+def test_types_and_bytes_must_be_the_same() -> None:
+    assert not different(b"GET a", Reply(b"$", b"1"), Reply(b"$", b"1"))
+    assert different(b"GET a", Reply(b"$", b"1"), Reply(b"$", b"2"))
+    assert different(b"GET a", Reply(b"$", None), Reply(b"_", None))
+    assert different(b"GET a", Reply(b"-", b"ERR a"), Reply(b"-", b"ERR b"))
+
+
+def test_a_rule_never_covers_an_error() -> None:
+    assert not different(b"CLIENT ID", number(1), number(2))
+    assert different(b"CLIENT ID", number(1), Reply(b"-", b"ERR"))
+    assert different(b"CLIENT ID", Reply(b"-", b"ERR a"), Reply(b"-", b"ERR b"))
+
+
+def test_keys_may_come_in_any_order_but_must_be_the_same() -> None:
+    one, other = Reply(b"$", b"a"), Reply(b"$", b"b")
+    assert not different(b"KEYS *", Reply(b"*", (one, other)), Reply(b"*", (other, one)))
+    assert different(b"KEYS *", Reply(b"*", (one, other)), Reply(b"*", (one, one)))
+
+
+def test_lifetimes_are_close_but_none_is_not_some() -> None:
+    assert close_in_time(number(10_000), number(9_990), 1000)
+    assert not close_in_time(number(10_000), number(20_000), 1000)
+    assert not close_in_time(number(-1), number(1), 1000)
+    assert not close_in_time(number(-1), number(-2), 1)
+
+
+def test_a_deadline_that_was_given_must_be_exact() -> None:
+    assert not different(b"EXPIRETIME a", number(1_800_000_000), number(1_800_000_005))
+    assert different(b"EXPIRETIME a", number(4_000_010_000), number(4_000_010_001))
+
+
+def test_a_random_key_must_be_one_of_the_keys() -> None:
+    def said(key: bytes) -> Transcript:
+        keys = Reply(b"*", (Reply(b"$", b"a"), Reply(b"$", b"b")))
+        return transcript((b"RANDOMKEY", Reply(b"$", key)), (b"KEYS *", keys))
+
+    assert not differences(said(b"a"), said(b"b"))
+    assert differences(said(b"a"), said(b"c"))
+
+
+def test_a_page_of_all_keys_is_compared_as_a_set() -> None:
+    def page(cursor: bytes, *keys: bytes) -> Reply:
+        found = Reply(b"*", tuple(Reply(b"$", key) for key in keys))
+        return Reply(b"*", (Reply(b"$", cursor), found))
+
+    whole, part = b"SCAN 0 COUNT 1000", b"SCAN 0 COUNT 1"
+    assert not different(whole, page(b"0", b"a", b"b"), page(b"0", b"b", b"a"))
+    assert different(whole, page(b"0", b"a"), page(b"0"))
+    assert not different(part, page(b"17", b"a"), page(b"99", b"b"))
+    assert different(part, page(b"17", b"a"), page(b"-1", b"b"))
+
+
+def test_results_inside_exec_are_compared_by_the_rules_of_their_commands() -> None:
+    def ran(lifetime: int, value: bytes) -> Transcript:
+        results = Reply(b"*", (number(lifetime), Reply(b"$", value)))
+        return transcript(
+            (b"MULTI", OK), (b"TTL a", QUEUED), (b"GET a", QUEUED), (b"EXEC", results)
+        )
+
+    assert not differences(ran(10_000, b"x"), ran(9_999, b"x"))
+    assert differences(ran(10_000, b"x"), ran(10_000, b"y"))
+    listed = answers(ran(10_000, b"x").exchanges)
+    assert Answer((b"TTL", b"a"), number(10_000)) in listed
+
+
+def test_the_data_at_the_end_must_be_the_same() -> None:
+    row = (Reply(b"+", b"string"), Reply(b"$", b"v"), number(-1))
+    mortal = (*row[:2], number(10_000_000))
+    assert not differences(Transcript(dump={(0, b"a"): row}), Transcript(dump={(0, b"a"): row}))
+    for other in ({}, {(1, b"a"): row}, {(0, b"a"): mortal}):
+        assert differences(Transcript(dump={(0, b"a"): row}), Transcript(dump=other))
+
+
+# --- shrinking ------------------------------------------------------------------------------------
+
+
+def test_a_sequence_is_shrunk_to_what_is_needed() -> None:
+    units = tuple((Send((b"%d" % at,)),) for at in range(30))
+    needed = {b"4", b"5", b"29"}
+
+    def fails(candidate: Sequence) -> bool:
+        return needed <= {step.name for step in candidate.steps if isinstance(step, Send)}
+
+    found = shrink(Sequence((3, 3), units), fails)
+    assert {step.name for step in found.steps if isinstance(step, Send)} == needed
+    assert found.protocols == (2, 2)
