@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, cast
 
 from kvnode.errors import CommandError
@@ -45,24 +46,20 @@ from kvnode.resp.commands.transactions import Transaction, Watch
 from kvnode.resp.encoder import QUEUED, RESP2, Render, error
 from kvnode.resp.parser import Arguments, Parser
 from kvnode.resp.parser import Request as ParsedRequest
+from kvnode.resp.request import MINUS, REQUEST_OVERHEAD_BYTES, MutedRequest, Request
 from kvnode.service import Op
 from kvnode.store.ops import FIRST_READ
 from kvnode.store.reply import Result
 
 if TYPE_CHECKING:
+    from kvnode.resp.commands.blocking import Blocked
     from kvnode.resp.listener import RespServer
-
-MINUS: Final = ord("-")
-"""The first byte of an error reply."""
 
 # Reasons not to read a client's socket; any number of them may hold at once.
 PIPELINE_FULL: Final = 1
 OUTPUT_FULL: Final = 2
 NODE_FULL: Final = 4
 STOPPING: Final = 8
-
-REQUEST_OVERHEAD_BYTES: Final = 256
-"""What Python keeps for a waiting command besides its arguments' bytes."""
 
 NO_LOGIN: Final = "NOAUTH Authentication required."
 READ_REPLIES_BYTES: Final = OUTPUT_BYTES_MAX // 2
@@ -75,57 +72,6 @@ TOO_MANY_REPLIES: Final = "BUSY the replies of this pipeline are too large to ho
 RESULT_LOST: Final = "UNKNOWN the command was run, but its reply is too large to hold"
 OUTCOME_UNKNOWN: Final = "UNKNOWN the node is stopping; the command may have been done"
 NOT_BEGUN: Final = "BUSY the node is stopping; the command was not done"
-
-
-class Request:
-    """A command that is not answered yet, and the `Pending` that the node completes.
-
-    Attributes:
-        op: the operation.
-        size: bytes of the arguments.
-        render: writes the result in the protocol that held when the command was read.
-        reply: the encoded answer, once it is known.
-    """
-
-    __slots__ = ("connection", "op", "render", "reply", "size")
-
-    def __init__(self, op: Op, size: int, render: Render, connection: Connection) -> None:
-        self.op = op
-        self.size = size
-        self.render = render
-        self.reply: bytes | None = None
-        self.connection = connection
-
-    def complete(self, result: Result) -> None:
-        """Take the result and let the connection's replies go out in order."""
-        connection = self.connection
-        server = connection.server
-        size = self.size + REQUEST_OVERHEAD_BYTES
-        if connection.is_lost:
-            server.release(size)
-            return
-        server.in_flight_bytes -= size
-        connection.unanswered_bytes -= size
-        connection.in_flight -= 1
-        reply = self.render(result)
-        if reply[0] == MINUS:
-            server.stats.count_error(reply)
-        connection.output_bytes += len(reply)
-        if connection.output_bytes > OUTPUT_BYTES_MAX:
-            reply = connection.replace_reply(self, reply)
-        waiting = connection.waiting
-        if waiting[0] is self:
-            replies = connection.replies
-            replies.append(reply)
-            waiting.popleft()
-            while waiting and (later := waiting[0].reply) is not None:
-                replies.append(later)
-                waiting.popleft()
-        else:
-            self.reply = reply
-        if not connection.is_dirty:
-            connection.is_dirty = True
-            server.mark_dirty(connection)
 
 
 class Connection(asyncio.Protocol):
@@ -146,18 +92,27 @@ class Connection(asyncio.Protocol):
         is_closing: commands are no longer run (QUIT, a violation).
         is_ending: nothing more is read; closed as soon as all is answered.
         is_lost: results are no longer wanted.
+        is_read_only: its reads may be stale (READONLY).
+        blocked: what it waits for besides its own operations.
+        runs_transaction: a local command of an EXEC is being run: it must not wait.
+        clock_ns: when the commands that are being begun had their turn (monotonic).
     """
 
     __slots__ = (
         "_backlog",
         "_barrier",
         "_closing_timer",
+        "_new_request",
         "_parser",
         "_paused",
         "_reads_max",
         "_run_kind",
+        "_skips_next",
         "_special",
+        "_submit_read",
         "_transport",
+        "blocked",
+        "clock_ns",
         "db",
         "held_bytes",
         "id",
@@ -167,15 +122,17 @@ class Connection(asyncio.Protocol):
         "is_dirty",
         "is_ending",
         "is_lost",
+        "is_read_only",
         "last_command",
-        "last_heard",
+        "last_heard_ns",
         "library",
         "library_version",
         "name",
-        "opened_at",
+        "opened_ns",
         "output_bytes",
         "protocol",
         "replies",
+        "runs_transaction",
         "server",
         "transaction",
         "unanswered_bytes",
@@ -189,7 +146,7 @@ class Connection(asyncio.Protocol):
         self.is_authenticated = server.config.password is None
         self._parser = Parser(restricted=not self.is_authenticated)
         self._transport: asyncio.Transport | None = None
-        self.opened_at = self.last_heard = server.loop.time()
+        self.opened_ns = self.last_heard_ns = self.clock_ns = monotonic_ns()
         self.name = self.library = self.library_version = ""
         self.last_command: Command | None = None
         self.db = 0
@@ -203,9 +160,15 @@ class Connection(asyncio.Protocol):
         self._run_kind = LOCAL
         self._reads_max = READS_MIN
         self._barrier = False
-        # One look instead of three on the common path: a login is missing, a transaction is open
-        # or a barrier stands.
-        self._special = not self.is_authenticated
+        self._skips_next = False
+        self.blocked: Blocked | None = None
+        self.is_read_only = False
+        self.runs_transaction = False
+        self._new_request: type[Request] = Request
+        self._submit_read = server.submit_read
+        # One look instead of many on the common path, see `_note_special`.
+        self._special = False
+        self._note_special()
         self.unanswered_bytes = 0
         self.held_bytes = 0
         self.output_bytes = 0
@@ -245,6 +208,8 @@ class Connection(asyncio.Protocol):
         self.watches = []
         self._hold(0)
         self.is_lost = True
+        if self.blocked is not None:
+            self.blocked.finish(None)
         self.server.release(waiting_bytes)
         self.server.remove(self)
 
@@ -268,7 +233,7 @@ class Connection(asyncio.Protocol):
         server.stats.input_bytes_total += len(data)
         if self.is_ending:
             return
-        self.last_heard = server.loop.time()
+        self.last_heard_ns = self.clock_ns = monotonic_ns()
         parser = self._parser
         requests = parser.feed(data)
         if self._backlog:
@@ -335,6 +300,7 @@ class Connection(asyncio.Protocol):
     def _execute_backlog(self) -> None:
         """Go on with what had to wait, as far as it goes."""
         backlog = self._backlog
+        self.clock_ns = monotonic_ns()
         for _ in range(min(len(backlog), PASS_COMMANDS_MAX)):
             arguments, size = backlog[0]
             if not self._execute(arguments, size):
@@ -367,10 +333,9 @@ class Connection(asyncio.Protocol):
             self._reject(command, f"ERR wrong number of arguments for '{command.name}' command")
             return True
         if self._special:
-            if self._barrier:
-                return False
-            if self._is_handled_specially(command, arguments, size):
-                return True
+            begun = self._execute_specially(command, arguments, size)
+            if begun is not None:
+                return begun
         kind = command.kind
         if kind == LOCAL:
             return self._execute_local(command, arguments)
@@ -384,9 +349,11 @@ class Connection(asyncio.Protocol):
             self._reject(command, bad.text)
             return True
         server = self.server
-        server.stats.tallies[command.index].calls += 1
+        tally = server.tallies[command.index]
+        tally.calls += 1
         self.last_command = command
-        request = Request(op, size, command.renders[self.protocol - RESP2], self)
+        render = command.renders[self.protocol - RESP2]
+        request = self._new_request(op, size, render, self, tally, arguments)
         self.waiting.append(request)
         self.in_flight += 1
         self._run_kind = kind
@@ -394,32 +361,50 @@ class Connection(asyncio.Protocol):
         self.unanswered_bytes += size
         server.in_flight_bytes += size
         if kind == READ:
-            server.submit_read(request)
+            self._submit_read(request)
         else:
             server.submit_write(request)
         return True
 
     def _execute_local(self, command: Command, arguments: list[bytes]) -> bool:
         self.last_command = command
+        server = self.server
+        tally = server.tallies[command.index]
+        began_ns = monotonic_ns()
         try:
             reply = command.run(self, arguments)
         except MustWait:
             return False
         except CommandError as failed:
             reply = error(failed.text)
-        self.server.stats.tallies[command.index].calls += 1
+            tally.failed += 1
+        tally.calls += 1
         if reply is not None:
+            elapsed_ns = monotonic_ns() - began_ns
+            tally.nanoseconds += elapsed_ns
+            tally.buckets[elapsed_ns.bit_length()] += 1
+            if elapsed_ns > server.notable_ns:
+                server.note_slow(self, command, arguments, elapsed_ns)
             self.reply(reply)
         return True
 
-    def _is_handled_specially(self, command: Command, arguments: list[bytes], size: int) -> bool:
-        """Refuse what needs a login; queue what belongs to a transaction."""
+    def _execute_specially(
+        self, command: Command, arguments: list[bytes], size: int
+    ) -> bool | None:
+        """What is not as usual: True if it is done, False if it must wait, None if it goes on."""
+        if self._barrier:
+            return False
+        pause = self.server.pause
+        if pause is not None and pause.holds(command, self.transaction):
+            return False
+        if self._skips_next:
+            return self._execute_muted(arguments, size)
         if not self.is_authenticated and not command.without_login:
             self._reject(command, NO_LOGIN)
             return True
         transaction = self.transaction
         if transaction is None or command.immediate:
-            return False
+            return None
         try:
             transaction.queue(command, arguments, size)
         except CommandError as bad:
@@ -428,12 +413,25 @@ class Connection(asyncio.Protocol):
             self.reply(QUEUED)
         return True
 
+    def _execute_muted(self, arguments: list[bytes], size: int) -> bool:
+        """Run the one command behind CLIENT REPLY SKIP."""
+        usual = self._new_request
+        self._skips_next = False
+        self._new_request = MutedRequest
+        self._note_special()
+        begun = self._execute(arguments, size)
+        if self._new_request is MutedRequest:
+            self._new_request = usual
+        if not begun:
+            self._skips_next = self._special = True
+        return begun
+
     def _reject(self, command: Command | None, text: str) -> None:
         """Answer with an error instead of running; inside MULTI this dooms the EXEC."""
         if self.transaction is not None:
             self.transaction.failed = True
         if command is not None:
-            self.server.stats.tallies[command.index].rejected += 1
+            self.server.tallies[command.index].rejected += 1
         self.reply(error(text))
 
     def _look_up(self, arguments: list[bytes]) -> Command | None:
@@ -453,20 +451,29 @@ class Connection(asyncio.Protocol):
 
     def reply(self, encoded: bytes) -> None:
         """Answer in turn: at once, or when the commands before are answered."""
-        if encoded[0] == MINUS:
+        if encoded[:1] == MINUS:
             self.server.stats.count_error(encoded)
+        if self._skips_next or self._new_request is MutedRequest:
+            self._skips_next = False
+            self._note_special()
+            return
         self.output_bytes += len(encoded)
         if self.waiting:
-            request = Request([], 0, Watch.render, self)
+            request = self._request([], 0, Watch.render)
             request.reply = encoded
             self.waiting.append(request)
         else:
             self.replies.append(encoded)
         self.touch()
 
+    def _request(self, op: Op, size: int, render: Render) -> Request:
+        command = self.last_command
+        assert command is not None
+        return self._new_request(op, size, render, self, self.server.tallies[command.index], [])
+
     def expect(self, kind: int, size: int, render: Render, op: Op | None = None) -> Request:
         """Append a request of the running kind, to be completed by whoever gets it."""
-        request = Request(op or [], size, render, self)
+        request = self._request(op or [], size, render)
         self.waiting.append(request)
         self.in_flight += 1
         self._run_kind = kind
@@ -478,7 +485,7 @@ class Connection(asyncio.Protocol):
         """Hand an operation to the node."""
         request = self.expect(kind, size, render, op)
         if kind == READ:
-            self.server.submit_read(request)
+            self._submit_read(request)
         else:
             self.server.submit_write(request)
 
@@ -487,12 +494,21 @@ class Connection(asyncio.Protocol):
         if self.in_flight and self._run_kind != kind:
             raise MustWait
 
+    def wait_for_answers(self) -> None:
+        """Raise `MustWait` while any command before this one is unanswered."""
+        if self.in_flight and not self.runs_transaction:
+            raise MustWait
+
     def run_local(self, command: Command, arguments: list[bytes]) -> bytes:
         """Run a local command that was queued in a transaction."""
+        self.server.tallies[command.index].calls += 1
+        self.runs_transaction = True
         try:
             reply = command.run(self, arguments)
         except CommandError as failed:
             return error(failed.text)
+        finally:
+            self.runs_transaction = False
         assert reply is not None
         return reply
 
@@ -530,12 +546,47 @@ class Connection(asyncio.Protocol):
         self.db = 0
         self.protocol = RESP2
         self.name = ""
+        self.set_read_only(False)
+        self.mute(False)
         self.is_authenticated = self.server.config.password is None
         self._parser.restricted = not self.is_authenticated
         self._note_special()
 
+    def mute(self, muted: bool) -> None:
+        """Answer nothing from now on, or answer again (CLIENT REPLY OFF and ON)."""
+        self._new_request = MutedRequest if muted else Request
+        self._skips_next = False
+
+    def mute_next(self) -> None:
+        """Do not answer the next command (CLIENT REPLY SKIP)."""
+        if self._new_request is Request:
+            self._skips_next = self._special = True
+
+    def set_read_only(self, is_read_only: bool) -> None:
+        """Let reads be answered from what is applied here (READONLY), or be linearizable again."""
+        self.is_read_only = is_read_only
+        control = self.server.control
+        self._submit_read = (
+            control.submit_stale_read
+            if is_read_only and control is not None
+            else self.server.submit_read
+        )
+
+    def note_pause(self) -> None:
+        """CLIENT PAUSE began or ended: what waited for its end may go on."""
+        self._note_special()
+        if self._backlog:
+            self.touch()
+
     def _note_special(self) -> None:
-        self._special = self._barrier or self.transaction is not None or not self.is_authenticated
+        """Whether commands need more than the usual look."""
+        self._special = (
+            self._barrier
+            or self._skips_next
+            or self.transaction is not None
+            or not self.is_authenticated
+            or self.server.pause is not None
+        )
 
     def close_after_replies(self) -> None:
         """Take no more commands; close when all before are answered."""

@@ -17,19 +17,26 @@ What is bounded here for all clients together:
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
-from kvnode.limits import IN_FLIGHT_BYTES_MAX
+from kvnode.limits import CLIENTS_TICK_MS, IN_FLIGHT_BYTES_MAX
+from kvnode.resp.commands.command import WRITE
 from kvnode.resp.commands.table import COMMANDS
 from kvnode.resp.config import RespConfig
 from kvnode.resp.connection import NODE_FULL, STOPPING, Connection
+from kvnode.resp.pause import Pause
+from kvnode.resp.rates import Rate
+from kvnode.resp.settings import Settings
+from kvnode.resp.slow import LatencyMonitor, SlowLog
 from kvnode.resp.stats import Stats
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from kvnode.service import Pending, Service
+    from kvnode.resp.commands.command import Command
+    from kvnode.service import Control, Pending, Service
 
 __all__ = ["RespConfig", "RespServer", "Stats"]
 
@@ -45,13 +52,20 @@ class RespServer:
 
     Attributes:
         service: the node.
-        config: settings.
+        control: what operators' commands ask of the node, None: they are refused.
+        request_stop: begins a graceful stop of the process, None: SHUTDOWN is refused.
+        config: what was settled at start.
+        settings: what CONFIG SET can change.
         stats: counters, also read by the metrics page.
         commands: the command table.
         clients: connections by id, oldest first.
         slow_readers: those of them whose replies pile up.
         in_flight_bytes: size of all commands that are not answered.
         held_bytes: size of all commands that are not complete, and of open transactions.
+        pause: CLIENT PAUSE, while it holds.
+        slow_log: SLOWLOG's entries; latency: LATENCY's events.
+        clock_ns: when the last connection entered the dirty list (monotonic).
+        notable_ns: commands that take longer are handed to `note_slow`.
         loop: the event loop of `start`.
     """
 
@@ -62,29 +76,60 @@ class RespServer:
         "_is_scheduled",
         "_next_id",
         "_server",
+        "_ticker",
         "clients",
+        "clock_ns",
         "commands",
         "config",
+        "control",
         "held_bytes",
         "host",
         "in_flight_bytes",
+        "input_rate",
+        "latency",
         "loop",
+        "notable_ns",
+        "output_rate",
+        "pause",
         "port",
+        "rate",
         "redis_version",
+        "request_stop",
         "service",
+        "settings",
+        "slow_log",
         "slow_readers",
         "started_at",
+        "started_at_s",
         "stats",
         "submit_read",
         "submit_write",
+        "tallies",
     )
 
-    def __init__(self, service: Service, config: RespConfig, stats: Stats | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        config: RespConfig,
+        stats: Stats | None = None,
+        *,
+        control: Control | None = None,
+        request_stop: Callable[[], None] | None = None,
+    ) -> None:
         self.service = service
+        self.control = control
+        self.request_stop = request_stop
         self.submit_read: Callable[[Pending], None] = service.submit_read
         self.submit_write: Callable[[Pending], None] = service.submit_write
         self.config = config
+        self.settings = Settings(clients_max=config.clients_max)
+        self.notable_ns = self.settings.notable_ns
         self.stats = Stats() if stats is None else stats
+        self.tallies = self.stats.tallies
+        self.slow_log = SlowLog()
+        self.latency = LatencyMonitor()
+        self.rate, self.input_rate, self.output_rate = Rate(), Rate(), Rate()
+        self.pause: Pause | None = None
         self.commands = COMMANDS
         self.redis_version = REDIS_VERSION
         self.clients: dict[int, Connection] = {}
@@ -99,6 +144,9 @@ class RespServer:
         self._idle: asyncio.Event | None = None
         self._next_id = 1
         self._server: asyncio.Server | None = None
+        self.clock_ns = time.monotonic_ns()
+        self._ticker: asyncio.TimerHandle | None = None
+        self.started_at_s = int(time.time())
 
     @property
     def pending_bytes(self) -> int:
@@ -129,6 +177,7 @@ class RespServer:
         name = self._server.sockets[0].getsockname()
         if isinstance(name, tuple):
             self.host, self.port = name[0], name[1]
+        self._tick()
 
     def _new_connection(self) -> Connection:
         number = self._next_id
@@ -147,8 +196,11 @@ class RespServer:
         After `deadline_s` seconds a write that the node has gets `-UNKNOWN`; anything else that is
         open was not done and gets `-BUSY`. Further results are dropped.
         """
+        self.unpause()
         for connection in self.clients.values():
             connection.pause(STOPPING)
+            if connection.blocked is not None:
+                connection.blocked.expire()
         self._idle = asyncio.Event()
         self._note_idle()
         try:
@@ -163,6 +215,8 @@ class RespServer:
     def close(self) -> None:
         """Close the listener and all clients. What was written still goes out if they take it."""
         self.stop_accepting()
+        if self._ticker is not None:
+            self._ticker.cancel()
         for connection in list(self.clients.values()):
             connection.close()
 
@@ -170,7 +224,7 @@ class RespServer:
 
     def add(self, connection: Connection) -> None:
         """A client has connected."""
-        if len(self.clients) >= self.config.clients_max:
+        if len(self.clients) >= self.settings.clients_max:
             self.stats.connections_rejected_total += 1
             connection.refuse("ERR max number of clients reached")
             return
@@ -185,10 +239,77 @@ class RespServer:
         self.slow_readers.pop(connection.id, None)
         self._note_idle()
 
+    # --- from time to time ------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        self._ticker = self.loop.call_later(CLIENTS_TICK_MS / 1000, self._tick)
+        now_s = time.monotonic()
+        stats = self.stats
+        self.rate.sample(stats.commands_total, now_s)
+        self.input_rate.sample(stats.input_bytes_total, now_s)
+        self.output_rate.sample(stats.output_bytes_total, now_s)
+        if self.settings.idle_seconds_max:
+            self.close_idle_clients()
+
+    def close_idle_clients(self) -> None:
+        """Close the clients that sent nothing for too long and wait for nothing."""
+        heard_after_ns = time.monotonic_ns() - self.settings.idle_seconds_max * 1_000_000_000
+        for connection in list(self.clients.values()):
+            if connection.last_heard_ns < heard_after_ns and connection.is_idle:
+                self.stats.count_closed("idle")
+                connection.close()
+
+    def note_slow(
+        self, connection: Connection, command: Command, arguments: list[bytes], elapsed_ns: int
+    ) -> None:
+        """A command took longer than `notable_ns`: remember it where settings say so."""
+        settings = self.settings
+        elapsed_us = elapsed_ns // 1000
+        if (
+            0 <= settings.slow_log_us <= elapsed_us
+            and command.kind != WRITE
+            and arguments
+            and "skip_slowlog" not in command.flags
+        ):
+            self.slow_log.add(
+                elapsed_us,
+                arguments,
+                connection.address,
+                connection.name,
+                settings.slow_log_records,
+            )
+        if settings.latency_ms and elapsed_us >= settings.latency_ms * 1000:
+            name = "fast-command" if "fast" in command.flags else "command"
+            self.latency.add(name, elapsed_us // 1000)
+
+    def settings_changed(self) -> None:
+        """CONFIG SET has written into `settings`."""
+        self.notable_ns = self.settings.notable_ns
+        self.slow_log.trim(self.settings.slow_log_records)
+
+    def pause_commands(self, seconds: float, *, only_writes: bool) -> None:
+        """CLIENT PAUSE: begin none of them, or no writes, for so long."""
+        if self.pause is None:
+            self.pause = Pause(self.loop, self.unpause)
+        self.pause.extend(seconds, only_writes=only_writes)
+        self._tell_pause()
+
+    def unpause(self) -> None:
+        """Go on with what CLIENT PAUSE held."""
+        if self.pause is not None:
+            self.pause.cancel()
+            self.pause = None
+            self._tell_pause()
+
+    def _tell_pause(self) -> None:
+        for connection in self.clients.values():
+            connection.note_pause()
+
     # --- writing ----------------------------------------------------------------------------------
 
     def mark_dirty(self, connection: Connection) -> None:
         """Flush `connection` at the end of this pass."""
+        self.clock_ns = time.monotonic_ns()
         self._dirty.append(connection)
         if not self._is_scheduled:
             self._is_scheduled = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
@@ -41,6 +42,8 @@ HELLO_WITHOUT_LOGIN: Final = (
 )
 PROTOCOL_NOT_A_NUMBER: Final = "ERR Protocol version is not an integer or out of range"
 UNSUPPORTED_PROTOCOL: Final = "NOPROTO unsupported protocol version"
+
+NANOSECONDS: Final = 1_000_000_000
 
 NAME_BYTES_MAX: Final = 256
 """Names that clients give themselves are kept per connection and repeated in CLIENT LIST."""
@@ -171,7 +174,7 @@ def _parse_client_name(argument: bytes) -> str:
 
 def describe(connection: Connection) -> str:
     """One line of CLIENT LIST, with the fields of Redis 7; what means nothing here is constant."""
-    now = connection.server.loop.time()
+    now_ns = monotonic_ns()
     transaction = connection.transaction
     queued, queued_bytes = (-1, 0) if transaction is None else (len(transaction), transaction.size)
     command = connection.last_command
@@ -179,8 +182,9 @@ def describe(connection: Connection) -> str:
     unwritten = connection.unwritten_bytes
     return (
         f"id={connection.id} addr={connection.address} laddr={connection.local_address} fd=-1"
-        f" name={connection.name} age={int(now - connection.opened_at)}"
-        f" idle={int(now - connection.last_heard)} flags={'N' if transaction is None else 'x'}"
+        f" name={connection.name} age={(now_ns - connection.opened_ns) // NANOSECONDS}"
+        f" idle={(now_ns - connection.last_heard_ns) // NANOSECONDS}"
+        f" flags={_flags(connection)}"
         f" db={connection.db} sub=0 psub=0 ssub=0 multi={queued} qbuf={held} qbuf-free=0"
         f" argv-mem={unanswered} multi-mem={queued_bytes} obl=0 oll={len(connection.replies)}"
         f" omem={unwritten} tot-mem={held + unanswered + unwritten} events=r"
@@ -188,6 +192,15 @@ def describe(connection: Connection) -> str:
         f" resp={connection.protocol} lib-name={connection.library}"
         f" lib-ver={connection.library_version}"
     )
+
+
+def _flags(connection: Connection) -> str:
+    """Redis' letters, of those that can be true here."""
+    letters = "x" if connection.transaction is not None else ""
+    letters += "b" if connection.blocked is not None else ""
+    letters += "c" if connection.is_closing else ""
+    letters += "r" if connection.is_read_only else ""
+    return letters or "N"
 
 
 def client_id(connection: Connection, _arguments: list[bytes]) -> bytes:

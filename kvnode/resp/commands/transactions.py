@@ -25,7 +25,8 @@ from kvnode.store import ops
 from kvnode.store.reply import Result
 
 if TYPE_CHECKING:
-    from kvnode.resp.connection import Connection, Request
+    from kvnode.resp.connection import Connection
+    from kvnode.resp.request import Request
 
 NEVER: Final = -1
 """A version that no key has: what could not be watched aborts the transaction."""
@@ -42,7 +43,7 @@ class Transaction:
         failed: a command was refused; EXEC will refuse all.
     """
 
-    __slots__ = ("_commands", "_connection", "db", "failed", "has_local", "size")
+    __slots__ = ("_commands", "_connection", "db", "failed", "has_local", "has_write", "size")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -51,6 +52,7 @@ class Transaction:
         self.size = 0
         self.failed = False
         self.has_local = False
+        self.has_write = False
 
     def __len__(self) -> int:
         return len(self._commands)
@@ -61,11 +63,14 @@ class Transaction:
             raise CommandError(f"ERR MULTI has more than {TRANSACTION_COMMANDS_MAX} commands")
         if self.size + size > COMMAND_BYTES_MAX:
             raise CommandError(f"ERR MULTI is larger than {COMMAND_BYTES_MAX} bytes")
+        if "no_multi" in command.flags:
+            raise CommandError("ERR Command not allowed inside a transaction")
         if command.kind == LOCAL:
             self._note_database(command, arguments)
             self.has_local = True
             self._commands.append((command, arguments, None))
         else:
+            self.has_write = self.has_write or command.kind == WRITE
             # The op holds what it needs of the arguments.
             self._commands.append((command, [], command.parse(self.db, arguments)))
         self.size += size
@@ -91,11 +96,13 @@ class Transaction:
             return error(result.text)
         assert isinstance(result, list)
         results = iter(result)
+        tallies = connection.server.tallies
         replies: list[bytes] = []
         for command, arguments, op in self._commands:
             if op is None:
                 replies.append(connection.run_local(command, arguments))
             else:
+                tallies[command.index].calls += 1
                 replies.append(command.renders[connection.protocol - RESP2](next(results)))
         return array(replies)
 

@@ -1,0 +1,129 @@
+"""A command on its way: what the node completes, and where its reply goes.
+
+`complete` runs once per command, often hundreds of times in one pass of the loop, so it is written
+out flat: accounting, rendering, counting, and the reply's place in the order.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from kvnode.limits import OUTPUT_BYTES_MAX
+from kvnode.resp.encoder import Render
+from kvnode.service import Op
+from kvnode.store.reply import Result
+
+if TYPE_CHECKING:
+    from kvnode.resp.connection import Connection
+    from kvnode.resp.stats import Stats, Tally
+
+MINUS: Final = b"-"
+"""The first byte of an error reply."""
+
+REQUEST_OVERHEAD_BYTES: Final = 256
+"""What Python keeps for a waiting command besides its arguments' bytes."""
+
+
+class Request:
+    """A command that is not answered yet, and the `Pending` that the node completes.
+
+    Attributes:
+        op: the operation.
+        size: bytes of the arguments.
+        render: writes the result in the protocol that held when the command was read.
+        reply: the encoded answer, once it is known.
+        tally: the counters of its command.
+        arguments: as they were sent, for the slow log.
+        began_ns: when its turn came (monotonic nanoseconds).
+    """
+
+    __slots__ = ("arguments", "began_ns", "connection", "op", "render", "reply", "size", "tally")
+
+    def __init__(
+        self,
+        op: Op,
+        size: int,
+        render: Render,
+        connection: Connection,
+        tally: Tally,
+        arguments: list[bytes],
+    ) -> None:
+        self.op = op
+        self.size = size
+        self.render = render
+        self.reply: bytes | None = None
+        self.connection = connection
+        self.tally = tally
+        self.arguments = arguments
+        self.began_ns = connection.clock_ns
+
+    def complete(self, result: Result) -> None:
+        """Take the result and let the connection's replies go out in order."""
+        connection = self.connection
+        server = connection.server
+        size = self.size + REQUEST_OVERHEAD_BYTES
+        if connection.is_lost:
+            server.release(size)
+            return
+        server.in_flight_bytes -= size
+        connection.unanswered_bytes -= size
+        connection.in_flight -= 1
+        if not connection.is_dirty:
+            connection.is_dirty = True
+            server.mark_dirty(connection)
+        reply = self.render(result)
+        tally = self.tally
+        # The clock was read when the connection entered the dirty list: once per burst of results.
+        elapsed_ns = server.clock_ns - self.began_ns
+        tally.nanoseconds += elapsed_ns
+        tally.buckets[elapsed_ns.bit_length()] += 1
+        if result is None:
+            tally.missed += 1
+        elif tally.judge is not None:
+            tally.judge(tally, self.op, result)
+        if elapsed_ns > server.notable_ns:
+            server.note_slow(connection, tally.command, self.arguments, elapsed_ns)
+        if reply[:1] == MINUS:
+            tally.failed += 1
+            server.stats.count_error(reply)
+        connection.output_bytes += len(reply)
+        if connection.output_bytes > OUTPUT_BYTES_MAX:
+            reply = connection.replace_reply(self, reply)
+        waiting = connection.waiting
+        if waiting[0] is self:
+            replies = connection.replies
+            replies.append(reply)
+            waiting.popleft()
+            while waiting and (later := waiting[0].reply) is not None:
+                replies.append(later)
+                waiting.popleft()
+        else:
+            self.reply = reply
+
+
+class MutedRequest(Request):
+    """A command whose reply the client does not want (CLIENT REPLY): it keeps an empty place."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        op: Op,
+        size: int,
+        render: Render,
+        connection: Connection,
+        tally: Tally,
+        arguments: list[bytes],
+    ) -> None:
+        silent = partial(_render_nothing, render, connection.server.stats, tally)
+        super().__init__(op, size, silent, connection, tally, arguments)
+
+
+def _render_nothing(render: Render, stats: Stats, tally: Tally, result: Result) -> bytes:
+    """Render for the side effects of an EXEC and for the counters."""
+    reply = render(result)
+    if reply[:1] == MINUS:
+        tally.failed += 1
+        stats.count_error(reply)
+    return b""
