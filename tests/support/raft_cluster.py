@@ -193,7 +193,9 @@ class Cluster:
         return self.nodes[node_id].raft
 
     def leaders(self) -> list[NodeId]:
-        return [n for n in self.up() if self.raft(n).role is Role.LEADER]
+        return [
+            n for n in self.up() if self.raft(n).role is Role.LEADER and not self.nodes[n].frozen
+        ]
 
     def up(self) -> list[NodeId]:
         return [n for n in self.nodes if n not in self.down]
@@ -300,13 +302,20 @@ class Cluster:
         self.streams.append(stream)
         self.on_stream(stream)
 
+    def accept(self, stream: Stream) -> bool:
+        """The first bytes of a stream have arrived: are the others wanted?"""
+        node = self.nodes[stream.to]
+        accepted = not node.frozen and node.raft.accepts_snapshot(
+            stream.sender, stream.term, stream.snapshot.index
+        )
+        self.pump(stream.to)
+        return accepted
+
     def install(self, stream: Stream) -> bool:
-        """A stream has arrived whole: begin to install it, unless it is refused."""
+        """An accepted stream has arrived whole: begin to install it, unless it was overtaken."""
         node = self.nodes[stream.to]
         snapshot = stream.snapshot
-        if node.frozen or not node.raft.accepts_snapshot(
-            stream.sender, stream.term, snapshot.index
-        ):
+        if node.frozen or node.raft.commit >= snapshot.index:
             return False
         # What the log got so far goes to the disk before the mark.
         self.pump(stream.to)

@@ -1,9 +1,10 @@
 """Random schedules of a whole group, from one seed each.
 
 Messages are lost, repeated and reordered; links are cut; disks are slow; nodes crash and lose what
-was not synced. The properties of the paper's figure 3 are checked after every step, and at the end
-the group must make progress again. A failing seed is in the test's id; run it alone with
-`pytest tests/unit/raft/test_raft_exploration.py -k 'seed-17-'`.
+was not synced; logs are compacted; snapshots fail, arrive late or twice, and are cut off between
+their bytes and their installation. The properties of the paper's figure 3 are checked after every
+step, and at the end the group must make progress again. A failing seed is in the test's id; run it
+alone with `pytest tests/unit/raft/test_raft_exploration.py -k 'seed-17-'`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from raft import (
     ReadState,
     Role,
 )
-from tests.support.raft_cluster import Cluster, Envelope
+from tests.support.raft_cluster import Cluster, Envelope, Mark, Stream
 
 STEPS = 1500
 SEEDS = 300
@@ -55,10 +56,16 @@ class Exploration:
         self.cluster.on_persist = self.check_entries
         self.cluster.on_read = self.check_read
         self.cluster.on_send = self.maybe_repeat
+        self.cluster.on_install = self.check_installed
         for node in self.cluster.nodes.values():
             node.autosync = False
         self.faults = True
         self.loss = self.random.choice((0.0, 0.05, 0.3))
+        self.compaction = self.random.choice((0, 2, 10))
+        self.stream_loss = self.random.choice((0.0, 0.2, 0.7))
+        self.arrived: list[Stream] = []
+        self.ends_of_streams: list[tuple[Stream, bool]] = []
+        self.installed = 0
         self.leaders: dict[int, NodeId] = {}
         self.commit_at_election: dict[int, int] = {}
         self.seen: dict[tuple[int, int], tuple[int, bytes]] = {}
@@ -87,6 +94,18 @@ class Exploration:
             known = self.seen.setdefault((entry.index, entry.term), (before, entry.data))
             assert known == (before, entry.data), f"{entry} on node {node_id} is not {known}"
 
+    def check_installed(self, stream: Stream) -> None:
+        """An installed state is what a node that applied every entry has; nothing is left out."""
+        self.installed += 1
+        self.ends_of_streams.append((stream, True))
+        index = stream.snapshot.index
+        assert list(stream.snapshot.state) == self.committed[:index], f"{stream} is not history"
+
+    def check_log(self, node_id: NodeId) -> None:
+        log = self.cluster.raft(node_id).log
+        ends = (log.compacted, log.applied, min(log.commit, log.stable), log.last_index)
+        assert list(ends) == sorted(ends), f"node {node_id} has {ends}"
+
     def check_read(self, node_id: NodeId, state: ReadState) -> None:
         """A read's index covers everything that was committed when it was asked for."""
         self.reads_done += 1
@@ -99,6 +118,7 @@ class Exploration:
             assert raft.commit >= self.commits.get(node_id, 0), f"commit of {node_id} went back"
             self.terms[node_id] = raft.term
             self.commits[node_id] = raft.commit
+            self.check_log(node_id)
             if raft.role is Role.LEADER:
                 self.check_leader(node_id)
             assert not raft.rejected.keys() - {"too many reads wait for a round"}, raft.rejected
@@ -113,7 +133,7 @@ class Exploration:
             f"leader {node_id} committed {raft.commit} of an earlier term by counting"
         )
         if first_time:
-            for entry in self.committed:
+            for entry in self.committed[raft.log.compacted :]:
                 assert raft.log.term(entry.index) == entry.term, f"leader {node_id} lacks {entry}"
 
     # --- what happens ---------------------------------------------------------------------------
@@ -135,6 +155,11 @@ class Exploration:
             (self.heal, 3),
             (self.transfer, 0.5),
             (self.report, 0.5),
+            (self.leave_behind, 0.5 if self.compaction else 0),
+            (self.snapshot, self.compaction),
+            (self.stream, 4),
+            (self.install, 4),
+            (self.end_stream, 4),
         )
         weights = [weight for _, weight in actions]
         (action,) = self.random.choices([action for action, _ in actions], weights)
@@ -190,10 +215,14 @@ class Exploration:
 
     def crash(self) -> None:
         if (node_id := self.any_up()) is not None:
-            pending = len(self.cluster.nodes[node_id].pending)
+            pending = self.cluster.nodes[node_id].pending
+            lost = [item.stream for item in pending if isinstance(item, Mark)]
+            lost += [stream for stream in self.arrived if stream.to == node_id]
+            self.arrived = [stream for stream in self.arrived if stream.to != node_id]
+            self.ends_of_streams += [(stream, False) for stream in lost]
             self.cluster.crash(
                 node_id,
-                kept=self.random.randint(0, pending),
+                kept=self.random.randint(0, len(pending)),
                 torn=self.random.choice((None, 0, 1, 2)),
             )
             self.commits.pop(node_id, None)
@@ -229,6 +258,64 @@ class Exploration:
                 self.random.choice(list(self.cluster.nodes))
             )
 
+    def leave_behind(self) -> None:
+        """One node misses much; if it leads, it goes on alone, with entries that will conflict."""
+        cluster = self.cluster
+        if (left := self.any_up()) is None:
+            return
+        others = [node_id for node_id in cluster.nodes if node_id != left]
+        cluster.partition([left], others)
+        for _ in range(self.random.randint(5, 40)):
+            self.propose()
+            for node_id in cluster.up():
+                cluster.tick(node_id)
+                cluster.sync(node_id)
+            for _ in range(len(cluster.wire)):
+                cluster.deliver()
+            self.check_nodes()
+        self.snapshot()
+
+    def snapshot(self) -> None:
+        node_id = self.any_up()
+        if node_id is not None and not self.cluster.nodes[node_id].frozen:
+            self.cluster.take_snapshot(node_id, keep=self.random.choice((0, 0, 1, 5)))
+
+    def stream(self) -> None:
+        """A stream fails, is refused, or arrives, early or late, and perhaps another time."""
+        streams = self.cluster.streams
+        if not streams:
+            return
+        position = self.random.randrange(len(streams))
+        stream = streams[position]
+        if not (self.faults and self.random.random() < 0.2):
+            streams.pop(position)
+        gone = (stream.sender, stream.to) in self.cluster.cut or stream.to in self.cluster.down
+        if gone or (self.faults and self.random.random() < self.stream_loss):
+            self.ends_of_streams.append((stream, False))
+        elif self.cluster.accept(stream):
+            self.arrived.append(stream)
+        else:
+            self.refused(stream)
+
+    def install(self) -> None:
+        """What was accepted is installed, perhaps when others lead, or not needed any more."""
+        if self.arrived:
+            stream = self.arrived.pop(self.random.randrange(len(self.arrived)))
+            if not self.cluster.install(stream):
+                self.refused(stream)
+
+    def refused(self, stream: Stream) -> None:
+        covered = self.cluster.raft(stream.to).commit >= stream.snapshot.index
+        self.ends_of_streams.append((stream, covered))
+
+    def end_stream(self) -> None:
+        """A sender learns of the end of a stream, perhaps by a time-out that is wrong."""
+        if self.ends_of_streams:
+            position = self.random.randrange(len(self.ends_of_streams))
+            stream, ok = self.ends_of_streams.pop(position)
+            timed_out = self.faults and self.random.random() < 0.1
+            self.cluster.finish(stream, ok=ok and not timed_out)
+
     # --- and then all is well -------------------------------------------------------------------
 
     def recover(self) -> None:
@@ -246,6 +333,11 @@ class Exploration:
             for node_id in cluster.nodes:
                 cluster.tick(node_id)
             cluster.stabilize()
+            while cluster.streams or self.arrived or self.ends_of_streams:
+                self.stream()
+                self.install()
+                self.end_stream()
+                cluster.stabilize()
             self.check_nodes()
             self.propose()
             if self.proposed > marker and all(
