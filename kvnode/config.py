@@ -70,6 +70,7 @@ class ServeConfig:
     log_level: str
     log_format: LogFormat
     clients_max: int
+    snapshot_log_bytes: int
     origins: Mapping[str, str]
     warnings: tuple[str, ...]
 
@@ -191,6 +192,26 @@ def parse_clients_max(text: str) -> int:
     return int(text)
 
 
+_SIZE = re.compile(r"([0-9]{1,15})(b|kb|mb|gb)?", re.IGNORECASE)
+_SIZE_UNITS = {"b": 1, "kb": limits.KIB, "mb": limits.MIB, "gb": 1024 * limits.MIB}
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size as Redis writes it: 1048576, 1024kb, 1mb; powers of 1024."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size such as 64mb")
+    return int(match[1]) * _SIZE_UNITS[(match[2] or "b").lower()]
+
+
+def parse_snapshot_log_bytes(text: str) -> int:
+    """Read how much may be logged between two snapshots."""
+    size = parse_bytes(text)
+    if size < limits.SNAPSHOT_LOG_BYTES_MIN:
+        raise ValueError(f"{text!r} is less than {limits.SNAPSHOT_LOG_BYTES_MIN // limits.KIB}kb")
+    return size
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -250,6 +271,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("requirepass_file", Path, None, "FILE", "File that holds the clients' password."),
     Option("insecure", parse_boolean, "false", "", "Listen beyond loopback without a password."),
     Option("wal_repair", _one_of("auto", "strict"), "auto", "MODE", "Torn tails: auto or strict."),
+    Option(
+        "snapshot_log_bytes",
+        parse_snapshot_log_bytes,
+        f"{limits.SNAPSHOT_LOG_BYTES // limits.MIB}mb",
+        "SIZE",
+        "Take a snapshot, and cut the log, after this much was logged.",
+    ),
     Option(
         "memory_shutdown_threshold_mb",
         parse_threshold,

@@ -177,6 +177,9 @@ SNAPSHOT_LOG_BYTES = 64 * MIB
 """Bytes logged since the last snapshot at which the next one is taken. The log keeps what is behind
 the older of two snapshots, so it occupies about twice as much."""
 
+SNAPSHOT_LOG_BYTES_MIN = 256 * KIB
+"""More often than this a snapshot costs more than the log that it cuts."""
+
 SNAPSHOTS_KEPT = 2
 """The newest, and the one that takes its place should it turn out to be damaged."""
 
@@ -192,7 +195,7 @@ SNAPSHOT_RETRY_SECONDS = 2
 SNAPSHOT_SILENCE_SECONDS_MAX = 30
 """A follower that says nothing for this long is left; it is offered a snapshot again later."""
 
-SNAPSHOT_TAKE_RATE_MIB_PER_SECOND = 48
+SNAPSHOT_TAKE_RATE_BYTES_PER_SECOND_MAX = 48 * MIB
 """Read and written by the worker that takes a snapshot."""
 
 SNAPSHOT_TAKE_SECONDS_MAX = 1_800

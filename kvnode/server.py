@@ -236,6 +236,8 @@ class Server:
             rng=random.Random(),
             wall=time.time,
             bind_peer=self._bind_peer,
+            library=recovered.library,
+            snapshot_log_bytes=config.snapshot_log_bytes,
         )
         await node.start(config.peer_listen.host, config.peer_listen.port)
         self._report.bind_node(node)

@@ -10,9 +10,11 @@ from kvnode.limits import (
     APPLY_BYTES_MAX,
     APPLY_SLICE_MS,
     ENGINE_COMMIT_IDLE_MS,
+    ENGINE_RETRY_SECONDS,
     GARBAGE_ROWS_PER_SWEEP_MAX,
     STATE_HASHES_KEPT_MAX,
 )
+from kvnode.store.engine import EngineFull
 from kvnode.store.state_machine import Applied, StateMachine
 from raft.raft import Raft
 from raft.types import Entry
@@ -24,10 +26,16 @@ class Applier:
     The engine's transaction stays open over several entries and is committed at an entry's end
     only, so that what is on disk is always the state at one applied index.
 
+    An engine that is full (no room on its disk or in its map) takes the machine back to its last
+    commit. Apply then pauses and tries again from there: nothing is skipped, nothing diverges, and
+    results that were delivered once are not delivered again, since their batches are no longer
+    waited for.
+
     Args:
         raft: where committed entries come from; told how far they are applied.
         machine: the store.
-        on_applied: called for every batch or registration, right after it was applied.
+        on_applied: called for every entry, right after it was applied.
+        on_full: called with True when the engine turns out to be full, with False when it goes on.
     """
 
     def __init__(
@@ -35,15 +43,22 @@ class Applier:
         raft: Raft,
         machine: StateMachine,
         loop: AbstractEventLoop,
+        *,
         on_applied: Callable[[Applied], None],
+        on_full: Callable[[bool], None],
     ) -> None:
         self._raft = raft
         self._machine = machine
         self._loop = loop
         self._on_applied = on_applied
+        self._on_full = on_full
         self._entries: deque[Entry] = deque()
         self._commit_timer: TimerHandle | None = None
         self._hashes: deque[tuple[int, str]] = deque(maxlen=STATE_HASHES_KEPT_MAX)
+        self._handed_out = machine.applied
+        self._paused_until = 0.0
+        self.is_full = False
+        """Apply stands still until the engine has room again."""
         self.slices_cut = 0
         """Times that apply yielded to the loop with entries left."""
 
@@ -53,22 +68,72 @@ class Applier:
         Returns:
             True when committed entries are left for the next slice.
         """
-        loop, machine, entries = self._loop, self._machine, self._entries
+        loop = self._loop
+        if self.is_full and loop.time() < self._paused_until:
+            return False
         deadline = loop.time() + APPLY_SLICE_MS / 1000
-        while entries or self._fetch():
-            entry = entries.popleft()
-            applied = machine.apply(entry.index, entry.data)
-            self._hashes.append((entry.index, machine.state_hash()))
-            self._raft.applied_to(entry.index)
-            self._on_applied(applied)
-            if machine.commit_due:
-                self._commit()
-            if loop.time() >= deadline and (entries or self._fetch()):
-                self.slices_cut += 1
-                return True
-        if machine.uncommitted_ops:
+        try:
+            while self._entries or self._fetch():
+                self._apply(self._entries[0])
+                self._entries.popleft()
+                if loop.time() >= deadline and (self._entries or self._fetch()):
+                    self.slices_cut += 1
+                    return True
+        except EngineFull:
+            self._pause()
+            return False
+        if self._machine.uncommitted_ops:
             self._commit_soon()
         return False
+
+    def _apply(self, entry: Entry) -> None:
+        machine = self._machine
+        applied = machine.apply(entry.index, entry.data)
+        if machine.commit_due:
+            self._commit()
+        if self.is_full:
+            self._resume()
+        self._hashes.append((entry.index, machine.state_hash()))
+        if entry.index > self._raft.applied:
+            self._raft.applied_to(entry.index)
+        self._on_applied(applied)
+
+    def _fetch(self) -> bool:
+        raft, next_index = self._raft, self._machine.applied + 1
+        if next_index <= self._handed_out:
+            # The machine fell back: what Raft handed out once is read from the log again.
+            entries, _ = raft.log.entries(next_index, self._handed_out + 1, APPLY_BYTES_MAX)
+        else:
+            entries = raft.committed_entries(APPLY_BYTES_MAX)
+            if entries:
+                self._handed_out = entries[-1].index
+        self._entries.extend(entries)
+        return bool(entries)
+
+    def restart(self) -> None:
+        """The machine is another one now, further on: forget what was fetched for the old one."""
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
+            self._commit_timer = None
+        self._entries.clear()
+        self._hashes.clear()
+        self._handed_out = self._machine.applied
+
+    # --- a full engine ----------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        """The machine is at its last commit: begin there again, later."""
+        self._entries.clear()
+        self._paused_until = self._loop.time() + ENGINE_RETRY_SECONDS
+        if not self.is_full:
+            self.is_full = True
+            self._on_full(True)
+
+    def _resume(self) -> None:
+        self.is_full = False
+        self._on_full(False)
+
+    # --- committing the engine --------------------------------------------------------------------
 
     def collect_garbage(self) -> None:
         """Delete some rows that a flush left behind; call when there is nothing better to do."""
@@ -77,11 +142,14 @@ class Applier:
 
     def _commit_soon(self) -> None:
         if self._commit_timer is None:
-            self._commit_timer = self._loop.call_later(ENGINE_COMMIT_IDLE_MS / 1000, self._commit)
+            self._commit_timer = self._loop.call_later(ENGINE_COMMIT_IDLE_MS / 1000, self.commit)
 
-    def _fetch(self) -> bool:
-        self._entries.extend(self._raft.committed_entries(APPLY_BYTES_MAX))
-        return bool(self._entries)
+    def commit(self) -> None:
+        """End the engine's transaction, so that others see what was applied."""
+        try:
+            self._commit()
+        except EngineFull:
+            self._pause()
 
     def _commit(self) -> None:
         if self._commit_timer is not None:

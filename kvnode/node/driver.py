@@ -7,7 +7,8 @@
 2. what must be durable goes to the log writer, which returns numbers and the messages that
    waited for them;
 3. changes of role and leader are told to the node before anything that follows from them;
-4. read states go to the waiting reads.
+4. read states go to the waiting reads;
+5. peers that need a snapshot are named to whoever sends them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Driver:
     Args:
         on_soft_state: role or leader changed.
         on_read_state: a read index was confirmed.
+        on_snapshot_needed: a peer lacks entries that the log no longer holds.
         wake: asks the node for another pass of its loop.
     """
 
@@ -47,12 +49,14 @@ class Driver:
         *,
         on_soft_state: Callable[[SoftState], None],
         on_read_state: Callable[[ReadState], None],
+        on_snapshot_needed: Callable[[int], None],
         wake: Callable[[], None],
     ) -> None:
         self._raft = raft
         self._sender = sender
         self._on_soft_state = on_soft_state
         self._on_read_state = on_read_state
+        self._on_snapshot_needed = on_snapshot_needed
         self._wake = wake
         self.writer: LogWriter | None = None
         """Set once, before the first pump: the writer reports back to this driver."""
@@ -70,6 +74,8 @@ class Driver:
                 self._on_soft_state(ready.soft_state)
             for read_state in ready.read_states:
                 self._on_read_state(read_state)
+            for peer in ready.snapshots:
+                self._on_snapshot_needed(peer)
         sender.flush()
 
     def synced(self, number: int, messages: Outgoing) -> None:

@@ -15,11 +15,13 @@ import queue
 import struct
 import threading
 from asyncio import AbstractEventLoop, TimerHandle
+from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from raft.messages import Message
 from raft.types import Entry, Persist
+from wal.errors import DiskFull
 from wal.format import Record
 from wal.log import Wal
 
@@ -30,6 +32,9 @@ IDLE_MARK_SECONDS = 0.1
 
 STATE_REFRESH_SECONDS = 1.0
 """Under load the state files learn the synced position at least this often."""
+
+FULL_RETRY_SECONDS = 1.0
+"""A full disk is tried again after this long."""
 
 Outgoing = list[tuple[int, Message]]
 
@@ -111,13 +116,14 @@ class ThreadWorker:
 class _Group:
     """What one job makes durable."""
 
-    __slots__ = ("messages", "number", "records", "state")
+    __slots__ = ("messages", "number", "records", "size", "state")
 
     def __init__(self, persists: list[Persist]) -> None:
         self.number = persists[-1].number
         self.state = next((p.hard_state for p in reversed(persists) if p.hard_state), None)
         self.records = [encode_entry(entry) for p in persists for entry in p.entries]
         self.messages: Outgoing = [message for p in persists for message in p.messages]
+        self.size = sum([len(record.payload) for record in self.records])
 
     def write(self, wal: Wal, commit: int, *, refresh: bool) -> None:
         """Make it durable; runs in the worker."""
@@ -130,8 +136,21 @@ class _Group:
             wal.refresh_state(commit)
 
 
+class _Job(NamedTuple):
+    """Something to do in the worker, and what follows in the loop once it is durable."""
+
+    work: Callable[[], None]
+    then: Callable[[], None]
+    behind: int
+    """Runs only after every `Persist` up to this number."""
+
+
 class LogWriter:
-    """Makes Raft's output durable, group by group.
+    """Makes Raft's output durable, group by group, and runs other jobs on the log in between.
+
+    A full disk (`wal.DiskFull`: nothing was changed, the log stays usable) holds everything up and
+    is tried again every second; entries that were already sent keep their fate open meanwhile. Any
+    other failure is final.
 
     Args:
         wal: the open log; from here on only the worker calls its writing methods.
@@ -141,6 +160,8 @@ class LogWriter:
             since a log that ends below it is refused at the next start.
         on_synced: called in the loop with (number, messages that may leave now).
         on_failure: called in the loop, once, with the exception of a failed write or sync.
+        on_full: called in the loop with True when the disk turns out to be full, and with False
+            when writing goes on.
     """
 
     def __init__(
@@ -152,6 +173,7 @@ class LogWriter:
         commit: Callable[[], int],
         on_synced: Callable[[int, Outgoing], None],
         on_failure: Callable[[BaseException], None],
+        on_full: Callable[[bool], None],
     ) -> None:
         self._wal = wal
         self._worker = worker
@@ -159,34 +181,69 @@ class LogWriter:
         self.commit_to_note = commit
         self._on_synced = on_synced
         self._on_failure = on_failure
+        self._on_full = on_full
         self._waiting: list[Persist] = []
-        self._group: _Group | None = None
-        self._idle_timer: TimerHandle | None = None
+        self._jobs: deque[_Job] = deque()
+        self._submitted = 0
+        self._timer: TimerHandle | None = None
         self._refreshed_at = loop.time()
         self._failed = False
+        self._is_marked = True
         self.busy = False
         """A job is with the worker: what is submitted now gathers for the next group."""
+        self.is_full = False
+        """The disk has no room for the log's next segment."""
+        self.bytes_written = 0
+        """Payload bytes that were made durable."""
 
     def submit(self, persist: Persist) -> None:
         """Queue one `Persist`; it is acknowledged through `on_synced`."""
         self._waiting.append(persist)
+        self._submitted = persist.number
         if not self.busy:
+            self._next()
+
+    def run(self, work: Callable[[], None], then: Callable[[], None]) -> None:
+        """Do `work` on the log behind everything that was submitted so far; then call `then`.
+
+        An exception of `work` is a failure of the log, like that of a write.
+        """
+        self._jobs.append(_Job(work, then, self._submitted))
+        if not self.busy:
+            self._next()
+
+    # --- one thing after another ------------------------------------------------------------------
+
+    def _next(self) -> None:
+        """Start what waits, or the clock of the idle marker."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        jobs, waiting = self._jobs, self._waiting
+        if jobs and (not waiting or waiting[0].number > jobs[0].behind):
+            job = jobs.popleft()
+            self._start(job.work, job.then)
+        elif waiting:
             self._start_group()
+        elif not self._is_marked:
+            self._timer = self._loop.call_later(IDLE_MARK_SECONDS, self._mark)
 
     def _start_group(self) -> None:
-        group = self._group = _Group(self._waiting)
+        group = _Group(self._waiting)
         self._waiting = []
-        if not group.records and group.state is None:
-            # Nothing to write: its messages only had to stay behind what was written before.
-            self._loop.call_soon(self._done, None)
-        else:
-            self._worker.submit(self._job(group), self._done)
-        self.busy = True
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
 
-    def _job(self, group: _Group) -> Callable[[], None]:
+        def then() -> None:
+            self.bytes_written += group.size
+            self._on_synced(group.number, group.messages)
+
+        if group.records or group.state is not None:
+            self._start(self._write(group), then)
+        else:
+            # Nothing to write: its messages only had to stay behind what was written before.
+            self.busy = True
+            self._loop.call_soon(self._done, None, _nothing, then)
+
+    def _write(self, group: _Group) -> Callable[[], None]:
         wal, commit = self._wal, self.commit_to_note()
         now = self._loop.time()
         refresh = now - self._refreshed_at >= STATE_REFRESH_SECONDS
@@ -194,39 +251,48 @@ class LogWriter:
             self._refreshed_at = now
         return lambda: group.write(wal, commit, refresh=refresh)
 
-    def _done(self, error: BaseException | None) -> None:
-        group, self._group = self._group, None
-        self.busy = False
-        if error is not None:
-            self._fail(error)
-            return
-        assert group is not None, "a group was acknowledged twice"
-        self._on_synced(group.number, group.messages)
-        if self._waiting and not self.busy:
-            self._start_group()
-        if not self.busy and self._idle_timer is None:
-            self._idle_timer = self._loop.call_later(IDLE_MARK_SECONDS, self._mark)
-
     def _mark(self) -> None:
-        self._idle_timer = None
-        if self.busy or self._failed:
+        """Make the last group a witnessed one."""
+        self._timer = None
+        if self._failed:
             return
         wal, commit = self._wal, self.commit_to_note()
 
-        def job() -> None:
+        def work() -> None:
             wal.mark()
             wal.refresh_state(commit)
 
         self._refreshed_at = self._loop.time()
-        self.busy = True
-        self._worker.submit(job, self._marked)
+        self._start(work, self._rest)
 
-    def _marked(self, error: BaseException | None) -> None:
-        self.busy = False
+    def _rest(self) -> None:
+        """One marker is enough: no other until something was written again."""
+        self._is_marked = True
+
+    def _start(self, work: Callable[[], None], then: Callable[[], None]) -> None:
+        self.busy = True
+        self._worker.submit(work, lambda error: self._done(error, work, then))
+
+    def _done(
+        self, error: BaseException | None, work: Callable[[], None], then: Callable[[], None]
+    ) -> None:
+        if isinstance(error, DiskFull) and not self._failed:
+            self._tell_full(full=True)
+            self._timer = self._loop.call_later(FULL_RETRY_SECONDS, self._start, work, then)
+            return
         if error is not None:
             self._fail(error)
-        elif self._waiting:
-            self._start_group()
+            return
+        self._tell_full(full=False)
+        self.busy = self._is_marked = False
+        then()
+        if not self.busy:
+            self._next()
+
+    def _tell_full(self, *, full: bool) -> None:
+        if full is not self.is_full:
+            self.is_full = full
+            self._on_full(full)
 
     def _fail(self, error: BaseException) -> None:
         if not self._failed:
@@ -234,23 +300,31 @@ class LogWriter:
             self.busy = True  # for ever: nothing is retried, nothing more is acknowledged
             self._on_failure(error)
 
+    # --- the end ----------------------------------------------------------------------------------
+
     def close(self, done: Callable[[BaseException | None], None]) -> None:
         """Write what is left, mark the end, close the log; then call `done`."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         group = _Group(self._waiting) if self._waiting else None
-        wal, commit, failed = self._wal, self.commit_to_note(), self._failed
+        wal, commit = self._wal, self.commit_to_note()
+        usable = not self._failed and not self.is_full
         self._waiting = []
+        self._jobs.clear()
         self._failed = self.busy = True  # whatever is submitted from here on goes nowhere
 
-        def job() -> None:
-            if not failed:
+        def work() -> None:
+            if usable:
                 if group is not None:
                     group.write(wal, commit, refresh=False)
                 wal.mark()
                 wal.refresh_state(commit)
             wal.close()
 
-        self._worker.submit(job, done)
+        self._worker.submit(work, done)
         self._worker.stop()
+
+
+def _nothing() -> None:
+    """No work."""

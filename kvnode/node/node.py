@@ -21,8 +21,10 @@ from kvnode.node.driver import Driver
 from kvnode.node.faults import as_fatal
 from kvnode.node.leader import LeaderDuties
 from kvnode.node.log_writer import LogWriter, Worker
-from kvnode.node.proposals import Proposer
+from kvnode.node.proposals import ENGINE_FULL, LOG_FULL, Proposer
 from kvnode.node.reads import ReadRounds
+from kvnode.node.snapshot_library import SnapshotLibrary
+from kvnode.node.snapshots import Snapshots
 from kvnode.node.transport import Transport
 from kvnode.node.wire import (
     AnyMessage,
@@ -33,11 +35,15 @@ from kvnode.node.wire import (
     Refusal,
     RefusalReason,
     Register,
+    SnapshotAck,
+    SnapshotChunk,
+    SnapshotOffer,
     Welcome,
 )
 from kvnode.obs.log import event
 from kvnode.service import MemberStatus, NodeStatus, Pending
 from kvnode.store.batch import Kind, MalformedEntry, decode_ops
+from kvnode.store.lmdb_engine import LmdbEngine
 from kvnode.store.sessions import Outcome
 from kvnode.store.state_machine import Applied, StateMachine
 from raft.raft import Raft
@@ -109,6 +115,8 @@ class Node:
         wall: seconds since the epoch, for stamps.
         bind_peer: remembers a peer's storage id and incarnation, durably; returns why it is
             refused, or None.
+        library: snapshot files and engines made from them.
+        snapshot_log_bytes: bytes logged between two snapshots.
     """
 
     def __init__(
@@ -124,6 +132,8 @@ class Node:
         rng: Random,
         wall: Callable[[], float],
         bind_peer: Callable[[int, int, int], Refusal | None],
+        library: SnapshotLibrary,
+        snapshot_log_bytes: int,
     ) -> None:
         self.identity = identity
         self.members = {member.node_id: member for member in members}
@@ -137,6 +147,7 @@ class Node:
         self._leader_term = (NONE, 0)
         self._pass_scheduled = False
         self._stopped = False
+        self._is_frozen = False
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self._ticks = 0
@@ -149,7 +160,9 @@ class Node:
         self.duties = LeaderDuties(raft, machine, self.clock, loop, rng, self.wake)
         self.proposer = Proposer(self, rng.getrandbits(63), loop.time)
         self.reads = ReadRounds(self, first_request_id(identity.incarnation), loop.time)
-        self.applier = Applier(raft, machine, loop, self._on_applied)
+        self.applier = Applier(
+            raft, machine, loop, on_applied=self._on_applied, on_full=self._on_engine_full
+        )
         self.transport = Transport(
             self,
             {m.node_id: (m.host, m.port) for m in members if m.node_id != identity.node_id},
@@ -169,6 +182,7 @@ class Node:
             self.transport,
             on_soft_state=self._on_soft_state,
             on_read_state=self._on_read_state,
+            on_snapshot_needed=self._on_snapshot_needed,
             wake=self.wake,
         )
         self.writer = LogWriter(
@@ -178,8 +192,22 @@ class Node:
             commit=lambda: raft.hard_state.commit,
             on_synced=self.driver.synced,
             on_failure=self.fail,
+            on_full=self._on_log_full,
         )
         self.driver.writer = self.writer
+        self.snapshots = Snapshots(
+            library=library,
+            raft=raft,
+            wal=wal,
+            writer=self.writer,
+            loop=loop,
+            log_bytes=snapshot_log_bytes,
+            freeze=self._freeze,
+            commit_engine=self.applier.commit,
+            switch_engine=self._switch_engine,
+            send=self.transport.send,
+            fail=self.fail,
+        )
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -260,6 +288,7 @@ class Node:
         Raises:
             BaseException: what the last write or sync failed with.
         """
+        await self.snapshots.close()
         self._stopped = True
         if self._tick_timer is not None:
             self._tick_timer.cancel()
@@ -306,13 +335,14 @@ class Node:
         self.stats.loop_lag_seconds_max = max(self.stats.loop_lag_seconds_max, lag)
         # After a pause (SIGSTOP, a busy machine) only some of the missed time counts: messages that
         # arrived meanwhile wait in the sockets and deserve to be read before a campaign.
-        for _ in range(1 + min(int(lag / TICK_SECONDS), SWEEP_TICKS)):
+        for _ in range(0 if self._is_frozen else 1 + min(int(lag / TICK_SECONDS), SWEEP_TICKS)):
             self.raft.tick()
         self._ticks += 1
         if self._ticks % SWEEP_TICKS == 0:
             self.proposer.sweep()
             self.reads.sweep()
             self.applier.collect_garbage()
+            self.snapshots.sweep()
             self.wake()
         self._tick_due = max(self._tick_due + TICK_SECONDS, now)
         self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
@@ -386,6 +416,8 @@ class Node:
         leader_term = (state.leader, self.raft.term)
         if state.role is Role.LEADER and leader_term != self._leader_term:
             self.duties.took_office()
+        if state.role is not Role.LEADER:
+            self.snapshots.leadership_lost()
         if state.leader != NONE and leader_term != self._leader_term:
             self._leader_term = leader_term
             self.stats.leader_changes_seen += 1
@@ -393,6 +425,44 @@ class Node:
             self.reads.leader_changed()
             self.wake()
         self._leader_event.set()
+
+    def _on_log_full(self, full: bool) -> None:
+        """The log's disk has no room, or has again: writes are refused meanwhile."""
+        self.proposer.hold(LOG_FULL if full else None)
+        text = "the log's disk is full" if full else "the log's disk has room again"
+        event(_log, logging.WARNING if full else logging.INFO, text)
+        if full:
+            self._give_leadership_away()
+        self.wake()
+
+    def _on_snapshot_needed(self, peer: int) -> None:
+        self.snapshots.needed_by(peer)
+
+    def _freeze(self, frozen: bool) -> None:
+        """While a snapshot's marker is written no message and no tick may change the log."""
+        self._is_frozen = frozen
+
+    def _switch_engine(self, engine: LmdbEngine) -> None:
+        """A snapshot takes the place of the store: results of what it had applied are lost."""
+        self.machine.adopt(engine)
+        self.applier.restart()
+        self.clock.observe(self.machine.stamp_ms)
+        self.proposer.restored(self.machine.session(self.identity.node_id))
+        self.wake()
+
+    def _on_engine_full(self, full: bool) -> None:
+        """Apply pauses: nothing is lost, but this node's answers wait until there is room."""
+        self.proposer.hold(ENGINE_FULL if full else None)
+        text = "the engine is full, apply pauses" if full else "the engine has room, apply goes on"
+        event(_log, logging.WARNING if full else logging.INFO, text)
+        if full:
+            self._give_leadership_away()
+        self.wake()
+
+    def _give_leadership_away(self) -> None:
+        """Another node can do better now; without one this stays the leader."""
+        if self.duties.leads and (target := self._best_follower()) is not None:
+            self.raft.transfer_leader(target)
 
     def _on_read_state(self, state: ReadState) -> None:
         self.reads.confirmed(state.request_id, state.index)
@@ -472,7 +542,9 @@ class Node:
                 self._on_register(sender, message)
             elif isinstance(message, ForwardRejected):
                 self.proposer.rejected()
-            else:
+            elif isinstance(message, SnapshotOffer | SnapshotChunk | SnapshotAck):
+                self.snapshots.on_message(sender, message)
+            elif not self._is_frozen:
                 self.raft.step(sender, message)
         if sender == self.raft.leader:
             self.clock.follow(stamp_ms)

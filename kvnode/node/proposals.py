@@ -33,14 +33,19 @@ from kvnode.limits import (
 from kvnode.service import Pending
 from kvnode.store.batch import encode_ops
 from kvnode.store.reply import Result
-from kvnode.store.sessions import Outcome
+from kvnode.store.sessions import Outcome, Session
 from kvnode.store.state_machine import Applied
 
 NO_LEADER = Refused(
     "BUSY no leader was found in time; the command was not executed, it may be sent again"
 )
 QUEUE_FULL = Refused("BUSY too many commands are waiting; the command was not executed")
+LOG_FULL = Refused("ERR the disk of this node's log is full; the command was not executed")
+ENGINE_FULL = Refused("OOM the engine of this node is full; the command was not executed")
 STOPPING = Refused("BUSY the node is stopping; the command was not executed")
+RESULT_LOST = OutcomeUnknown(
+    "UNKNOWN the command was applied, but its result was lost: this node installed a snapshot"
+)
 UNKNOWN = OutcomeUnknown(
     "UNKNOWN the command was sent to the leader and its outcome was not learned in time; "
     "it may still be executed"
@@ -97,7 +102,7 @@ class Proposer:
         self._resend_from: int | None = None
         self._registration_sent_at: float | None = None
         self._is_paused = False
-        self._stopping = False
+        self._held: Refused | None = None
         self.incarnation = 0
         """Log index of this start's registration; 0 until it is applied."""
         self.batches_resent = 0
@@ -118,9 +123,12 @@ class Proposer:
 
     def submit(self, pending: Pending) -> None:
         """Take one write. It is completed later, or refused at once when the queue is full."""
-        if len(self._queue) >= QUEUED_COMMANDS_MAX or self._stopping:
+        reason = self._held
+        if reason is None and len(self._queue) >= QUEUED_COMMANDS_MAX:
+            reason = QUEUE_FULL
+        if reason is not None:
             self.refused += 1
-            pending.complete(STOPPING if self._stopping else QUEUE_FULL)
+            pending.complete(reason)
             return
         self._queue.append((pending, self._monotonic()))
 
@@ -247,6 +255,19 @@ class Proposer:
         for pending, result in zip(batch.pendings, applied.results, strict=True):
             pending.complete(result)
 
+    def restored(self, session: Session | None) -> None:
+        """The store was replaced by a snapshot: what it had applied was applied without us."""
+        if session is None:
+            return
+        self.registered(session.incarnation, session.nonce)
+        if session.incarnation != self.incarnation:
+            return
+        for sequence in [s for s in self._window if s <= session.last]:
+            for pending in self._window.pop(sequence).pendings or ():
+                self.outcomes_unknown += 1
+                pending.complete(RESULT_LOST)
+        self.leader_changed()
+
     # --- deadlines --------------------------------------------------------------------------------
 
     def sweep(self) -> None:
@@ -275,13 +296,18 @@ class Proposer:
             self.outcomes_unknown += 1
             pending.complete(UNKNOWN)
 
+    def hold(self, reason: Refused | None) -> None:
+        """Refuse new commands for `reason` from now on; None takes them again."""
+        if self._held is not STOPPING:
+            self._held = reason
+
     def stop(self) -> None:
         """Take nothing more; what is under way may still finish."""
-        self._stopping = True
+        self._held = STOPPING
 
     def abandon(self) -> None:
         """The node ends now: everybody gets the answer that is true."""
-        self._stopping = True
+        self.stop()
         self._refuse_until(float("inf"), STOPPING)
         for batch in self._window.values():
             self._answer_unknown(batch)

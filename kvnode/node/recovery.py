@@ -1,9 +1,10 @@
 """Start-up: from the data directory back to a Raft state and a store that agree.
 
-Truth is the log; the engine is a cache of it that is reused when it can be trusted and rebuilt
-otherwise. The floors of GUARANTEES §1 that need more than the log alone are checked here:
+Truth is snapshot and log; the engine is a cache of them that is reused when it can be trusted and
+rebuilt otherwise. The floors of GUARANTEES §1 that need more than the log alone are checked here:
 
-* the log must reach the commit index that the state files remember;
+* log and snapshot together must reach the commit index that the state files remember;
+* a log that was cut must begin at or below the end of a snapshot that is still there;
 * an engine that is ahead of the log is thrown away.
 
 Everything here blocks; it runs in the log's thread while the loop stays free.
@@ -22,7 +23,10 @@ from kvnode.limits import RAFT_CACHE_BYTES_MAX
 from kvnode.node.faults import as_fatal
 from kvnode.node.log_writer import WalStorage, decode_entry
 from kvnode.node.node import TICK_SECONDS
-from kvnode.store.engine_directory import open_engine
+from kvnode.node.snapshot_library import SnapshotLibrary
+from kvnode.node.snapshots import decode_marker
+from kvnode.snapshot.errors import SnapshotFailed
+from kvnode.store.lmdb_engine import LmdbEngine
 from kvnode.store.state_machine import StateMachine
 from raft.log import RaftLog
 from raft.raft import Raft
@@ -48,6 +52,11 @@ class RecoveryPlan:
     election_ms: tuple[int, int]
     wal_options: Options
 
+    @property
+    def hash_key(self) -> bytes:
+        """All nodes of a cluster order their keys alike: a SCAN cursor survives a failover."""
+        return blake2b(self.cluster_number.to_bytes(8, "big"), digest_size=16).digest()
+
 
 @dataclass(slots=True)
 class Recovered:
@@ -56,6 +65,7 @@ class Recovered:
     wal: Wal
     raft: Raft
     machine: StateMachine
+    library: SnapshotLibrary
     engine_reused: bool
 
 
@@ -69,7 +79,7 @@ def recover(
     """Open log and store and bring Raft back to where it was.
 
     Raises:
-        LogCorrupt: the log holds less, or other, than was acknowledged.
+        LogCorrupt: log and snapshots hold less, or other, than was acknowledged.
         ConfigurationError: the log belongs to another cluster or node.
         DiskFailed: reading or writing failed.
         DiskFull: there is no room for the first segment.
@@ -87,18 +97,21 @@ def _recover(
     rng: Random,
     warn: Callable[[str], None],
 ) -> Recovered:
+    library = SnapshotLibrary(plan.data, plan.cluster_number, plan.hash_key)
     storage = WalStorage()
     log = RaftLog(storage, cache_bytes_max=RAFT_CACHE_BYTES_MAX)
-    wal = Wal.open(
+    wal = storage.wal = Wal.open(
         plan.data / "wal",
         (plan.data / "state-a", plan.data / "state-b"),
         Identity(plan.cluster_number, plan.node_id),
         visit=lambda index, payload: log.restore_entry(decode_entry(index, payload)),
+        visit_snapshot=lambda index, payload, discard: log.restore_snapshot(
+            index, decode_marker(payload), discard=discard
+        ),
         fs=file_system,
         options=plan.wal_options,
         observer=observer,
     )
-    storage.wal = wal
     state = wal.state
     if state.commit > log.last_index:
         raise LogCorrupt(
@@ -106,15 +119,17 @@ def _recover(
             f"{state.commit} was committed: acknowledged entries are gone from this disk; "
             f"`kvnode member replace` brings the machine back in with a new id"
         )
-    machine, reused = _open_store(plan, log.last_index, warn)
+    machine, reused = _open_store(plan, log, library, warn)
+    commit = max(state.commit, machine.applied)
     raft = Raft(
         raft_config(plan, rng),
-        hard_state=HardState(state.term, state.vote, max(state.commit, machine.applied)),
+        hard_state=HardState(state.term, state.vote, commit),
         conf_state=ConfState(plan.voters),
         log=log,
         applied=machine.applied,
     )
-    return Recovered(wal, raft, machine, reused)
+    library.term_runs = log.term_runs
+    return Recovered(wal, raft, machine, library, reused)
 
 
 def raft_config(plan: RecoveryPlan, rng: Random) -> Config:
@@ -135,19 +150,38 @@ def raft_config(plan: RecoveryPlan, rng: Random) -> Config:
 
 
 def _open_store(
-    plan: RecoveryPlan, last_index: int, warn: Callable[[str], None]
+    plan: RecoveryPlan, log: RaftLog, library: SnapshotLibrary, warn: Callable[[str], None]
 ) -> tuple[StateMachine, bool]:
-    # All nodes of a cluster order their keys alike, so that a SCAN cursor survives a failover.
-    hash_key = blake2b(plan.cluster_number.to_bytes(8, "big"), digest_size=16).digest()
-    root = plan.data / "engine"
-    engine, reused = open_engine(root)
-    machine = StateMachine(engine, hash_key=hash_key)
-    if machine.applied > last_index:
+    engine, reused = library.open()
+    machine = StateMachine(engine, hash_key=plan.hash_key)
+    if log.compacted <= machine.applied <= log.last_index:
+        return machine, reused
+    if machine.applied > log.last_index:
         warn(
-            f"the engine is at index {machine.applied}, ahead of the log's {last_index}: "
-            f"it is rebuilt from the log"
+            f"the engine is at index {machine.applied}, ahead of the log's {log.last_index}: "
+            f"it is rebuilt"
         )
-        machine.close(clean=False)
-        engine, reused = open_engine(root, rebuild=True)
-        machine = StateMachine(engine, hash_key=hash_key)
-    return machine, reused
+    machine.close(clean=False)
+    return StateMachine(_rebuild(log, library, warn), hash_key=plan.hash_key), False
+
+
+def _rebuild(log: RaftLog, library: SnapshotLibrary, warn: Callable[[str], None]) -> LmdbEngine:
+    """An engine from the newest whole snapshot that the log goes on from, or an empty one."""
+    for file, path in library.files():
+        if not log.compacted <= file.index <= log.last_index:
+            continue
+        try:
+            engine = library.load(path)
+        except SnapshotFailed as damage:
+            warn(f"snapshot {path.name} cannot be used, trying the one before: {damage}")
+            continue
+        # Where the log was cut exactly here, only the file still knows the term.
+        log.restore_snapshot(file.index, file.term, discard=False)
+        library.use(engine)
+        return engine
+    if log.compacted:
+        raise LogCorrupt(
+            f"the log begins behind index {log.compacted}, and no snapshot of that index or "
+            f"above is whole: the state before it is gone from this disk"
+        )
+    return library.open(rebuild=True)[0]

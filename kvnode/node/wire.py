@@ -120,7 +120,44 @@ class Register(NamedTuple("Register", [("storage_id", int), ("nonce", int)])):
     CODE: ClassVar[int] = 102
 
 
-NodeMessage = Forward | ForwardRejected | Register
+class SnapshotOffer(
+    NamedTuple(
+        "SnapshotOffer", [("term", int), ("index", int), ("snapshot_term", int), ("size", int)]
+    )
+):
+    """The leader of `term` has a snapshot of `size` bytes for the receiver, who lacks entries."""
+
+    __slots__ = ()
+    CODE: ClassVar[int] = 103
+
+
+class SnapshotChunk(
+    NamedTuple("SnapshotChunk", [("term", int), ("index", int), ("offset", int), ("data", bytes)])
+):
+    """Bytes of the snapshot at `index`, from `offset` on."""
+
+    __slots__ = ()
+    CODE: ClassVar[int] = 104
+
+
+class SnapshotAck(NamedTuple("SnapshotAck", [("index", int), ("offset", int), ("verdict", int)])):
+    """How many bytes of the snapshot at `index` the sender holds, and a `Verdict`."""
+
+    __slots__ = ()
+    CODE: ClassVar[int] = 105
+
+
+class Verdict(IntEnum):
+    """What the receiver of a snapshot says with its offset."""
+
+    GO_ON = 0
+    INSTALLED = 1
+    """Installed, or not needed any more."""
+    REFUSED = 2
+    """Not from this leader, or it cannot be stored here: start again later."""
+
+
+NodeMessage = Forward | ForwardRejected | Register | SnapshotOffer | SnapshotChunk | SnapshotAck
 AnyMessage = Message | NodeMessage
 
 
@@ -218,6 +255,9 @@ _NODE_FIELDS: dict[int, tuple[type[Any], tuple[type, ...]]] = {
     Forward.CODE: (Forward, (int, int, bytes)),
     ForwardRejected.CODE: (ForwardRejected, (int,)),
     Register.CODE: (Register, (int, int)),
+    SnapshotOffer.CODE: (SnapshotOffer, (int, int, int, int)),
+    SnapshotChunk.CODE: (SnapshotChunk, (int, int, int, bytes)),
+    SnapshotAck.CODE: (SnapshotAck, (int, int, int)),
 }
 
 

@@ -91,7 +91,7 @@ def open_engine(
         The engine, and whether it holds what an earlier process had committed.
     """
     root.mkdir(parents=True, exist_ok=True)
-    numbers = sorted(int(entry.name) for entry in root.iterdir() if entry.name.isdecimal())
+    numbers = _numbers(root)
     newest = numbers[-1] if numbers else 0
     if numbers and not rebuild:
         engine = _reopen(root / str(newest), map_bytes)
@@ -101,6 +101,20 @@ def open_engine(
     engine = _create(root / str(newest + 1), map_bytes)
     _remove_all(root, numbers)
     return engine, False
+
+
+def create_engine(root: Path, *, map_bytes: int = ENGINE_MAP_BYTES_MAX) -> LmdbEngine:
+    """Make a fresh engine beside those that are there: to be filled before it takes their place."""
+    return _create(root / str(_numbers(root)[-1] + 1), map_bytes)
+
+
+def remove_engines(root: Path, *, keep: Path) -> None:
+    """Remove all engines but the one in `keep`; those must be closed."""
+    _remove_all(root, [number for number in _numbers(root) if root / str(number) != keep])
+
+
+def _numbers(root: Path) -> list[int]:
+    return sorted(int(entry.name) for entry in root.iterdir() if entry.name.isdecimal())
 
 
 def _reopen(directory: Path, map_bytes: int) -> LmdbEngine | None:

@@ -50,7 +50,7 @@ class LmdbEngine:
             raises. Keep it short: pages that this reader can see are not used again.
     """
 
-    __slots__ = ("_env", "_mark", "_txn", "_writing", "delete", "get", "put")
+    __slots__ = ("_env", "_mark", "_txn", "_writing", "delete", "get", "path", "put")
 
     get: Callable[[bytes], bytes | None]
     put: Callable[[bytes, bytes], object]
@@ -64,6 +64,7 @@ class LmdbEngine:
         mark: Mark | None = None,
         read_only: bool = False,
     ) -> None:
+        self.path = path
         self._env = _open(path, map_bytes, read_only=read_only)
         self._env.reader_check()  # slots of killed readers would keep old pages for ever
         self._mark = mark

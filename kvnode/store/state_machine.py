@@ -73,6 +73,7 @@ class StateMachine:
         "_committed",
         "_engine",
         "_fingerprint",
+        "_hash_key",
         "_sessions",
         "_space",
         "_written_before",
@@ -87,6 +88,7 @@ class StateMachine:
         self.applied = 0
         self.uncommitted_ops = 0
         self._fingerprint = blake2b(digest_size=8, key=hash_key).digest()
+        self._hash_key = hash_key
         self._space = Keyspace(engine, hash_key)
         self._load()
 
@@ -186,6 +188,17 @@ class StateMachine:
         if clean:
             self.commit()
         self._engine.close(clean=clean)
+
+    def adopt(self, engine: Engine) -> None:
+        """Go on with an engine that holds another state; the one before is closed as it is.
+
+        Raises:
+            ConfigurationError: it was filled under another hash key or format.
+        """
+        self._engine.close(clean=False)
+        self._engine = engine
+        self._space = Keyspace(engine, self._hash_key)
+        self._load()
 
     def _fall_back(self, error: Exception) -> None:
         """Return to the last commit, and raise the engine's error in our terms if it was one."""

@@ -18,6 +18,10 @@ from enum import Enum
 from scripts.local_cluster import LocalCluster, LocalNode, NodeFailed
 
 DOWN_SECONDS = (0.1, 1.5)
+LONG_SECONDS = (4.0, 6.0)
+"""Long enough for the others to cut the entries that the absent one needs: it gets a snapshot."""
+
+LONG_ODDS = 0.4
 GAP_SECONDS_MAX = 0.15
 SETTLE_SECONDS = (0.3, 1.5)
 
@@ -86,7 +90,8 @@ class Nemesis:
         self.outages += outages
         # Those that died last come back last: what they alone knew is missing when the others vote.
         for victim in victims:
-            await asyncio.sleep(rng.uniform(*DOWN_SECONDS))
+            is_long = target is Target.FOLLOWER and rng.random() < LONG_ODDS
+            await asyncio.sleep(rng.uniform(*(LONG_SECONDS if is_long else DOWN_SECONDS)))
             victim.start()
         for victim, outage in zip(victims, outages, strict=True):
             await asyncio.to_thread(victim.wait_ready)

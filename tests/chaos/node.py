@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 from kvnode import cli, server
 from kvnode.config import ServeConfig
 from tests.chaos.broken_builds import BROKEN
 from tests.chaos.forgetful import SEED_VARIABLE, ForgetfulFileSystem, NeverSyncingFileSystem
 from wal.fs import FileSystem
+
+SEGMENT_BYTES = 256 * 1024
 
 
 def main(arguments: list[str]) -> None:
@@ -31,6 +34,8 @@ def main(arguments: list[str]) -> None:
     def run_forgetfully(config: ServeConfig, _file_system: FileSystem | None = None) -> int:
         return run(config, file_system(seed))
 
+    # Small segments, so that a short run cuts its log often.
+    server.Options = partial(server.Options, segment_bytes=SEGMENT_BYTES)  # type: ignore[misc,assignment]
     server.run = run_forgetfully  # type: ignore[assignment]  # only the names differ
     sys.argv[1:] = arguments
     cli.main()

@@ -49,6 +49,11 @@ PROGRESS_SECONDS = 5.0
 AGREE_SECONDS_MAX = 10.0
 CLIENTS_DRAIN_SECONDS_MAX = 30.0
 KEYS_PER_READ = 500
+SNAPSHOT_LOG_BYTES = "256kb"
+"""Small, so that logs are cut and snapshots are sent while nodes die."""
+
+SNAPSHOTS_DUE_SECONDS = 30
+"""A run of this length that took no snapshot has not tried what it should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,11 @@ def run(plan: Plan) -> Outcome:
         directory,
         plan.nodes,
         (sys.executable, "-m", "tests.chaos.node", *flags),
-        {"PYTHONPATH": str(REPOSITORY), SEED_VARIABLE: str(plan.seed)},
+        {
+            "PYTHONPATH": str(REPOSITORY),
+            SEED_VARIABLE: str(plan.seed),
+            "KVNODE_SNAPSHOT_LOG_BYTES": SNAPSHOT_LOG_BYTES,
+        },
     )
     record, judgement = Record(), Judgement()
     nemesis = Nemesis(cluster, plan.seed)
@@ -148,6 +157,8 @@ def _judge_run(figures: dict[str, Any], nemesis: Nemesis, judgement: Judgement) 
         judgement.void.append(f"{figures['commands_per_s']} commands/s are too few")
     if figures["kills"] < verdict.KILLS_MIN:
         judgement.void.append(f"{figures['kills']} kills are too few")
+    if figures["seconds"] >= SNAPSHOTS_DUE_SECONDS and not figures["snapshots_taken"]:
+        judgement.void.append("no snapshot was taken, so no log was cut")
 
 
 async def _judge_state(cluster: LocalCluster, record: Record, judgement: Judgement) -> None:
@@ -204,10 +215,10 @@ async def _compare_hashes(cluster: LocalCluster) -> list[str]:
     return []
 
 
-def _log_repairs(cluster: LocalCluster) -> int:
-    """How often a node found a torn tail and cut it: shows that kills hit the middle of writes."""
+def _count_in_logs(cluster: LocalCluster, sentence: str) -> int:
+    """How often the nodes said something: shows that kills hit what they were meant to hit."""
     logs = [node.log_path for node in cluster.nodes if node.log_path.exists()]
-    return sum(path.read_text(errors="replace").count("WAL tail truncated") for path in logs)
+    return sum(path.read_text(errors="replace").count(sentence) for path in logs)
 
 
 def _figures(plan: Plan, record: Record, nemesis: Nemesis, elapsed_s: float) -> dict[str, Any]:
@@ -226,7 +237,9 @@ def _figures(plan: Plan, record: Record, nemesis: Nemesis, elapsed_s: float) -> 
             "unknown": len(ledger.unknown),
         },
         "history": len(record.history),
-        "torn_tails_repaired": _log_repairs(nemesis.cluster),
+        "torn_tails_repaired": _count_in_logs(nemesis.cluster, "WAL tail truncated"),
+        "snapshots_taken": _count_in_logs(nemesis.cluster, 'msg="snapshot taken"'),
+        "snapshots_installed": _count_in_logs(nemesis.cluster, 'msg="snapshot installed"'),
         "errors": dict(Counter(i.text for i in record.incidents)),
         "pause_after_leader_kill": verdict.spread(verdict.pauses_s(record, nemesis.outages)),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from kvnode.node.log_writer import IDLE_MARK_SECONDS, LogWriter, decode_entry, encode_entry
 from raft.messages import AppendResponse, Heartbeat
 from raft.types import Entry, HardState, Persist
+from wal.errors import DiskFull
 
 
 class StepWorker:
@@ -30,7 +32,7 @@ class StepWorker:
         error: BaseException | None = None
         try:
             job()
-        except OSError as caught:
+        except (OSError, DiskFull) as caught:
             error = caught
         done(error)
 
@@ -60,8 +62,8 @@ class Loop:
     def call_soon(self, call: Callable[..., None], *args: Any) -> None:
         self.soon.append(lambda: call(*args))
 
-    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
-        timer = Timer(call)
+    def call_later(self, delay: float, call: Callable[..., None], *args: Any) -> Timer:
+        timer = Timer(lambda: call(*args))
         self.timers.append((delay, timer))
         return timer
 
@@ -77,10 +79,13 @@ class RecordingWal:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.broken = False
+        self.full = False
 
     def append(self, records: list[Any]) -> None:
         if self.broken:
             raise OSError("disk")
+        if self.full:
+            raise DiskFull("making a segment", Path("x"), OSError(28, "no room"))
         self.calls.append(("append", [record.index for record in records]))
 
     def save_state(self, *, term: int, vote: int, commit: int, recovering: bool = False) -> None:
@@ -105,6 +110,7 @@ class Setup:
         self.loop = Loop()
         self.synced: list[tuple[int, list[Any]]] = []
         self.failures: list[BaseException] = []
+        self.full: list[bool] = []
         self.writer = LogWriter(
             self.wal,  # type: ignore[arg-type]
             self.worker,
@@ -112,6 +118,7 @@ class Setup:
             commit=lambda: 5,
             on_synced=lambda number, messages: self.synced.append((number, messages)),
             on_failure=self.failures.append,
+            on_full=self.full.append,
         )
 
 
@@ -178,6 +185,7 @@ def test_after_a_pause_one_marker_makes_the_last_group_a_witnessed_one() -> None
     timer.call()
     setup.worker.step()
     assert setup.wal.calls[1:] == [("mark",), ("refresh", 5)]
+    assert setup.worker.jobs == []
     assert len(setup.loop.timers) == 1
 
 
@@ -207,6 +215,40 @@ def test_a_failed_sync_is_told_once_and_nothing_is_ever_acknowledged_again() -> 
     assert len(setup.failures) == 1
     assert setup.synced == []
     assert setup.worker.jobs == []
+
+
+def test_a_full_disk_holds_the_group_up_until_there_is_room_again() -> None:
+    setup = Setup()
+    setup.wal.full = True
+    setup.writer.submit(persist(1, 1))
+    setup.worker.step()
+    setup.writer.submit(persist(2, 2))
+    assert (setup.full, setup.failures, setup.synced) == ([True], [], [])
+    setup.loop.timers[-1][1].call()
+    setup.worker.step()
+    assert setup.full == [True]
+    setup.wal.full = False
+    setup.loop.timers[-1][1].call()
+    setup.worker.step()
+    setup.worker.step()
+    assert setup.full == [True, False]
+    assert setup.wal.calls == [("append", [1]), ("append", [2])]
+    assert [number for number, _ in setup.synced] == [1, 2]
+
+
+def test_a_job_runs_behind_what_was_submitted_before_it_and_before_what_came_after() -> None:
+    setup = Setup()
+    setup.writer.submit(persist(1, 1))
+    setup.writer.submit(persist(2, 2))
+    order: list[str] = []
+    setup.writer.run(lambda: setup.wal.calls.append(("job",)), lambda: order.append("then"))
+    setup.worker.step()
+    setup.worker.step()
+    setup.writer.submit(persist(3, 3))
+    while setup.worker.jobs:
+        setup.worker.step()
+    assert setup.wal.calls == [("append", [1]), ("append", [2]), ("job",), ("append", [3])]
+    assert order == ["then"]
 
 
 @pytest.mark.parametrize("pending", [False, True])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import shutil
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,8 +41,9 @@ class Command:
 class Cluster:
     """Some nodes that can be stopped hard and started again."""
 
-    def __init__(self, root: Path, count: int) -> None:
+    def __init__(self, root: Path, count: int, snapshot_log_bytes: int = 1 << 30) -> None:
         self.root = root
+        self.snapshot_log_bytes = snapshot_log_bytes
         self.members = tuple(
             Member(number, f"n{number}", "127.0.0.1", free_port()) for number in range(1, count + 1)
         )
@@ -83,6 +85,8 @@ class Cluster:
             rng=random.Random(random.getrandbits(64)),
             wall=time.time,
             bind_peer=lambda peer, storage, incarnation: None,
+            library=found.library,
+            snapshot_log_bytes=self.snapshot_log_bytes,
         )
         await node.start(member.host, member.port)
         self.nodes[number] = node
@@ -110,8 +114,10 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def cluster_of(count: int, root: Path) -> AsyncIterator[Cluster]:
-    cluster = Cluster(root, count)
+async def cluster_of(
+    count: int, root: Path, snapshot_log_bytes: int = 1 << 30
+) -> AsyncIterator[Cluster]:
+    cluster = Cluster(root, count, snapshot_log_bytes)
     for number in range(1, count + 1):
         await cluster.start(number)
     try:
@@ -214,6 +220,76 @@ async def test_rows_that_a_flush_left_behind_are_deleted_in_the_background(tmp_p
         while node.machine.has_garbage:
             await asyncio.sleep(0.01)
         assert node.machine.state_hash() == before
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+async def test_a_snapshot_cuts_the_log_and_a_restart_goes_on_from_it(tmp_path: Path) -> None:
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        for round_number in range(3):
+            for i in range(40):
+                await write(node, ops.SET, 0, b"k%d:%d" % (round_number, i), b"x" * 20_000)
+            await node.snapshots.take()
+        assert node.snapshots.stats.taken == 3
+        assert node.wal.first_index > 1
+        await cluster.stop(1)
+        shutil.rmtree(tmp_path / "n1" / "engine")
+        node = await cluster.start(1)
+        assert node.machine.applied > 1
+        await cluster.leader()
+        assert await read(node, ops.DBSIZE, 0) == 120
+
+
+async def test_a_damaged_snapshot_falls_back_to_the_one_before_and_the_log(tmp_path: Path) -> None:
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        for i in range(2):
+            await write(node, ops.SET, 0, b"k%d" % i, b"v")
+            await node.snapshots.take()
+        await write(node, ops.SET, 0, b"k2", b"v")
+        await cluster.stop(1)
+        newest = max((tmp_path / "n1" / "snap").iterdir())
+        content = bytearray(newest.read_bytes())
+        content[len(content) // 2] ^= 1
+        newest.write_bytes(content)
+        shutil.rmtree(tmp_path / "n1" / "engine")
+        node = await cluster.start(1)
+        await cluster.leader()
+        assert await read(node, ops.DBSIZE, 0) == 3
+
+
+async def test_a_follower_whose_entries_are_gone_is_caught_up_by_a_snapshot(tmp_path: Path) -> None:
+    async with cluster_of(3, tmp_path) as cluster:
+        leader = await cluster.leader()
+        number = next(n for n, node in cluster.nodes.items() if node is not leader)
+        await cluster.stop(number)
+        for _ in range(3):
+            for i in range(60):
+                await write(leader, ops.SET, 0, b"k%d" % i, b"x" * 30_000)
+            await leader.snapshots.take()
+        node = await cluster.start(number)
+        await until(lambda: node.snapshots.stats.installed == 1)
+        await write(leader, ops.SET, 0, b"after", b"v")
+        assert await read(node, ops.DBSIZE, 0) == 61
+        assert await write(node, ops.INCRBY, 0, b"n", 1) == 1
+        index, own = node.applier.hash_at(None) or (0, "")
+        await until(lambda: leader.machine.applied >= index)
+        assert (index, own) == leader.applier.hash_at(index)
+        await cluster.stop(number)
+        node = await cluster.start(number)
+        assert await read(node, ops.DBSIZE, 0) == 62
+
+
+async def test_snapshots_are_taken_by_themselves_when_the_log_has_grown(tmp_path: Path) -> None:
+    async with cluster_of(1, tmp_path, snapshot_log_bytes=300_000) as cluster:
+        node = await cluster.leader()
+        for i in range(20):
+            await write(node, ops.SET, 0, b"k%d" % i, b"x" * 20_000)
+        await until(lambda: node.snapshots.stats.taken >= 1)
 
 
 @pytest.mark.parametrize("through_leader", [True, False])

@@ -9,7 +9,7 @@ from kvnode.node import proposals
 from kvnode.node.proposals import Proposer
 from kvnode.store.batch import Kind, decode_ops
 from kvnode.store.reply import Result
-from kvnode.store.sessions import Outcome
+from kvnode.store.sessions import Outcome, Session
 from kvnode.store.state_machine import Applied
 
 NONCE = 77
@@ -223,6 +223,37 @@ def test_a_full_queue_refuses_at_once() -> None:
     waiting = setup.submit(proposals.QUEUED_COMMANDS_MAX + 1)
     assert waiting[-1].results == [proposals.QUEUE_FULL]
     assert waiting[-2].results == []
+
+
+def test_after_a_snapshot_what_it_had_applied_is_unknown_and_the_rest_is_sent_again() -> None:
+    setup = Setup()
+    (covered,) = setup.submit()
+    setup.proposer.flush()
+    (open_still,) = setup.submit()
+    setup.proposer.flush()
+    setup.proposer.restored(Session(incarnation=10, last=1, nonce=NONCE, storage_id=1))
+    setup.proposer.flush()
+    assert covered.results == [proposals.RESULT_LOST]
+    assert open_still.results == []
+    assert [sent[1] for sent in setup.leader.sent] == [1, 2, 2]
+    setup.applied(2, [1], Outcome.APPLIED)
+    assert open_still.results == [1]
+
+
+def test_a_registration_that_only_the_snapshot_saw_counts() -> None:
+    setup = Setup(registered=False)
+    setup.proposer.restored(Session(incarnation=12, last=0, nonce=NONCE, storage_id=1))
+    assert setup.proposer.incarnation == 12
+
+
+def test_held_commands_are_refused_with_the_reason_and_taken_again_later() -> None:
+    setup = Setup()
+    setup.proposer.hold(proposals.LOG_FULL)
+    (refused,) = setup.submit()
+    setup.proposer.hold(None)
+    (taken,) = setup.submit()
+    assert refused.results == [proposals.LOG_FULL]
+    assert taken.results == []
 
 
 def test_leaving_answers_everybody_truthfully() -> None:

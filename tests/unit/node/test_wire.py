@@ -19,6 +19,9 @@ from kvnode.node.wire import (
     Refusal,
     RefusalReason,
     Register,
+    SnapshotAck,
+    SnapshotChunk,
+    SnapshotOffer,
     Welcome,
 )
 from raft.messages import AppendEntries, Heartbeat
@@ -39,6 +42,9 @@ def test_messages_of_raft_and_of_the_node_come_back_equal_and_in_order() -> None
         Forward(12, 1, b"\x90"),
         ForwardRejected(1),
         Register(2**64 - 1, 7),
+        SnapshotOffer(3, 100, 2, 12345),
+        SnapshotChunk(3, 100, 0, b"bytes"),
+        SnapshotAck(100, 5, 0),
     ]
     stamp, back = wire.decode_messages(body(wire.encode_messages(1234, messages)))
     assert (stamp, back) == (1234, messages)
