@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,12 @@ def test_a_block_that_is_missing_twice_there_or_elsewhere_is_found() -> None:
         twice = mine[:at] + mine[at : at + 1] + mine[at:]
         swapped = [*mine[:at], mine[at + 1], mine[at], *mine[at + 2 :]]
         for mixed in (missing, twice, swapped):
-            assert is_damaged(preamble() + b"".join(mixed)), at
+            data = preamble() + b"".join(mixed)
+            assert is_damaged(data), at
+            with pytest.raises(SnapshotDamaged, match="was expected") as raised:
+                verify(PATH, fs=disk_with(data))
+            place = PREAMBLE_BYTES + len(b"".join(mixed[: at + (mixed is twice)]))
+            assert raised.value.offset == place
 
 
 def test_a_block_with_good_checksums_that_the_foot_does_not_count_is_found(small: bytes) -> None:
@@ -176,6 +182,19 @@ def test_rows_out_of_order_are_found_though_all_checksums_are_good(small: bytes)
     data = preamble() + head + header + payload + foot
     read_meta(PATH, fs=disk_with(data))
     assert is_damaged(data)
+
+
+def test_a_head_that_does_not_fit_its_meta_row_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = writer._facts
+    for change in ({"state_hash": "0" * 16}, {"index": 5}):
+        monkeypatch.setattr(
+            writer, "_facts", lambda *parts, change=change: replace(facts(*parts), **change)
+        )
+        disk = MemoryDisk()
+        meta = take(filled(MemoryEngine()).engine, fs=disk)
+        path = SNAP / file_name(meta.index, meta.term)
+        with pytest.raises(SnapshotDamaged, match="meta row"):
+            load(path, MemoryEngine(), hash_key=HASH_KEY, fs=disk)
 
 
 def test_a_newer_version_is_refused_and_not_called_damaged(small: bytes) -> None:

@@ -206,6 +206,8 @@ def test_a_worker_does_not_outlive_its_node(node: Node) -> None:
         parent.stdin.write(node.endless.to_json())
         parent.stdin.flush()
         worker = os.pidfd_open(int(parent.stdout.readline()))
+        while not node.names():
+            os.sched_yield()  # until it writes: before that it would end for want of a request
         parent.send_signal(signal.SIGKILL)
     assert died(worker)
     os.close(worker)
