@@ -13,7 +13,7 @@ TESTED := scripts tests/support/cluster.py tests/support/history.py \
 	tests/support/linearizability.py tests/chaos tests/differential
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos-smoke conformance differential lock clean
+.PHONY: help setup demo test check bench bench-peers chaos-smoke conformance differential lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,8 +49,12 @@ check: $(STAMP) ## lint, format, types and layers
 	$(BIN)/mypy --strict --explicit-package-bases $(TESTED)
 	$(BIN)/lint-imports
 
-bench: $(STAMP) ## hot-path figures beside a null server of the same stack
+bench: $(STAMP) ## hot-path figures beside a null server (PEERS=1: and beside the peers)
 	$(BIN)/python -m scripts.bench.hot_path
+	$(if $(PEERS),$(BIN)/python -m scripts.bench.side_by_side)
+
+bench-peers: $(STAMP) ## redis-server, etcd and PySyncObj beside kvnode, as far as installed
+	$(BIN)/python -m scripts.bench.side_by_side
 
 chaos-smoke: $(STAMP) ## kill -9 under load, then check every promise (SEED=, SECONDS=)
 	$(BIN)/python -m tests.chaos.smoke --seconds $(SECONDS) --seed $(SEED)

@@ -135,7 +135,7 @@ def test_nothing_is_marked_as_unfinished() -> None:
     marked = [
         f"{name_of(path)}:{number}"
         for path in tracked()
-        if path.suffix in {".py", ".md", ".toml", ".yml", ".yaml", ".sh", ""}
+        if path.suffix in {".py", ".go", ".md", ".toml", ".yml", ".yaml", ".sh", ""}
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
         if UNFINISHED.search(line)
     ]
