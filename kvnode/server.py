@@ -36,6 +36,7 @@ from kvnode.limits import (
     STOP_MEMORY_SECONDS_MAX,
     STOP_SECONDS_MAX,
 )
+from kvnode.node.control import NodeControl
 from kvnode.node.log_writer import ThreadWorker
 from kvnode.node.node import Member, Node, NodeIdentity
 from kvnode.node.recovery import Recovered, RecoveryPlan, recover
@@ -241,7 +242,10 @@ class Server:
         )
         await node.start(config.peer_listen.host, config.peer_listen.port)
         self._report.bind_node(node)
-        resp = self._resp = self._report.resp = RespServer(node, self._resp_config())
+        control = NodeControl(node, asyncio.get_running_loop())
+        resp = self._resp = self._report.resp = RespServer(
+            node, self._resp_config(), control=control, request_stop=self._stop.set
+        )
         self._report.bind_clients(resp)
         try:
             await resp.start(config.listen.host, config.listen.port)

@@ -101,8 +101,26 @@ class Snapshots:
         self._task: asyncio.Task[None] | None = None
         self._taken_at_bytes = writer.bytes_written
         self._not_before = 0.0
-        self.newest: SnapshotFile | None = next((file for file, _ in library.files()), None)
+        self.newest: SnapshotFile | None = None
+        self.saved_at_s = 0
+        """When the newest one was complete, in seconds since the epoch; 0 while there is none."""
+        self.last_failure: str | None = None
+        """Why the last attempt failed, if it did."""
+        self.last_duration_s = -1
+        """Of the last attempt; -1 before the first."""
+        self._note_newest()
         self.stats = SnapshotStats()
+
+    @property
+    def is_busy(self) -> bool:
+        """One is being taken or installed."""
+        return self._task is not None
+
+    def _note_newest(self) -> None:
+        newest = next(iter(self._library.files()), None)
+        if newest is not None:
+            self.newest = newest[0]
+            self.saved_at_s = int(newest[1].stat().st_mtime)
 
     # --- the clock --------------------------------------------------------------------------------
 
@@ -126,15 +144,20 @@ class Snapshots:
         self._task = self._loop.create_task(self._guarded(work), name="snapshot")
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        began = self._loop.time()
+        self.last_failure = "interrupted"
         try:
             await work
+            self.last_failure = None
         except SnapshotFailed as failure:
+            self.last_failure = str(failure)
             self.stats.failed += 1
             self._not_before = self._loop.time() + SNAPSHOT_RETRY_SECONDS
             event(_log, logging.WARNING, "snapshot failed", why=str(failure))
         except Exception as error:  # noqa: BLE001 - a bug or a dead disk: the node ends
             self._fail(error)
         finally:
+            self.last_duration_s = int(self._loop.time() - began)
             self._task = None
 
     # --- taking -----------------------------------------------------------------------------------
@@ -144,7 +167,7 @@ class Snapshots:
         self._commit_engine()
         file = await self._library.take()
         await self._on_log(lambda: self._wal.mark_snapshot(file.index, encode_marker(file.term)))
-        self.newest = file
+        self._note_newest()
         self._taken_at_bytes = at_bytes
         self.stats.taken += 1
         await self._cut_log()
@@ -318,7 +341,7 @@ class Snapshots:
         self._switch_engine(engine)
         self._library.use(engine)
         raft.install_snapshot(inbound.sender, inbound.leader_term, file.index, file.term)
-        self.newest = file
+        self._note_newest()
         self._taken_at_bytes = self._writer.bytes_written
         self.stats.installed += 1
         await self._cut_log()
