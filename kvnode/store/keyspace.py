@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from xxhash import xxh3_64_intdigest
 
+from kvnode.store.removals import Removals
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 DATABASES: Final = 16
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of rows and records. An engine of another format is thrown away (`engine_directory`)."""
 
 TAG_META: Final = b"\x00"
@@ -59,18 +61,56 @@ _UNKNOWN: Final = -1
 
 
 class Database:
-    """Counters of one numbered database, and where its rows lie."""
+    """Counters of one numbered database, and where its rows lie.
 
-    __slots__ = ("expires", "expiry_prefix", "generation", "hash_sum", "keys", "record_prefix")
+    Attributes:
+        generation: the number in its row keys.
+        keys: records, expired ones too.
+        expires: records with a deadline.
+        hash_sum: sum of the hashes of its records (`state_hash`).
+        newest: no record has or had a higher version.
+        swapped: revision of the SWAPDB that brought it here. To who watches a key it is a write of
+            every record, so a record counts as at least this new.
+        floor: `newest` of what FLUSH and SWAPDB took away from this number.
+    """
 
-    def __init__(self, generation: int, keys: int = 0, expires: int = 0, hash_sum: int = 0) -> None:
+    __slots__ = (
+        "expires",
+        "expiry_prefix",
+        "floor",
+        "generation",
+        "hash_sum",
+        "keys",
+        "newest",
+        "record_prefix",
+        "swapped",
+    )
+
+    def __init__(
+        self,
+        generation: int,
+        keys: int = 0,
+        expires: int = 0,
+        hash_sum: int = 0,
+        newest: int = 0,
+        swapped: int = 0,
+        floor: int = 0,
+    ) -> None:
         number = _U64.pack(generation)
         self.generation = generation
         self.keys = keys
         self.expires = expires
         self.hash_sum = hash_sum
+        self.newest = newest
+        self.swapped = swapped
+        self.floor = floor
         self.record_prefix = TAG_RECORD + number
         self.expiry_prefix = TAG_EXPIRY + number
+
+    def to_row(self) -> list[int]:
+        """What the meta row keeps of it: the arguments of `Database`."""
+        counters = [self.generation, self.keys, self.expires, self.hash_sum]
+        return [*counters, self.newest, self.swapped, self.floor]
 
 
 def deadline_of(record: bytes) -> int:
@@ -120,6 +160,7 @@ class Keyspace:
         databases: by number; a flushed one is replaced.
         stamp_ms: milliseconds since the epoch by which deadlines are judged.
         revision: of the newest write; a write op raises it once, with `advance`.
+        removals: what WATCH needs to know of keys that are gone.
         written_bytes: record bytes given to the engine so far; commits are bounded by it.
     """
 
@@ -129,6 +170,7 @@ class Keyspace:
         "databases",
         "engine",
         "next_generation",
+        "removals",
         "revision",
         "stamp_ms",
         "written_bytes",
@@ -142,12 +184,14 @@ class Keyspace:
         self.written_bytes = 0
         self.databases = [Database(generation) for generation in range(DATABASES)]
         self.next_generation = DATABASES
+        self.removals = Removals()
         self._next_deadline: int | None = None
 
-    def restore(self, databases: list[Database], next_generation: int) -> None:
-        """Take the databases that the meta row tells of."""
+    def restore(self, databases: list[Database], next_generation: int, removals: Removals) -> None:
+        """Take the databases and removals that the meta row tells of."""
         self.databases = databases
         self.next_generation = next_generation
+        self.removals = removals
         self._next_deadline = _UNKNOWN
 
     # --- one key ------------------------------------------------------------------------------
@@ -167,6 +211,14 @@ class Keyspace:
         if record is None or (record[0] & HAS_DEADLINE and self.is_expired(record)):
             return None
         return record
+
+    def look_up(self, number: int, key: bytes) -> tuple[bytes, bytes | None, bytes | None]:
+        """For writes: the key's tail, what its row holds, and the same unless it has expired."""
+        tail = self.locate(key)
+        row = self.engine.get(self.databases[number].record_prefix + tail)
+        if row is None or (row[0] & HAS_DEADLINE and self.is_expired(row)):
+            return tail, row, None
+        return tail, row, row
 
     def is_expired(self, record: bytes) -> bool:
         """Whether the stamp has reached the record's deadline."""
@@ -204,6 +256,7 @@ class Keyspace:
                 self._unindex(database, tail, deadline_of(old))
                 self._index(database, tail, deadline_of(record))
         database.hash_sum = (database.hash_sum + change) & SUM_MASK
+        database.newest = self.revision
         self.written_bytes += len(record)
         self.engine.put(database.record_prefix + tail, record)
 
@@ -214,6 +267,7 @@ class Keyspace:
         database.keys -= 1
         database.hash_sum = (database.hash_sum - xxh3_64_intdigest(old, seed)) & SUM_MASK
         self._unindex(database, tail, deadline_of(old))
+        self.removals.note(number, seed, max(version_of(old), database.swapped))
         self.engine.delete(database.record_prefix + tail)
 
     # --- deadlines ----------------------------------------------------------------------------
@@ -291,10 +345,19 @@ class Keyspace:
         if not database.keys:
             return False
         self.engine.put(TAG_GARBAGE + _U64.pack(database.generation), b"")
-        self.databases[number] = Database(self.next_generation)
+        floor = max(database.floor, database.newest)
+        self.databases[number] = Database(self.next_generation, floor=floor)
         self.next_generation += 1
         self._next_deadline = _UNKNOWN
         return True
+
+    def swap(self, first: int, second: int) -> None:
+        """Exchange two databases at once, as a write of this revision."""
+        one, other = self.databases[first], self.databases[second]
+        one.floor, other.floor = max(other.floor, other.newest), max(one.floor, one.newest)
+        for database in (one, other):
+            database.swapped = database.newest = self.revision
+        self.databases[first], self.databases[second] = other, one
 
     @property
     def has_garbage(self) -> bool:

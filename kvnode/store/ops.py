@@ -8,7 +8,7 @@ may stand inside EXEC.
 
 from __future__ import annotations
 
-from enum import IntFlag
+from enum import IntEnum, IntFlag
 from typing import Any, Final, TypeAlias
 
 from kvnode.errors import ConfigurationError
@@ -26,6 +26,15 @@ PERSIST: Final = 7
 FLUSHDB: Final = 8
 FLUSHALL: Final = 9
 EXEC: Final = 10
+GETDEL: Final = 11
+GETEX: Final = 12
+MSETNX: Final = 13
+INCRBYFLOAT: Final = 14
+SETRANGE: Final = 15
+RENAME: Final = 16
+COPY: Final = 17
+MOVE: Final = 18
+SWAPDB: Final = 19
 
 FIRST_READ: Final = 64
 GET: Final = 64
@@ -38,13 +47,20 @@ KEYS: Final = 70
 SCAN: Final = 71
 DBSIZE: Final = 72
 VERSION: Final = 73
+GETRANGE: Final = 74
+LCS: Final = 75
+RANDOMKEY: Final = 76
+EXPIRETIME: Final = 77
+OBJECT: Final = 78
 
 LEVEL: Final = 1
 """The newest feature level that this program knows."""
 
 SINCE: Final[dict[int, int]] = {
     **dict.fromkeys([SET, MSET, DEL, INCRBY, APPEND, EXPIRE, PERSIST, FLUSHDB, FLUSHALL, EXEC], 1),
+    **dict.fromkeys([GETDEL, GETEX, MSETNX, INCRBYFLOAT, SETRANGE, RENAME, COPY, MOVE, SWAPDB], 1),
     **dict.fromkeys([GET, MGET, EXISTS, TYPE, STRLEN, TTL, KEYS, SCAN, DBSIZE, VERSION], 1),
+    **dict.fromkeys([GETRANGE, LCS, RANDOMKEY, EXPIRETIME, OBJECT], 1),
 }
 """Feature level of each code. An op is proposed only when every member has reached its level."""
 
@@ -71,6 +87,31 @@ class ExpireFlag(IntFlag):
 
 class UnknownOperation(ConfigurationError):
     """The log asks for something that this program does not know; going on would diverge."""
+
+
+class GetexFlag(IntFlag):
+    """How GETEX means its `expire_ms`; with none of them it leaves the deadline alone."""
+
+    PX = 1
+    PXAT = 2
+    PERSIST = 4
+
+
+class LcsFlag(IntFlag):
+    """What LCS answers; with neither LEN nor IDX it is the subsequence itself."""
+
+    LEN = 1
+    IDX = 2
+    WITHMATCHLEN = 4
+
+
+class ObjectQuery(IntEnum):
+    """What OBJECT asks of a key."""
+
+    ENCODING = 0
+    FREQ = 1
+    IDLETIME = 2
+    REFCOUNT = 3
 
 
 def is_write(op: Op) -> bool:

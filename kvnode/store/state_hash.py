@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 def fold(applied: int, space: Keyspace, databases: list[Database], sessions: Sessions) -> str:
     """Sixteen hex digits over all that replicas must agree on; generations are not part of it."""
     counted = [
-        [number, database.keys, database.expires, database.hash_sum]
+        [number, *database.to_row()[1:]]
         for number, database in enumerate(databases)
-        if database.keys
+        if database.newest or database.floor
     ]
-    state = [applied, space.stamp_ms, space.revision, counted, sessions.to_rows()]
+    removals = xxh3_64_intdigest(space.removals.versions)
+    state = [applied, space.stamp_ms, space.revision, counted, sessions.to_rows(), removals]
     return xxh3_64_hexdigest(msgpack.packb(state))
 
 
@@ -37,7 +38,8 @@ def recount(space: Keyspace) -> list[Database]:
 
 
 def _recount(space: Keyspace, number: int) -> Database:
-    fresh = Database(space.databases[number].generation)
+    kept = space.databases[number]
+    fresh = Database(kept.generation, newest=kept.newest, swapped=kept.swapped, floor=kept.floor)
     for key_hash, _, record in space.walk(number):
         fresh.keys += 1
         fresh.expires += bool(record[0] & HAS_DEADLINE)

@@ -27,6 +27,7 @@ from kvnode.store.export import live_rows
 from kvnode.store.keyspace import DATABASES, FORMAT, TAG_META, Database, Keyspace
 from kvnode.store.ops import UnknownOperation
 from kvnode.store.redis.table import READS, WRITES
+from kvnode.store.removals import Removals
 from kvnode.store.sessions import Outcome, Session, Sessions
 
 if TYPE_CHECKING:
@@ -210,13 +211,11 @@ class StateMachine:
 
     def _meta(self) -> bytes:
         space = self._space
-        databases = [
-            [database.generation, database.keys, database.expires, database.hash_sum]
-            for database in space.databases
-        ]
+        databases = [database.to_row() for database in space.databases]
         fields = [FORMAT, self._fingerprint, self.applied, space.stamp_ms, space.revision]
+        rows = self._sessions.to_rows()
         packed: bytes = msgpack.packb(
-            [*fields, space.next_generation, databases, self._sessions.to_rows()]
+            [*fields, space.next_generation, databases, rows, space.removals.versions]
         )
         return packed
 
@@ -225,14 +224,17 @@ class StateMachine:
         meta = self._engine.get(TAG_META)
         if meta is None:
             self.applied = space.stamp_ms = space.revision = 0
-            space.restore([Database(number) for number in range(DATABASES)], DATABASES)
+            empty = [Database(number) for number in range(DATABASES)]
+            space.restore(empty, DATABASES, Removals())
             self._sessions = Sessions()
         else:
             form, fingerprint, *fields = msgpack.unpackb(meta)
             if form != FORMAT or fingerprint != self._fingerprint:
                 raise ConfigurationError("the engine belongs to another cluster or format")
-            self.applied, space.stamp_ms, space.revision, generation, databases, sessions = fields
-            space.restore([Database(*counted) for counted in databases], generation)
+            self.applied, space.stamp_ms, space.revision, generation, *fields = fields
+            databases, sessions, removals = fields
+            restored = [Database(*counted) for counted in databases]
+            space.restore(restored, generation, Removals(removals))
             self._sessions = Sessions.from_rows(sessions)
         self._note_commit()
 

@@ -1,7 +1,8 @@
-"""Keys of any kind: DEL, EXISTS, TYPE, deadlines, KEYS, SCAN, and the version for WATCH."""
+"""Keys of any kind: deleting, finding, describing and moving them, and their deadlines."""
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
@@ -12,10 +13,10 @@ from kvnode.store.keyspace import (
     deadline_of,
     key_of,
     payload_of,
-    version_of,
 )
-from kvnode.store.ops import ExpireFlag
+from kvnode.store.ops import ExpireFlag, ObjectQuery
 from kvnode.store.redis import glob, messages
+from kvnode.store.redis.strings import is_integer
 from kvnode.store.reply import Status
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ KIND_NAMES: Final = ("none", "string", "hash", "list", "set", "zset", "stream")
 
 DEADLINE_MS_MAX: Final = 2**63 - 1
 CURSOR_MAX: Final = 2**64 - 1
+
+INTEGER_BYTES_MAX: Final = 20
+EMBEDDED_BYTES_MAX: Final = 44
+SHARED_REFERENCES: Final = 2**31 - 1
+"""Redis' figures: the longest text that it stores as an integer, the longest that it stores within
+the object, and the count of references that it shows for the integers below 10,000, which all
+values share."""
 
 
 def del_(space: Keyspace, op: Op) -> Result:
@@ -57,12 +65,6 @@ def type_(space: Keyspace, op: Op) -> Result:
     """TYPE."""
     record = space.find(op[1], op[2])
     return Status(KIND_NAMES[0 if record is None else record[0] & KIND_MASK])
-
-
-def version(space: Keyspace, op: Op) -> Result:
-    """The revision that last wrote the key, 0 if it is absent."""
-    record = space.find(op[1], op[2])
-    return 0 if record is None else version_of(record)
 
 
 def expire(space: Keyspace, op: Op) -> Result:
@@ -108,6 +110,111 @@ def ttl(space: Keyspace, op: Op) -> Result:
         return -1
     left_ms = deadline_ms - space.stamp_ms
     return left_ms if in_ms else (left_ms + 500) // 1000
+
+
+def expiretime(space: Keyspace, op: Op) -> Result:
+    """EXPIRETIME and PEXPIRETIME: the deadline; -2 if the key is absent, -1 if it has none."""
+    _, number, key, in_ms = op
+    record = space.find(number, key)
+    if record is None:
+        return -2
+    deadline_ms = deadline_of(record)
+    if not deadline_ms:
+        return -1
+    return deadline_ms if in_ms else (deadline_ms + 500) // 1000
+
+
+def rename(space: Keyspace, op: Op) -> Result:
+    """RENAME and RENAMENX, told apart by the last argument: the deadline goes along.
+
+    1 if the key has its new name, 0 if RENAMENX found that taken.
+    """
+    _, number, key, new_key, only_if_absent = op
+    tail, _, record = space.look_up(number, key)
+    if record is None:
+        return CommandError(messages.NO_SUCH_KEY)
+    if key == new_key:
+        return 0 if only_if_absent else 1
+    new_tail, replaced, taken = space.look_up(number, new_key)
+    if only_if_absent and taken is not None:
+        return 0
+    space.advance()
+    space.remove(number, tail, record)
+    space.store(number, new_tail, replaced, _as_of_now(space, new_key, record))
+    return 1
+
+
+def copy(space: Keyspace, op: Op) -> Result:
+    """COPY: value and deadline under another key, or in another database."""
+    _, number, key, new_number, new_key, replace = op
+    _, _, record = space.look_up(number, key)
+    if record is None:
+        return 0
+    new_tail, replaced, taken = space.look_up(new_number, new_key)
+    if taken is not None and not replace:
+        return 0
+    space.advance()
+    space.store(new_number, new_tail, replaced, _as_of_now(space, new_key, record))
+    return 1
+
+
+def move(space: Keyspace, op: Op) -> Result:
+    """MOVE: 1 if the key was here and not there."""
+    _, number, key, new_number = op
+    tail, _, record = space.look_up(number, key)
+    if record is None:
+        return 0
+    _, replaced, taken = space.look_up(new_number, key)
+    if taken is not None:
+        return 0
+    space.advance()
+    space.remove(number, tail, record)
+    space.store(new_number, tail, replaced, _as_of_now(space, key, record))
+    return 1
+
+
+def randomkey(space: Keyspace, op: Op) -> Result:
+    """RANDOMKEY: the first live key at or behind a random hash that the client's node chose.
+
+    So the ops of an EXEC answer alike everywhere. A key behind a wide gap is met more often than
+    others, as in Redis. Of keys that have expired only some are passed over: they are deleted soon.
+    """
+    _, number, start = op
+    ahead = islice(space.walk(number, start), SCAN_ROWS_MAX)
+    from_the_first = islice(space.walk(number), SCAN_ROWS_MAX)
+    for _, suffix, record in chain(ahead, from_the_first):
+        if not space.is_expired(record):
+            return key_of(suffix, record)
+    return None
+
+
+def object_(space: Keyspace, op: Op) -> Result:
+    """OBJECT: what tools expect of a Redis without an LFU policy.
+
+    Reading a key leaves no trace here, so no key was ever idle for long.
+    """
+    _, number, key, query = op
+    record = space.find(number, key)
+    if record is None:
+        return None
+    if query == ObjectQuery.ENCODING:
+        return _encoding(payload_of(record))
+    if query == ObjectQuery.FREQ:
+        return CommandError(messages.NO_FREQUENCY)
+    if query == ObjectQuery.IDLETIME:
+        return 0
+    return SHARED_REFERENCES if _is_shared(payload_of(record)) else 1
+
+
+def _encoding(value: bytes) -> bytes:
+    """How Redis would store a string that was just set."""
+    if len(value) <= INTEGER_BYTES_MAX and is_integer(value):
+        return b"int"
+    return b"embstr" if len(value) <= EMBEDDED_BYTES_MAX else b"raw"
+
+
+def _is_shared(value: bytes) -> bool:
+    return len(value) < len(b"10000") and value.isdigit() and is_integer(value)
 
 
 def keys(space: Keyspace, op: Op) -> Result:
@@ -164,6 +271,12 @@ def _condition_holds(flags: int, now_ms: int, new_ms: int) -> bool:
         or (flags & ExpireFlag.GT and (not now_ms or new_ms <= now_ms))
         or (flags & ExpireFlag.LT and now_ms and new_ms >= now_ms)
     )
+
+
+def _as_of_now(space: Keyspace, key: bytes, record: bytes) -> bytes:
+    """The record of another key, with its deadline, as a write of this revision to `key`."""
+    kind = record[0] & KIND_MASK
+    return space.record(kind, key, payload_of(record), deadline_of(record))
 
 
 def _set_deadline(

@@ -6,9 +6,21 @@ from typing import Final
 
 WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
 NOT_AN_INTEGER: Final = "ERR value is not an integer or out of range"
+NOT_A_FLOAT: Final = "ERR value is not a valid float"
+NAN_OR_INFINITY: Final = "ERR increment would produce NaN or Infinity"
 OVERFLOW: Final = "ERR increment or decrement would overflow"
 STRING_TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 INVALID_EXPIRE_IN_SET: Final = "ERR invalid expire time in 'set' command"
 INVALID_EXPIRE_IN_EXPIRE: Final = "ERR invalid expire time in 'expire' command"
+INVALID_EXPIRE_IN_GETEX: Final = "ERR invalid expire time in 'getex' command"
+NO_SUCH_KEY: Final = "ERR no such key"
+NO_FREQUENCY: Final = (
+    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that "
+    "when switching between policies at runtime LRU and LFU data will take some time to adjust."
+)
+LCS_NEEDS_STRINGS: Final = "ERR The specified keys must contain string values"
+LCS_TOO_LARGE: Final = (
+    "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"
+)
 INVALID_CURSOR: Final = "ERR invalid cursor"
 PATTERN_TOO_LONG: Final = "ERR pattern exceeds maximum allowed size"

@@ -1,4 +1,4 @@
-"""Whole databases: DBSIZE, FLUSHDB, FLUSHALL."""
+"""Whole databases: DBSIZE, FLUSHDB, FLUSHALL, SWAPDB."""
 
 from __future__ import annotations
 
@@ -30,4 +30,13 @@ def flushall(space: Keyspace, _op: Op) -> Result:
     flushed = [space.flush(number) for number in range(DATABASES)]
     if any(flushed):
         space.advance()
+    return OK
+
+
+def swapdb(space: Keyspace, op: Op) -> Result:
+    """SWAPDB, in constant time: the databases exchange their generations."""
+    _, _, first, second = op
+    if first != second:
+        space.advance()
+        space.swap(first, second)
     return OK

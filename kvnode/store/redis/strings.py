@@ -1,4 +1,4 @@
-"""Strings: GET, SET, MGET, MSET, INCRBY, APPEND, STRLEN.
+"""Strings: getting, setting, counting, and reading or changing parts of them.
 
 Each function is the meaning of one op; its arguments are in `kvnode/store/DESIGN.md`, §4. A plain
 SET and a GET are the node's hottest calls, so they come first and look at nothing they need not.
@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
-from kvnode.limits import VALUE_BYTES_MAX
+from kvnode.limits import LCS_TABLE_BYTES_MAX, VALUE_BYTES_MAX
 from kvnode.store.keyspace import (
     HEADER_BYTES,
     KIND_MASK,
@@ -18,8 +18,9 @@ from kvnode.store.keyspace import (
     deadline_of,
     payload_of,
 )
-from kvnode.store.ops import SetFlag
-from kvnode.store.redis import messages
+from kvnode.store.ops import GetexFlag, LcsFlag, SetFlag
+from kvnode.store.redis import lcs as subsequence
+from kvnode.store.redis import long_double, messages
 from kvnode.store.reply import OK
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ _GET: Final = int(SetFlag.GET)
 _KEEPTTL: Final = int(SetFlag.KEEPTTL)
 _PX: Final = int(SetFlag.PX)
 _TIMED: Final = int(SetFlag.PX | SetFlag.PXAT)
+_GETEX_PX: Final = int(GetexFlag.PX)
+_GETEX_TIMED: Final = int(GetexFlag.PX | GetexFlag.PXAT)
+_GETEX_PERSIST: Final = int(GetexFlag.PERSIST)
 
 _is_integer_text = re.compile(rb"-?[1-9][0-9]{0,18}|0").fullmatch
 """Redis takes no sign but '-', no space, no leading zero."""
@@ -89,6 +93,56 @@ def mset(space: Keyspace, op: Op) -> Result:
     return OK
 
 
+def msetnx(space: Keyspace, op: Op) -> Result:
+    """MSETNX: all of the keys, or none if one of them is there."""
+    number = op[1]
+    if any(space.find(number, op[position]) is not None for position in range(2, len(op), 2)):
+        return 0
+    mset(space, op)
+    return 1
+
+
+def getdel(space: Keyspace, op: Op) -> Result:
+    """GETDEL."""
+    _, number, key = op
+    tail, _, live = space.look_up(number, key)
+    if live is None:
+        return None
+    value = _string(live)
+    if not isinstance(value, CommandError):
+        space.advance()
+        space.remove(number, tail, live)
+    return value
+
+
+def getex(space: Keyspace, op: Op) -> Result:
+    """GETEX. As in Redis a bad time is an error only for a key that is there.
+
+    `expire_ms` is None if the client's time was no integer, and 0 if it was out of range.
+    """
+    _, number, key, flags, expire_ms = op
+    tail, _, live = space.look_up(number, key)
+    if live is None:
+        return None
+    value = _string(live)
+    if isinstance(value, CommandError):
+        return value
+    if expire_ms is None:
+        return CommandError(messages.NOT_AN_INTEGER)
+    deadline_ms = space.stamp_ms + expire_ms if flags & _GETEX_PX else expire_ms
+    if flags & _GETEX_TIMED:
+        if not (expire_ms > 0 and deadline_ms <= INT64_MAX):
+            return CommandError(messages.INVALID_EXPIRE_IN_GETEX)
+    elif not (flags & _GETEX_PERSIST and deadline_of(live)):
+        return value
+    space.advance()
+    if 0 < deadline_ms <= space.stamp_ms:
+        space.remove(number, tail, live)
+    else:
+        space.store(number, tail, live, space.record(STRING, key, value, deadline_ms))
+    return value
+
+
 def incrby(space: Keyspace, op: Op) -> Result:
     """INCRBY: an absent key counts as 0; a deadline stays."""
     _, number, key, delta = op
@@ -100,7 +154,7 @@ def incrby(space: Keyspace, op: Op) -> Result:
         text = _string(old)
         if isinstance(text, CommandError):
             return text
-        if not _is_integer_text(text) or not INT64_MIN <= int(text) <= INT64_MAX:
+        if not is_integer(text):
             return CommandError(messages.NOT_AN_INTEGER)
         value += int(text)
         deadline_ms = deadline_of(old)
@@ -109,6 +163,26 @@ def incrby(space: Keyspace, op: Op) -> Result:
     space.advance()
     space.store(number, tail, old, space.record(STRING, key, b"%d" % value, deadline_ms))
     return value
+
+
+def incrbyfloat(space: Keyspace, op: Op) -> Result:
+    """INCRBYFLOAT: the sum as text, which is also what is stored; a deadline stays."""
+    _, number, key, increment = op
+    tail, old, live = space.look_up(number, key)
+    text = b"0" if live is None else _string(live)
+    if isinstance(text, CommandError):
+        return text
+    value, delta = long_double.parse(text), long_double.parse(increment)
+    if value is None or delta is None:
+        return CommandError(messages.NOT_A_FLOAT)
+    total = long_double.add(value, delta)
+    if total is None:
+        return CommandError(messages.NAN_OR_INFINITY)
+    text = long_double.to_text(total)
+    deadline_ms = 0 if live is None else deadline_of(live)
+    space.advance()
+    space.store(number, tail, old, space.record(STRING, key, text, deadline_ms))
+    return text
 
 
 def append(space: Keyspace, op: Op) -> Result:
@@ -136,6 +210,79 @@ def strlen(space: Keyspace, op: Op) -> Result:
         return 0
     text = _string(record)
     return text if isinstance(text, CommandError) else len(text)
+
+
+def setrange(space: Keyspace, op: Op) -> Result:
+    """SETRANGE: bytes of zero fill the gap; nothing to write means nothing is changed."""
+    _, number, key, offset, part = op
+    tail, old, live = space.look_up(number, key)
+    value = b"" if live is None else _string(live)
+    if isinstance(value, CommandError):
+        return value
+    if not part:
+        return len(value)
+    end = offset + len(part)
+    if end > VALUE_BYTES_MAX:
+        return CommandError(messages.STRING_TOO_LONG)
+    value = value[:offset].ljust(offset, b"\0") + part + value[end:]
+    deadline_ms = 0 if live is None else deadline_of(live)
+    space.advance()
+    space.store(number, tail, old, space.record(STRING, key, value, deadline_ms))
+    return len(value)
+
+
+def getrange(space: Keyspace, op: Op) -> Result:
+    """GETRANGE: both ends are included; a negative one counts from the end of the string."""
+    _, number, key, first, last = op
+    record = space.find(number, key)
+    if record is None:
+        return b""
+    value = _string(record)
+    if isinstance(value, CommandError):
+        return value
+    if last < first < 0:
+        return b""
+    size = len(value)
+    start = max(first + size, 0) if first < 0 else first
+    stop = max(last + size, 0) if last < 0 else last
+    return value[start : stop + 1]
+
+
+def lcs(space: Keyspace, op: Op) -> Result:
+    """LCS: the subsequence, its length, or [b"matches", […], b"len", length]."""
+    _, number, *keys, flags, match_bytes_min = op
+    values: list[bytes] = []
+    for key in keys:
+        record = space.find(number, key)
+        value = b"" if record is None else _string(record)
+        if isinstance(value, CommandError):
+            return CommandError(messages.LCS_NEEDS_STRINGS)
+        values.append(value)
+    a, b = values
+    if subsequence.table_bytes(a, b) > LCS_TABLE_BYTES_MAX:
+        return CommandError(messages.LCS_TOO_LARGE)
+    if flags & LcsFlag.LEN:
+        return subsequence.length(a, b)
+    matches = subsequence.matches(a, b)
+    if not flags & LcsFlag.IDX:
+        return b"".join(a[match.a_first : match.a_last + 1] for match in reversed(matches))
+    shown: list[Result] = [
+        _shown(match, with_length=bool(flags & LcsFlag.WITHMATCHLEN))
+        for match in matches
+        if match.length >= match_bytes_min
+    ]
+    return [b"matches", shown, b"len", sum(match.length for match in matches)]
+
+
+def _shown(match: subsequence.Match, *, with_length: bool) -> Result:
+    in_a: Result = [match.a_first, match.a_last]
+    in_b: Result = [match.b_first, match.b_last]
+    return [in_a, in_b, match.length] if with_length else [in_a, in_b]
+
+
+def is_integer(text: bytes) -> bool:
+    """Whether Redis reads it as a signed 64-bit number."""
+    return _is_integer_text(text) is not None and INT64_MIN <= int(text) <= INT64_MAX
 
 
 def _set_with_options(space: Keyspace, op: Op) -> Result:

@@ -25,7 +25,12 @@ READS: Final[dict[int, Meaning]] = {
     ops.KEYS: keys.keys,
     ops.SCAN: keys.scan,
     ops.DBSIZE: server.dbsize,
-    ops.VERSION: keys.version,
+    ops.VERSION: transactions.version,
+    ops.GETRANGE: strings.getrange,
+    ops.LCS: strings.lcs,
+    ops.RANDOMKEY: keys.randomkey,
+    ops.EXPIRETIME: keys.expiretime,
+    ops.OBJECT: keys.object_,
 }
 
 SIMPLE_WRITES: Final[dict[int, Meaning]] = {
@@ -38,6 +43,15 @@ SIMPLE_WRITES: Final[dict[int, Meaning]] = {
     ops.PERSIST: keys.persist,
     ops.FLUSHDB: server.flushdb,
     ops.FLUSHALL: server.flushall,
+    ops.GETDEL: strings.getdel,
+    ops.GETEX: strings.getex,
+    ops.MSETNX: strings.msetnx,
+    ops.INCRBYFLOAT: strings.incrbyfloat,
+    ops.SETRANGE: strings.setrange,
+    ops.RENAME: keys.rename,
+    ops.COPY: keys.copy,
+    ops.MOVE: keys.move,
+    ops.SWAPDB: server.swapdb,
 }
 
 WRITES: Final[dict[int, Meaning]] = {

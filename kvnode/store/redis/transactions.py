@@ -1,15 +1,29 @@
 """EXEC: the ops of a MULTI as one op, and the check of what was watched.
 
-WATCH is optimistic: the client's node reads versions, and EXEC carries them through the log, so
-every replica judges alike, whoever leads by then. A failing op leaves its error among the results
-and the others stand, as in Redis: there is no rollback.
+WATCH is optimistic: the client's node reads what each key looks like (`VERSION`), and EXEC carries
+that through the log, so every replica judges alike, whoever leads by then. A failing op leaves its
+error among the results and the others stand, as in Redis: there is no rollback.
+
+What VERSION answers is a number that only EXEC understands:
+
+| Seen | The key was | EXEC goes on if it is |
+|---|---|---|
+| above 0 | there, of this version | there, of this version |
+| −2 − revision | absent at this revision | absent, and was never there in between |
+| −1 | not read: the WATCH failed | never |
+| 0 | absent, without a revision | absent |
+
+An expired key is absent, whether or not its row is deleted, so expiry touches a key that was
+watched alive and no other. FLUSH touches the keys that it deletes. SWAPDB is a write of all keys of
+both databases. A key that was absent and is absent is touched if a record of it, written after the
+WATCH, was removed (`removals`), flushed or swapped away (`Database.floor`), or lies there expired.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from kvnode.store.keyspace import version_of
+from kvnode.store.keyspace import HASH_BYTES, Database, version_of
 from kvnode.store.ops import UnknownOperation
 
 if TYPE_CHECKING:
@@ -18,6 +32,18 @@ if TYPE_CHECKING:
     from kvnode.store.keyspace import Keyspace
     from kvnode.store.ops import Op
     from kvnode.store.reply import Result
+
+_ABSENT: Final = -2
+"""What VERSION answers for an absent key at revision 0."""
+
+
+def version(space: Keyspace, op: Op) -> Result:
+    """VERSION: what a key looks like to WATCH."""
+    _, number, key = op
+    record = space.find(number, key)
+    if record is None:
+        return _ABSENT - space.revision
+    return _seen_version(space.databases[number], record)
 
 
 def exec_of(
@@ -28,9 +54,8 @@ def exec_of(
     def exec_(space: Keyspace, op: Op) -> Result:
         """EXEC: results of all ops, or None if a watched key is no longer what it was."""
         _, _, watches, inner_ops = op
-        for number, key, version in watches:
-            record = space.find(number, key)
-            if (0 if record is None else version_of(record)) != version:
+        for number, key, seen in watches:
+            if not _is_untouched(space, number, key, seen):
                 return None
         results: list[Result] = []
         for inner in inner_ops:
@@ -41,3 +66,22 @@ def exec_of(
         return results
 
     return exec_
+
+
+def _is_untouched(space: Keyspace, number: int, key: bytes, seen: int) -> bool:
+    database = space.databases[number]
+    tail, row, live = space.look_up(number, key)
+    if live is not None:
+        return _seen_version(database, live) == seen
+    if seen > _ABSENT:
+        return seen == 0
+    key_hash = int.from_bytes(tail[:HASH_BYTES], "big")
+    newest = max(database.floor, space.removals.newest(number, key_hash))
+    if row is not None:
+        newest = max(newest, _seen_version(database, row))
+    return newest <= _ABSENT - seen
+
+
+def _seen_version(database: Database, record: bytes) -> int:
+    """A swapped database counts as written when it was swapped."""
+    return max(version_of(record), database.swapped)

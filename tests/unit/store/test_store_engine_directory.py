@@ -9,11 +9,12 @@ import pytest
 
 from kvnode.store import engine_directory
 from kvnode.store.engine_directory import Whereabouts, may_reuse, open_engine
+from kvnode.store.keyspace import FORMAT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-HERE = Whereabouts(format=1, boot_id="b", device=5, mount_id="30")
+HERE = Whereabouts(format=FORMAT, boot_id="b", device=5, mount_id="30")
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ HERE = Whereabouts(format=1, boot_id="b", device=5, mount_id="30")
         (replace(HERE, device=6), False, False),
         (replace(HERE, mount_id="31"), False, False),
         (replace(HERE, boot_id="c", device=6, mount_id="31"), True, True),
-        (replace(HERE, format=2), True, False),
+        (replace(HERE, format=FORMAT + 1), True, False),
     ],
 )
 def test_reuse_needs_a_clean_mark_or_the_same_boot_device_and_mount(

@@ -13,26 +13,34 @@ from kvnode.limits import PATTERN_BYTES_MAX
 from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import (
     APPEND,
+    COPY,
     DBSIZE,
     DEL,
     EXISTS,
     EXPIRE,
+    EXPIRETIME,
     FLUSHALL,
     FLUSHDB,
     GET,
     INCRBY,
     KEYS,
+    MOVE,
+    OBJECT,
     PERSIST,
+    RANDOMKEY,
+    RENAME,
     SCAN,
     SET,
+    SWAPDB,
     TTL,
     TYPE,
     VERSION,
     ExpireFlag,
+    ObjectQuery,
     Op,
 )
 from kvnode.store.redis import messages
-from kvnode.store.reply import Status
+from kvnode.store.reply import OK, Status
 from tests.unit.store.driver import Driver
 
 NX, XX, GT, LT = (int(flag) for flag in ExpireFlag)
@@ -90,7 +98,6 @@ def expired(driver: Driver) -> None:
         ([EXISTS, 0, b"k"], 0),
         ([TYPE, 0, b"k"], "none"),
         ([TTL, 0, b"k", 1], -2),
-        ([VERSION, 0, b"k"], 0),
         ([KEYS, 0, b"*"], []),
         ([SCAN, 0, 0, None, 10, None], [b"0", []]),
     ],
@@ -221,7 +228,7 @@ def test_the_next_deadline_follows_every_change(driver: Driver) -> None:
 
 
 def test_every_visible_change_gives_a_new_version(driver: Driver) -> None:
-    seen = [driver.read(VERSION, 0, b"k")]
+    seen: list[int] = []
     for op in (
         [SET, 0, b"k", b"1"],
         [SET, 0, b"k", b"1"],
@@ -230,9 +237,11 @@ def test_every_visible_change_gives_a_new_version(driver: Driver) -> None:
         [PERSIST, 0, b"k"],
     ):
         driver.do(*op)
-        seen.append(driver.read(VERSION, 0, b"k"))
-    assert seen[0] == 0
-    assert seen == sorted(set(seen))  # type: ignore[type-var]
+        version = driver.read(VERSION, 0, b"k")
+        assert isinstance(version, int)
+        seen.append(version)
+    assert seen[0] > 0
+    assert seen == sorted(set(seen))
 
 
 @pytest.mark.parametrize("op", [[DEL, 0, b"k"], [FLUSHDB, 0], [FLUSHALL, 0]])
@@ -240,9 +249,11 @@ def test_a_key_that_went_and_came_has_another_version(driver: Driver, op: Op) ->
     driver.do(SET, 0, b"k", b"1")
     before = driver.read(VERSION, 0, b"k")
     driver.do(*op)
-    assert driver.read(VERSION, 0, b"k") == 0
+    absent = driver.read(VERSION, 0, b"k")
+    assert isinstance(absent, int)
+    assert absent < 0
     driver.do(SET, 0, b"k", b"1")
-    assert driver.read(VERSION, 0, b"k") not in (0, before)
+    assert driver.read(VERSION, 0, b"k") not in (absent, before)
 
 
 def test_ops_that_change_nothing_leave_the_revision(driver: Driver) -> None:
@@ -395,3 +406,136 @@ def test_flushing_an_empty_database_leaves_no_garbage(driver: Driver) -> None:
     driver.do(FLUSHALL, 0)
     assert driver.machine.collect_garbage(10) == 0
     assert list(driver.engine.keys(b"\x01", b"\x02")) == []
+
+
+# --- moving -------------------------------------------------------------------------------------
+
+LONG = b"k" * 500
+
+
+@pytest.mark.parametrize("new", [b"new", LONG])
+@pytest.mark.parametrize("old", [b"old", LONG + b"o"])
+@pytest.mark.parametrize("occupied", [False, True])
+def test_rename_takes_value_and_deadline_along(
+    driver: Driver, old: bytes, new: bytes, occupied: bool
+) -> None:
+    driver.do(SET, 0, old, b"1", 16, 100)
+    if occupied:
+        driver.do(SET, 0, new, b"2", 16, 900)
+    assert driver.do(RENAME, 0, old, new, 0) == 1
+    assert driver.read(KEYS, 0, b"*") == [new]
+    assert (driver.read(GET, 0, new), driver.read(TTL, 0, new, 1)) == (b"1", 100)
+    driver.check()
+
+
+def test_renamenx_needs_a_free_name(driver: Driver) -> None:
+    driver.do(SET, 0, b"a", b"1")
+    driver.do(SET, 0, b"b", b"2", 16, 100)
+    assert driver.do(RENAME, 0, b"a", b"b", 1) == 0
+    driver.now_ms += 100
+    assert driver.do(RENAME, 0, b"a", b"b", 1) == 1
+    assert driver.read(KEYS, 0, b"*") == [b"b"]
+    driver.check()
+
+
+def test_a_key_may_be_renamed_to_itself(driver: Driver) -> None:
+    for only_if_absent in (0, 1):
+        result = driver.do(RENAME, 0, b"a", b"a", only_if_absent)
+        assert isinstance(result, CommandError)
+        assert result.text == messages.NO_SUCH_KEY
+    driver.do(SET, 0, b"a", b"1")
+    assert driver.do(RENAME, 0, b"a", b"a", 0) == 1
+    assert driver.do(RENAME, 0, b"a", b"a", 1) == 0
+    assert driver.read(GET, 0, b"a") == b"1"
+
+
+def test_copy_leaves_the_source_and_replaces_only_if_told(driver: Driver) -> None:
+    driver.do(SET, 0, b"a", b"1", 16, 100)
+    driver.do(SET, 3, b"a", b"2")
+    assert driver.do(COPY, 0, b"a", 0, b"b", 0) == 1
+    assert driver.do(COPY, 0, b"a", 3, b"a", 0) == 0
+    assert driver.read(GET, 3, b"a") == b"2"
+    assert driver.do(COPY, 0, b"a", 3, b"a", 1) == 1
+    assert driver.do(COPY, 0, b"none", 3, b"a", 1) == 0
+    for db, key in ((0, b"a"), (0, b"b"), (3, b"a")):
+        assert (driver.read(GET, db, key), driver.read(TTL, db, key, 1)) == (b"1", 100)
+    driver.check()
+
+
+def test_move_needs_a_free_place(driver: Driver) -> None:
+    driver.do(SET, 0, b"a", b"1", 16, 100)
+    driver.do(SET, 1, b"a", b"2", 16, 50)
+    assert driver.do(MOVE, 0, b"a", 1) == 0
+    driver.now_ms += 50
+    assert driver.do(MOVE, 0, b"a", 1) == 1
+    assert driver.do(MOVE, 0, b"a", 1) == 0
+    assert driver.machine.keyspace() == {1: (1, 1)}
+    assert driver.read(TTL, 1, b"a", 1) == 50
+    driver.check()
+
+
+def test_swapdb_exchanges_all_keys_and_deadlines(driver: Driver) -> None:
+    driver.do(SET, 0, b"a", b"1", 16, 100)
+    driver.do(SET, 1, b"b", b"2")
+    driver.do(SET, 1, b"c", b"3")
+    assert driver.do(SWAPDB, 0, 0, 1) is OK
+    assert driver.do(SWAPDB, 0, 1, 1) is OK
+    assert driver.machine.keyspace() == {0: (2, 0), 1: (1, 1)}
+    assert driver.read(GET, 1, b"a") == b"1"
+    driver.check()
+    driver.now_ms += 100
+    assert driver.expire() == 1
+    driver.do(FLUSHDB, 0)
+    driver.do(SWAPDB, 0, 0, 15)
+    assert driver.machine.keyspace() == {}
+    driver.check()
+
+
+# --- describing ---------------------------------------------------------------------------------
+
+
+def test_expiretime_is_the_deadline_itself(driver: Driver) -> None:
+    assert driver.read(EXPIRETIME, 0, b"k", 0) == -2
+    driver.do(SET, 0, b"k", b"1")
+    assert driver.read(EXPIRETIME, 0, b"k", 0) == -1
+    driver.do(SET, 0, b"k", b"1", 32, 1_900_000_000_500)
+    assert driver.read(EXPIRETIME, 0, b"k", 0) == 1_900_000_001
+    assert driver.read(EXPIRETIME, 0, b"k", 1) == 1_900_000_000_500
+
+
+def test_randomkey_finds_every_live_key_and_no_other(driver: Driver) -> None:
+    assert driver.read(RANDOMKEY, 0, 2**64 - 1) is None
+    names = {b"k%d" % number for number in range(8)}
+    for name in names:
+        driver.do(SET, 0, name, b"1")
+        driver.do(SET, 0, b"gone-" + name, b"1", 16, 10)
+    driver.now_ms += 10
+    driver.tick()
+    starts = [position * 2**56 for position in range(256)]
+    assert {driver.read(RANDOMKEY, 0, start) for start in starts} == names
+
+
+@pytest.mark.parametrize(
+    ("value", "encoding", "references"),
+    [
+        (b"0", b"int", 2**31 - 1),
+        (b"9999", b"int", 2**31 - 1),
+        (b"10000", b"int", 1),
+        (b"-1", b"int", 1),
+        (b"%d" % -(2**63), b"int", 1),
+        (b"%d" % 2**63, b"embstr", 1),
+        (b"007", b"embstr", 1),
+        (b"x" * 44, b"embstr", 1),
+        (b"x" * 45, b"raw", 1),
+    ],
+)
+def test_object_tells_what_redis_would(
+    driver: Driver, value: bytes, encoding: bytes, references: int
+) -> None:
+    driver.do(SET, 0, b"k", value)
+    assert driver.read(OBJECT, 0, b"k", ObjectQuery.ENCODING) == encoding
+    assert driver.read(OBJECT, 0, b"k", ObjectQuery.REFCOUNT) == references
+    assert driver.read(OBJECT, 0, b"k", ObjectQuery.IDLETIME) == 0
+    frequency = driver.read(OBJECT, 0, b"k", ObjectQuery.FREQ)
+    assert isinstance(frequency, CommandError)
+    assert driver.read(OBJECT, 0, b"none", ObjectQuery.FREQ) is None

@@ -10,10 +10,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kvnode.errors import CommandError
 from kvnode.store import ops
@@ -45,6 +46,20 @@ WRITE: st.SearchStrategy[Op] = st.one_of(
     st.tuples(st.just(ops.APPEND), DB, KEY, VALUE),
     st.tuples(st.just(ops.EXPIRE), DB, KEY, st.just(0), st.integers(-1, 60), CONDITION),
     st.tuples(st.just(ops.PERSIST), DB, KEY),
+    st.tuples(st.just(ops.GETDEL), DB, KEY),
+    st.tuples(st.just(ops.GETEX), DB, KEY, st.sampled_from([0, 4]), st.just(0)),
+    st.tuples(st.just(ops.GETEX), DB, KEY, st.just(1), MS),
+    st.tuples(st.just(ops.GETEX), DB, KEY, st.just(2), MS),
+    st.tuples(st.just(ops.MSETNX), DB, KEY, VALUE, KEY, VALUE),
+    st.tuples(st.just(ops.SETRANGE), DB, KEY, st.integers(0, 5), VALUE),
+    st.tuples(st.just(ops.RENAME), DB, KEY, KEY, st.integers(0, 1)),
+    st.tuples(st.just(ops.COPY), DB, KEY, DB, KEY, st.integers(0, 1)).filter(
+        lambda op: op[1:3] != op[3:5]
+    ),
+    st.integers(0, 1).flatmap(
+        lambda db: st.tuples(st.just(ops.MOVE), st.just(db), KEY, st.just(1 - db))
+    ),
+    st.tuples(st.just(ops.SWAPDB), DB, DB, DB),
 ).map(list)
 READ: st.SearchStrategy[Op] = st.one_of(
     st.tuples(st.just(ops.GET), DB, KEY),
@@ -53,6 +68,8 @@ READ: st.SearchStrategy[Op] = st.one_of(
     st.tuples(st.just(ops.TYPE), DB, KEY),
     st.tuples(st.just(ops.STRLEN), DB, KEY),
     st.tuples(st.just(ops.TTL), DB, KEY, st.integers(0, 1)),
+    st.tuples(st.just(ops.EXPIRETIME), DB, KEY, st.integers(0, 1)),
+    st.tuples(st.just(ops.GETRANGE), DB, KEY, st.integers(-9, 9), st.integers(-9, 9)),
 ).map(list)
 BATCH = st.lists(st.one_of(WRITE, READ), min_size=1, max_size=6)
 
@@ -73,6 +90,8 @@ class Histories(RuleBasedStateMachine):
         self.steady = Driver(MemoryEngine())
         self.fragile = Driver(LmdbEngine(Path(self.directory), map_bytes=1 << 26))
         self.model = Model()
+        self.watched: list[Any] = []
+        """Database, key and what VERSION told of it."""
         self.model.now_ms = self.steady.now_ms
 
     def teardown(self) -> None:
@@ -89,15 +108,31 @@ class Histories(RuleBasedStateMachine):
         assert [plain(result) for result in self.steady.batch(*batch)] == expected
         assert [plain(result) for result in self.fragile.batch(*batch)] == expected
 
-    @rule(inner=BATCH, db=DB, key=KEY, stale=st.booleans())
-    def transact(self, inner: list[Op], db: int, key: bytes, stale: bool) -> None:
-        version, modelled = self.steady.read(ops.VERSION, db, key), self.model.version(db, key)
-        assert isinstance(version, int)
-        assert bool(version) == bool(modelled)
-        expected = plain(self.model.exec(0, [[db, key, modelled + stale]], inner))
-        for driver in (self.steady, self.fragile):
-            watch = [db, key, version + stale]
-            assert plain(driver.do(ops.EXEC, 0, [watch], inner)) == expected
+    @rule(db=DB, key=KEY)
+    def watch(self, db: int, key: bytes) -> None:
+        seen = self.steady.read(ops.VERSION, db, key)
+        assert isinstance(seen, int)
+        assert (seen > 0) == bool(self.model.exists(db, key))
+        self.watched = [db, key, seen]
+        self.model.touched.clear()
+        self.model.swept.clear()
+
+    @precondition(lambda self: self.watched)
+    @rule(inner=BATCH)
+    def execute(self, inner: list[Op]) -> None:
+        db, key, seen = self.watched
+        results = [
+            plain(driver.do(ops.EXEC, 0, [self.watched], inner))
+            for driver in (self.steady, self.fragile)
+        ]
+        assert results[0] == results[1]
+        may_pass = (db, key) not in self.model.touched
+        if results[0] is not None:
+            assert may_pass
+            assert results[0] == plain(self.model.exec(0, [], inner))
+        elif may_pass:
+            assert seen < 0
+            assert db in self.model.swept
 
     @rule(op=READ)
     def read(self, op: Op) -> None:

@@ -6,7 +6,26 @@ import pytest
 
 from kvnode.errors import CommandError
 from kvnode.limits import VALUE_BYTES_MAX
-from kvnode.store.ops import APPEND, DEL, GET, INCRBY, MGET, MSET, SET, STRLEN, TTL, SetFlag
+from kvnode.store.ops import (
+    APPEND,
+    DEL,
+    EXPIRETIME,
+    GET,
+    GETDEL,
+    GETEX,
+    GETRANGE,
+    INCRBY,
+    INCRBYFLOAT,
+    MGET,
+    MSET,
+    MSETNX,
+    SET,
+    SETRANGE,
+    STRLEN,
+    TTL,
+    GetexFlag,
+    SetFlag,
+)
 from kvnode.store.redis import messages
 from kvnode.store.reply import OK
 from tests.unit.store.driver import Driver
@@ -166,3 +185,139 @@ def test_a_long_keys_suffix_is_longer_than_that_of_any_short_key(driver: Driver)
     # So the two cannot share a row, even where their 64-bit hashes collide.
     locate = driver.machine._space.locate
     assert len(locate(b"x" * 400)) < len(locate(b"x" * 401)) == len(locate(b"x" * 65536))
+
+
+# --- get and change -----------------------------------------------------------------------------
+
+
+def test_getdel_answers_and_deletes(driver: Driver) -> None:
+    driver.do(SET, 0, b"k", b"1", PX, 100)
+    assert driver.do(GETDEL, 0, b"k") == b"1"
+    assert driver.do(GETDEL, 0, b"k") is None
+    assert driver.machine.keyspace() == {}
+    driver.check()
+
+
+def test_getex_sets_keeps_or_drops_the_deadline(driver: Driver) -> None:
+    driver.do(SET, 0, b"k", b"1")
+    at = driver.now_ms + 500
+    for flags, ms, deadline in (
+        (0, 0, -1),
+        (GetexFlag.PX, 100, driver.now_ms + 100),
+        (0, 0, driver.now_ms + 100),
+        (GetexFlag.PXAT, at, at),
+        (GetexFlag.PERSIST, 0, -1),
+        (GetexFlag.PERSIST, 0, -1),
+    ):
+        assert driver.do(GETEX, 0, b"k", int(flags), ms) == b"1"
+        assert driver.read(EXPIRETIME, 0, b"k", 1) == deadline
+    driver.check()
+
+
+def test_getex_with_a_time_that_has_passed_deletes(driver: Driver) -> None:
+    driver.do(SET, 0, b"k", b"1")
+    assert driver.do(GETEX, 0, b"k", int(GetexFlag.PXAT), driver.now_ms) == b"1"
+    assert driver.machine.keyspace() == {}
+
+
+@pytest.mark.parametrize(
+    ("ms", "error"),
+    [
+        (None, messages.NOT_AN_INTEGER),
+        (0, messages.INVALID_EXPIRE_IN_GETEX),
+        (-5, messages.INVALID_EXPIRE_IN_GETEX),
+        (INT64_MAX, messages.INVALID_EXPIRE_IN_GETEX),
+    ],
+)
+def test_a_bad_time_of_getex_is_seen_only_on_a_key_that_is_there(
+    driver: Driver, ms: int | None, error: str
+) -> None:
+    assert driver.do(GETEX, 0, b"k", int(GetexFlag.PX), ms) is None
+    driver.do(SET, 0, b"k", b"1")
+    assert text(driver.do(GETEX, 0, b"k", int(GetexFlag.PX), ms)) == error
+
+
+def test_msetnx_sets_all_or_nothing(driver: Driver) -> None:
+    assert driver.do(MSETNX, 0, b"a", b"1", b"b", b"2", b"a", b"3") == 1
+    assert driver.do(MSETNX, 0, b"c", b"4", b"b", b"5") == 0
+    assert driver.read(MGET, 0, b"a", b"b", b"c") == [b"3", b"2", None]
+
+
+def test_incrbyfloat_stores_what_it_answers_and_keeps_the_deadline(driver: Driver) -> None:
+    assert driver.do(INCRBYFLOAT, 0, b"k", b"1.10") == b"1.1"
+    driver.do(SET, 0, b"k", b"5.0e3", PX, 100)
+    assert driver.do(INCRBYFLOAT, 0, b"k", b"-0.5") == b"4999.5"
+    assert driver.read(GET, 0, b"k") == b"4999.5"
+    assert driver.read(TTL, 0, b"k", 1) == 100
+
+
+@pytest.mark.parametrize(
+    ("value", "increment", "error"),
+    [
+        (b"abc", b"1", messages.NOT_A_FLOAT),
+        (b"1", b"", messages.NOT_A_FLOAT),
+        (b"1", b"nan", messages.NOT_A_FLOAT),
+        (b"1", b"-inf", messages.NAN_OR_INFINITY),
+        (b"1e4932", b"1e4932", messages.NAN_OR_INFINITY),
+    ],
+)
+def test_incrbyfloat_refuses_what_is_no_number(
+    driver: Driver, value: bytes, increment: bytes, error: str
+) -> None:
+    driver.do(SET, 0, b"k", value)
+    assert text(driver.do(INCRBYFLOAT, 0, b"k", increment)) == error
+    assert driver.read(GET, 0, b"k") == value
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "offset", "part", "result"),
+    [
+        (b"Hello World", 6, b"Redis", b"Hello Redis"),
+        (b"Hello", 1, b"", b"Hello"),
+        (b"Hello", 99, b"", b"Hello"),
+        (b"Hello", 4, b"!!", b"Hell!!"),
+        (b"Hello", 7, b"!", b"Hello\0\0!"),
+        (None, 2, b"x", b"\0\0x"),
+        (None, 2, b"", None),
+    ],
+)
+def test_setrange_overwrites_and_fills_with_zeros(
+    driver: Driver, value: bytes | None, offset: int, part: bytes, result: bytes | None
+) -> None:
+    if value is not None:
+        driver.do(SET, 0, b"k", value, PX, 100)
+    assert driver.do(SETRANGE, 0, b"k", offset, part) == len(result or b"")
+    assert driver.read(GET, 0, b"k") == result
+    assert driver.read(TTL, 0, b"k", 1) == (100 if value else -1 if result else -2)
+
+
+def test_setrange_grows_a_value_to_the_limit_and_no_further(driver: Driver) -> None:
+    assert driver.do(SETRANGE, 0, b"k", VALUE_BYTES_MAX - 1, b"x") == VALUE_BYTES_MAX
+    for offset in (VALUE_BYTES_MAX, INT64_MAX):
+        assert text(driver.do(SETRANGE, 0, b"k", offset, b"x")) == messages.STRING_TOO_LONG
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "part"),
+    [
+        (0, 3, b"This"),
+        (-3, -1, b"ing"),
+        (0, -1, b"This is a string"),
+        (10, 100, b"string"),
+        (5, 3, b""),
+        (-1, -5, b""),
+        (-100, -50, b"T"),
+        (-50, -100, b""),
+        (-100, 0, b"T"),
+        (16, 16, b""),
+    ],
+)
+def test_getrange_takes_both_ends_and_negative_ones(
+    driver: Driver, first: int, last: int, part: bytes
+) -> None:
+    driver.do(SET, 0, b"k", b"This is a string")
+    assert driver.read(GETRANGE, 0, b"k", first, last) == part
+    assert driver.read(GETRANGE, 0, b"none", first, last) == b""

@@ -6,13 +6,19 @@ import pytest
 
 from kvnode.errors import CommandError
 from kvnode.store.ops import (
+    COPY,
     DEL,
     EXEC,
     EXPIRE,
+    FLUSHALL,
     FLUSHDB,
     GET,
+    GETDEL,
     INCRBY,
+    MOVE,
+    RENAME,
     SET,
+    SWAPDB,
     VERSION,
     Op,
     UnknownOperation,
@@ -40,33 +46,142 @@ def test_exec_spans_databases(driver: Driver) -> None:
 
 def test_an_unchanged_watch_lets_exec_pass(driver: Driver) -> None:
     driver.do(SET, 0, b"k", b"1")
+    watches = [[db, key, driver.read(VERSION, db, key)] for db, key in ((0, b"k"), (5, b"absent"))]
+    assert driver.do(EXEC, 0, watches, [[GET, 0, b"k"]]) == [b"1"]
+
+
+SET_K: Op = [SET, 0, b"k", b"1"]
+SET_OTHER: Op = [SET, 0, b"other", b"1"]
+SET_K_BRIEFLY: Op = [SET, 0, b"k", b"1", 16, 10]
+DEL_K: Op = [DEL, 0, b"k"]
+WAIT: Op = []
+"""In place of an op: let twenty milliseconds pass."""
+
+
+def is_aborted(driver: Driver, before: list[Op], between: list[Op]) -> bool:
+    """Whether what happens between WATCH and EXEC aborts it."""
+    play(driver, before)
     watch = [0, b"k", driver.read(VERSION, 0, b"k")]
-    assert driver.do(EXEC, 0, [watch, [5, b"absent", 0]], [[GET, 0, b"k"]]) == [b"1"]
+    play(driver, between)
+    passed = driver.do(EXEC, 0, [watch], [[SET, 9, b"done", b"1"]])
+    assert driver.read(GET, 9, b"done") == (b"1" if passed else None)
+    driver.check()
+    return passed is None
+
+
+def play(driver: Driver, steps: list[Op]) -> None:
+    for step in steps:
+        if step:
+            driver.do(*step)
+        else:
+            driver.now_ms += 20
+            driver.tick()
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        [SET, 0, b"k", b"1"],
-        [DEL, 0, b"k"],
-        [FLUSHDB, 0],
-        [EXPIRE, 0, b"k", 0, 100, 0],
-        [EXPIRE, 0, b"k", 0, 0, 0],
+        [SET_K],
+        [DEL_K],
+        [DEL_K, SET_K],
+        [[FLUSHDB, 0]],
+        [[FLUSHALL, 0], SET_K],
+        [[EXPIRE, 0, b"k", 0, 100, 0]],
+        [[EXPIRE, 0, b"k", 0, 0, 0]],
+        [[SWAPDB, 0, 0, 1]],
+        [[SWAPDB, 0, 0, 1], [SWAPDB, 0, 1, 0]],
+        [[RENAME, 0, b"other", b"k", 0]],
+        [[RENAME, 0, b"k", b"l", 0], [RENAME, 0, b"l", b"k", 0]],
+        [[MOVE, 0, b"k", 1], [MOVE, 1, b"k", 0]],
+        [[COPY, 0, b"other", 0, b"k", 1]],
+        [[EXPIRE, 0, b"k", 0, 10, 0], WAIT],
     ],
 )
-def test_a_changed_watch_makes_exec_do_nothing(driver: Driver, change: Op) -> None:
-    driver.do(SET, 0, b"k", b"1")
-    watch = [0, b"k", driver.read(VERSION, 0, b"k")]
-    driver.do(*change)
-    assert driver.do(EXEC, 0, [watch], [[SET, 0, b"done", b"1"]]) is None
-    assert driver.read(GET, 0, b"done") is None
+def test_a_key_that_was_there_is_touched_by_every_write_to_it(
+    driver: Driver, change: list[Op]
+) -> None:
+    assert is_aborted(driver, [SET_K, SET_OTHER], change)
 
 
-def test_a_watched_key_that_expires_makes_exec_do_nothing(driver: Driver) -> None:
-    driver.do(SET, 0, b"k", b"1", 16, 100)
+@pytest.mark.parametrize(
+    "change",
+    [
+        [SET_K],
+        [SET_K, DEL_K],
+        [SET_K, DEL_K, SET_K, DEL_K],
+        [SET_K, [FLUSHDB, 0]],
+        [SET_K, [FLUSHALL, 0]],
+        [SET_K_BRIEFLY, WAIT],
+        [SET_K, [RENAME, 0, b"k", b"l", 0]],
+        [SET_K, [MOVE, 0, b"k", 1]],
+        [SET_K, [GETDEL, 0, b"k"]],
+        [SET_K, [SWAPDB, 0, 0, 1]],
+        [[SWAPDB, 0, 0, 2]],
+        [[SWAPDB, 0, 0, 2], DEL_K],
+        [[SWAPDB, 0, 0, 2], [SWAPDB, 0, 0, 2]],
+        [[SWAPDB, 0, 0, 2], [FLUSHDB, 0]],
+    ],
+)
+def test_an_absent_key_is_touched_by_coming_even_if_it_has_gone_again(
+    driver: Driver, change: list[Op]
+) -> None:
+    assert is_aborted(driver, [SET_OTHER, [SET, 2, b"k", b"1"]], change)
+
+
+@pytest.mark.parametrize("physically", [False, True])
+def test_an_absent_key_is_touched_by_coming_even_if_it_has_expired(
+    driver: Driver, physically: bool
+) -> None:
     watch = [0, b"k", driver.read(VERSION, 0, b"k")]
-    driver.now_ms += 100
-    assert driver.do(EXEC, 0, [watch], [[SET, 0, b"done", b"1"]]) is None
+    play(driver, [SET_K_BRIEFLY, WAIT])
+    if physically:
+        assert driver.expire() == 1
+    assert driver.do(EXEC, 0, [watch], []) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        [SET_OTHER],
+        [DEL_K],
+        [[DEL, 0, b"other"]],
+        [[FLUSHDB, 0]],
+        [[FLUSHALL, 0]],
+        [[SWAPDB, 0, 0, 1]],
+        [[SWAPDB, 0, 1, 2]],
+        [[SET, 1, b"k", b"1"], [DEL, 1, b"k"]],
+        [[RENAME, 0, b"other", b"another", 0]],
+        [[MOVE, 0, b"other", 2]],
+        [[INCRBY, 0, b"other", 1], [DEL, 0, b"other"]],
+    ],
+)
+def test_an_absent_key_is_not_touched_by_what_happens_to_others(
+    driver: Driver, change: list[Op]
+) -> None:
+    assert not is_aborted(driver, [SET_OTHER], change)
+
+
+def test_a_key_that_had_expired_before_the_watch_is_not_touched_by_its_deletion(
+    driver: Driver,
+) -> None:
+    play(driver, [SET_K_BRIEFLY, WAIT])
+    watch = [0, b"k", driver.read(VERSION, 0, b"k")]
+    assert driver.expire() == 1
+    assert driver.do(EXEC, 0, [watch], []) == []
+
+
+def test_what_was_removed_is_remembered_after_a_restart(driver: Driver) -> None:
+    watch = [0, b"k", driver.read(VERSION, 0, b"k")]
+    play(driver, [SET_K, DEL_K])
+    driver.machine.commit()
+    driver.crash()
+    assert driver.do(EXEC, 0, [watch], []) is None
+
+
+def test_a_failed_watch_never_passes(driver: Driver) -> None:
+    assert driver.do(EXEC, 0, [[0, b"k", -1]], []) is None
+    driver.do(*SET_K)
+    assert driver.do(EXEC, 0, [[0, b"k", -1]], []) is None
 
 
 @pytest.mark.parametrize("inner", [[99, 0], [EXEC, 0, [], []]])
