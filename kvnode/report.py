@@ -18,6 +18,7 @@ from kvnode.config import ServeConfig
 from kvnode.directory import DataDirectory
 from kvnode.node.node import Node
 from kvnode.node.recovery import Recovered
+from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.obs.gc_pauses import GcPauses
 from kvnode.obs.log import LogWriter, event
 from kvnode.obs.metrics import Metrics
@@ -85,6 +86,7 @@ class NodeReport:
         self.watchdog: MemoryWatchdog | None = None
         self.node: Node | None = None
         self.resp: RespServer | None = None
+        self.library: SnapshotLibrary | None = None
         self.is_started = False
         self.is_stopping = False
 
@@ -100,6 +102,8 @@ class NodeReport:
             ("started", self.is_started, "" if self.is_started else "starting"),
             ("serving", not self.is_stopping, "stopping" if self.is_stopping else ""),
             ("leader", leader is not None, leader or "no leader is known"),
+            ("log", not node.writer.is_full, "no room" if node.writer.is_full else ""),
+            ("engine", not node.applier.is_full, "no room" if node.applier.is_full else ""),
             ("session", node.proposer.incarnation > 0, "this node's session with the cluster"),
         ]
 
@@ -122,6 +126,7 @@ class NodeReport:
         if self.node is not None:
             document |= self._consensus(self.node)
             document["wal"] = self._wal(self.node)
+            document["snapshot"] = self._snapshot(self.node)
         return document
 
     def _consensus(self, node: Node) -> dict[str, Any]:
@@ -157,6 +162,21 @@ class NodeReport:
             "bytes": node.wal.bytes,
             "last_repair": None if repair is None else _repair_fields(repair),
         }
+
+    def _snapshot(self, node: Node) -> dict[str, Any]:
+        snapshots = node.snapshots
+        newest = snapshots.newest
+        return {
+            "index": newest.index if newest else 0,
+            "bytes": newest.size if newest else 0,
+            "saved_at_s": snapshots.saved_at_s,
+            "in_progress": snapshots.is_busy,
+            "last_failure": snapshots.last_failure,
+        }
+
+    def worker_pids(self) -> tuple[int, ...]:
+        """Processes that work for this one; called in the watchdog's thread."""
+        return tuple(self.library.workers) if self.library else ()
 
     def _memory(self) -> dict[str, int]:
         watchdog = self.watchdog
@@ -283,9 +303,21 @@ class NodeReport:
         bind("kvnode_wal_segments", lambda: node.wal.segments)
         bind("kvnode_wal_bytes", lambda: node.wal.bytes)
         bind("kvnode_keys", lambda: _keys(node))
+        bind("kvnode_log_full", lambda: float(node.writer.is_full))
+        bind("kvnode_engine_full", lambda: float(node.applier.is_full))
         bind("kvnode_loop_lag_seconds", lambda: stats.loop_lag_seconds)
         bind("kvnode_loop_lag_max_seconds", lambda: stats.loop_lag_seconds_max)
         self._bind_peers(node)
+        self._bind_snapshots(node)
+
+    def _bind_snapshots(self, node: Node) -> None:
+        bind, snapshots = self.metrics_registry.bind, node.snapshots
+        stats = snapshots.stats
+        bind("kvnode_snapshot_index", lambda: snapshots.newest.index if snapshots.newest else 0)
+        bind("kvnode_snapshots_taken_total", lambda: stats.taken)
+        bind("kvnode_snapshots_sent_total", lambda: stats.sent)
+        bind("kvnode_snapshots_installed_total", lambda: stats.installed)
+        bind("kvnode_snapshots_failed_total", lambda: stats.failed)
 
     def _bind_peers(self, node: Node) -> None:
         bind, stats = self.metrics_registry.bind, node.transport.stats

@@ -165,6 +165,7 @@ class Server:
     def _start_watchdog(self, group: asyncio.TaskGroup) -> None:
         watchdog = self._report.watchdog = MemoryWatchdog.from_config(
             self._config,
+            workers=self._report.worker_pids,
             in_flight_bytes=self._report.in_flight_bytes,
             before_exit=lambda: self._note_exit(ExitCode.MEMORY, "memory pressure; stop got stuck"),
         )
@@ -241,6 +242,7 @@ class Server:
             snapshot_log_bytes=config.snapshot_log_bytes,
         )
         await node.start(config.peer_listen.host, config.peer_listen.port)
+        self._report.library = recovered.library
         self._report.bind_node(node)
         control = NodeControl(node, asyncio.get_running_loop())
         resp = self._resp = self._report.resp = RespServer(

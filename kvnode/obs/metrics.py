@@ -82,6 +82,13 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _counter("kvnode_wal_repairs_total", "Torn tails of the log that were repaired."),
     _gauge("kvnode_wal_segments", "Segment files of the log."),
     _gauge("kvnode_wal_bytes", "Bytes of the log's segment files."),
+    _gauge("kvnode_log_full", "1 while the log's disk has no room and writes are refused."),
+    _gauge("kvnode_engine_full", "1 while the engine has no room and apply pauses."),
+    _gauge("kvnode_snapshot_index", "Log index of the newest snapshot here; 0 without one."),
+    _counter("kvnode_snapshots_taken_total", "Snapshots taken here."),
+    _counter("kvnode_snapshots_sent_total", "Snapshots that peers installed from here."),
+    _counter("kvnode_snapshots_installed_total", "Snapshots installed here."),
+    _counter("kvnode_snapshots_failed_total", "Snapshots that could not be taken or installed."),
     _gauge("kvnode_crc_accelerated", "1 when CRC-32C is computed by native code.", "backend"),
     # Clients and the store
     _gauge("kvnode_clients", "Connected clients."),
