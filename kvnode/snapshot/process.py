@@ -37,6 +37,8 @@ async def take(
 ) -> SnapshotMeta:
     """Take a snapshot in a worker process. When this ends, however it does, the process is gone.
 
+    Call it from the main thread: the kernel kills the worker with the *thread* that started it.
+
     Args:
         request: what to take; `parent_pid` is filled in here.
         timeout_seconds: a worker that is not done by then is killed.

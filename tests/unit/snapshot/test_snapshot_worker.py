@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from kvnode.errors import DiskFailed, ExitCode
 from kvnode.snapshot import process
@@ -192,6 +193,17 @@ async def test_a_worker_that_takes_too_long_is_killed(node: Node) -> None:
         await take(node.endless, timeout_seconds=0.01, on_start=pids.append)
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
+
+
+def test_workers_run_under_the_loop_of_the_node(node: Node) -> None:
+    async def both() -> None:
+        with pytest.raises(SnapshotFailed):
+            await take(node.endless, timeout_seconds=0.01)
+        await take(node.request, timeout_seconds=TIMEOUT_SECONDS)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(both())
+    assert len(list_snapshots(node.directory)) == 1
 
 
 def test_a_worker_does_not_outlive_its_node(node: Node) -> None:
