@@ -154,7 +154,7 @@ class TimeoutNow(NamedTuple("TimeoutNow", [("term", int)])):
 
 
 RESERVED_CODES: Final = {13: "InstallSnapshot", 14: "InstallSnapshotResponse"}
-"""Taken, not yet in use."""
+"""Taken for good: snapshots travel beside Raft, in messages of the driver's own."""
 
 Message: TypeAlias = (
     RequestPreVote

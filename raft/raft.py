@@ -315,9 +315,9 @@ class Raft:
     def accepts_snapshot(self, sender: NodeId, term: int, index: int) -> bool:
         """Tell whether a snapshot that ends at `index` is wanted from `sender`, leader of `term`.
 
-        To be asked before the first chunk and once more before the installation begins. It counts
-        as a message of that leader: a later term is adopted, and no election starts meanwhile. A
-        leader of an earlier term, and a snapshot of what is committed here, are refused.
+        To be asked before the first chunk; further chunks may ask as well. It counts as a message
+        of that leader: a later term is adopted, and no election starts meanwhile. A leader of an
+        earlier term, and a snapshot of what is committed here, are refused.
         """
         if sender not in self._peers:
             self._reject("sender is not a member")

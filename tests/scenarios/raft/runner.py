@@ -11,12 +11,17 @@ Doing
     crash N · restart N · partition 1,2 3 (groups that hear each other) · heal
     stabilize (deliver all) · deliver N [M] (what is on the way from N, to M) · drop N [M]
     overtake N M (deliver the youngest before the others) · repeat N M (put a copy of it behind)
+    compact N [keep=K]              N takes a snapshot of what it applied and forgets the log
+                                    behind it, but for K entries
+    offer N M · install N M · finished N M · failed N M
+                                    the snapshot that N sends to M: its first bytes come; all of it
+                                    is there; N learns that M has it; N learns that it is lost
 
 Asking
     status · logs · progress N · silently COMMAND
 
 Printed: `n1@2` is node 1 in term 2, `3@2` the entry 3 of term 2, `→` a message that is sent, `✗`
-one that is lost, `⇨` a change of role.
+one that is lost, `⇨` a change of role, `⇒` a snapshot, which the node sends and not Raft.
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ from raft.messages import (
     RequestVote,
     RequestVoteResponse,
 )
-from tests.support.raft_cluster import Cluster, Envelope
+from tests.support.raft_cluster import Cluster, Envelope, Stream
 
 
 class RaftScenario:
@@ -82,6 +87,8 @@ class RaftScenario:
         self.cluster.on_drop = self.on_drop
         self.cluster.on_persist = self.on_persist
         self.cluster.on_read = self.on_read
+        self.cluster.on_stream = self.on_stream
+        self.cluster.on_install = self.on_install
         self.known = dict.fromkeys(self.cluster.nodes, (0, Role.FOLLOWER))
 
     def do_log(self, node: str, *words: str) -> None:
@@ -178,6 +185,39 @@ class RaftScenario:
         youngest = [e for e in self.cluster.wire if (e.sender, e.to) == (int(sender), int(to))][-1]
         self.cluster.wire.append(youngest)
 
+    # --- snapshots ------------------------------------------------------------------------------
+
+    def do_compact(self, node: str, *words: str) -> None:
+        options = dict(word.split("=") for word in words)
+        self.cluster.take_snapshot(int(node), keep=int(options.get("keep", "0")))
+
+    def do_offer(self, sender: str, to: str) -> None:
+        accepted = self.cluster.accept(self.stream(sender, to))
+        self.notice()
+        self.printed.append(f"n{to} {'accepts' if accepted else 'refuses'}")
+
+    def do_install(self, sender: str, to: str) -> None:
+        if not self.cluster.install(self.stream(sender, to)):
+            self.printed.append(f"n{to} has all of it")
+
+    def do_finished(self, sender: str, to: str) -> None:
+        self.end_stream(sender, to, ok=True)
+
+    def do_failed(self, sender: str, to: str) -> None:
+        self.end_stream(sender, to, ok=False)
+
+    def end_stream(self, sender: str, to: str, *, ok: bool) -> None:
+        stream = self.stream(sender, to)
+        self.cluster.streams.remove(stream)
+        self.cluster.finish(stream, ok=ok)
+
+    def stream(self, sender: str, to: str) -> Stream:
+        """Return the oldest snapshot on its way from `sender` to `to`."""
+        for stream in self.cluster.streams:
+            if (stream.sender, stream.to) == (int(sender), int(to)):
+                return stream
+        raise ValueError(f"no snapshot is on its way from n{sender} to n{to}")
+
     def on_the_way(self, sender: str, to: str | None) -> list[int]:
         """Return positions on the wire, each as it is once those before it were taken."""
         positions = [
@@ -201,8 +241,11 @@ class RaftScenario:
     def do_logs(self) -> None:
         for node in self.cluster.up():
             raft = self.cluster.raft(node)
-            terms = " ".join(str(raft.log.term(i)) for i in range(1, raft.last_index + 1))
-            self.printed.append(f"n{node} terms {terms} commit={raft.commit}")
+            first = raft.log.first_index
+            terms = [str(raft.log.term(i)) for i in range(first, raft.last_index + 1)]
+            if first > 1:
+                terms.insert(0, f"({first - 1}@{raft.log.term(first - 1)})")
+            self.printed.append(f"n{node} terms {' '.join(terms)} commit={raft.commit}")
 
     def do_progress(self, node: str) -> None:
         for peer, p in self.cluster.raft(int(node)).progress().items():
@@ -237,6 +280,16 @@ class RaftScenario:
 
     def on_read(self, node: NodeId, state: ReadState) -> None:
         self.printed.append(f"n{node} may read {state.request_id} at index {state.index}")
+
+    def on_stream(self, stream: Stream) -> None:
+        snapshot = stream.snapshot
+        way = f"n{stream.sender}@{stream.term} ⇒ n{stream.to}"
+        self.printed.append(f"{way} snapshot {snapshot.index}@{snapshot.term}")
+
+    def on_install(self, stream: Stream) -> None:
+        snapshot = stream.snapshot
+        self.commits[stream.to] = snapshot.index
+        self.printed.append(f"n{stream.to} installs {snapshot.index}@{snapshot.term}")
 
     def on_persist(self, node: NodeId, persist: Persist) -> None:
         if self.cluster.nodes[node].autosync:

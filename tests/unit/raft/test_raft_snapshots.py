@@ -367,6 +367,27 @@ def test_without_a_leader_nobody_is_told() -> None:
     assert settle(raft) == []
 
 
+def test_a_leader_may_learn_from_an_older_snapshot_how_far_the_commit_was() -> None:
+    made = Cluster(3, pre_vote=False)
+    made.start(2, Disk(HardState(4, 0, 0), list(entries(1, 1, 2, 2))))
+    raft = made.raft(2)
+    raft.campaign()
+    made.pump(2)
+    while raft.role is not Role.LEADER:
+        made.deliver()
+    assert (raft.role, raft.commit) == (Role.LEADER, 0)
+    assert raft.install_snapshot(1, 4, 3, 2)
+    assert (raft.commit, raft.applied, raft.last_index) == (3, 3, raft.first_index_of_term)
+    assert AppendResponse not in [type(message) for message in settle(raft)]
+
+
+def test_a_snapshot_that_contradicts_the_leaders_log_is_a_broken_invariant() -> None:
+    _, raft = behind()
+    raft.propose([b"5"])
+    with pytest.raises(AssertionError, match="snapshot 6 of term 1 contradicts the leader's"):
+        raft.install_snapshot(2, 1, 6, 1)
+
+
 def test_a_node_that_has_only_a_snapshot_votes_and_stands_by_its_term() -> None:
     raft = follower(1)
     raft.install_snapshot(1, 5, 7, 4)
