@@ -1,0 +1,53 @@
+"""What operators' commands ask of the node besides data (`kvnode.service.Control`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from kvnode.node.node import Node
+from kvnode.service import Pending, SnapshotStatus
+from raft.types import Role
+
+
+class NodeControl:
+    """READONLY, WAIT, SAVE and LASTSAVE, put to the parts of a node that know."""
+
+    def __init__(self, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+        self._node = node
+        self._loop = loop
+
+    def submit_stale_read(self, pending: Pending) -> None:
+        """Run a read on what is applied here, in the next pass of the loop."""
+        self._loop.call_soon(self._node.execute, pending)
+
+    def replicas_covering(self, index: int) -> int:
+        """How many voters besides this node are known to have the log up to `index` on disk."""
+        node = self._node
+        raft, own = node.raft, node.identity.node_id
+        if raft.role is Role.LEADER:
+            progress = raft.progress()
+            return sum(progress[peer].match >= index for peer in progress if peer != own)
+        majority = len(node.members) // 2 + 1
+        return majority - 1 if index <= raft.commit else 0
+
+    def take_snapshot(self, done: Callable[[str | None], None]) -> bool:
+        """Begin a snapshot; False when one is being taken or installed already."""
+        snapshots = self._node.snapshots
+        if snapshots.is_busy:
+            return False
+        task = snapshots.take()
+        task.add_done_callback(lambda _: done(snapshots.last_failure))
+        return True
+
+    def snapshot_status(self) -> SnapshotStatus:
+        """Describe the snapshots of this node."""
+        snapshots = self._node.snapshots
+        newest = snapshots.newest
+        return SnapshotStatus(
+            saved_at_s=snapshots.saved_at_s,
+            in_progress=snapshots.is_busy,
+            last_succeeded=snapshots.last_failure is None,
+            last_duration_s=snapshots.last_duration_s,
+            entries_since=self._node.machine.applied - (newest.index if newest else 0),
+        )
