@@ -19,6 +19,18 @@ from tests.support.cluster import Endpoints, NodeCluster, RedisStandIn
 Address = tuple[str, int]
 
 
+def started_cluster() -> NodeCluster:
+    """Three nodes that serve clients; logs stay behind if they do not get that far."""
+    cluster = NodeCluster()
+    try:
+        cluster.start()
+        cluster.wait_leader()
+    except BaseException:
+        cluster.finish(keep=True)
+        raise
+    return cluster
+
+
 @pytest.fixture(scope="session")
 def endpoints(request: pytest.FixtureRequest) -> Iterator[Endpoints]:
     running: Endpoints
@@ -27,10 +39,7 @@ def endpoints(request: pytest.FixtureRequest) -> Iterator[Endpoints]:
             pytest.skip("redis-server is not installed")
         running = RedisStandIn()
     else:
-        cluster = NodeCluster()
-        cluster.start()
-        cluster.wait_leader()
-        running = cluster
+        running = started_cluster()
     failed_before = request.session.testsfailed
     yield running
     running.finish(keep=request.session.testsfailed > failed_before)

@@ -15,14 +15,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.local_cluster import NodeFailed
+from scripts.local_cluster import LocalNode, NodeFailed
 from tests.differential.campaign import NOTHING_PROVEN, Campaign, Coverage, coverage
 from tests.differential.generator import Generator
 from tests.differential.machine import Machine
 from tests.differential.report import print_report, record
 from tests.differential.resp import NotResp
+from tests.differential.sequence import redis_cli_lines
 from tests.support.cluster import REPOSITORY, NodeCluster, RedisStandIn
 
 FOLLOWER_EVERY = 10
@@ -30,9 +32,37 @@ FOLLOWER_EVERY = 10
 PROGRESS_SECONDS = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """A redis-server, a single node and a cluster of three.
+
+    Attributes:
+        alone: plays to redis-server and the single node.
+        through_follower: plays to redis-server and a follower of the cluster.
+        nodes: all four nodes.
+    """
+
+    alone: Machine
+    through_follower: Machine
+    nodes: tuple[LocalNode, ...]
+
+    def machine(self, number: int) -> Machine:
+        """Which of the two plays the sequence of this number."""
+        return self.alone if number % FOLLOWER_EVERY else self.through_follower
+
+    def coverage(self) -> Coverage:
+        """Which commands can be compared."""
+        return coverage(self.alone.redis.connections[0], self.alone.kvnode.connections[0])
+
+    def obituary(self) -> str:
+        """What nodes wrote before they ended; nothing while all of them run."""
+        dead = (node for node in self.nodes if not node.alive())
+        return "\n".join(f"{node.name} ended:\n{node.log_tail()}" for node in dead)
+
+
 @contextmanager
-def servers() -> Iterator[tuple[Machine, Machine]]:
-    """A redis-server, a single node and a cluster; machines for the node and for a follower.
+def servers() -> Iterator[Servers]:
+    """Start everything, and stop it at the end.
 
     Raises:
         NodeFailed: one of them did not start.
@@ -52,23 +82,29 @@ def servers() -> Iterator[tuple[Machine, Machine]]:
         stack.callback(alone.close)
         through_follower = Machine(address, follower.address, leader.address)
         stack.callback(through_follower.close)
-        yield alone, through_follower
-
-
-def what_to_compare(machine: Machine) -> Coverage:
-    """Which commands both servers of a machine know."""
-    return coverage(machine.redis.connections[0], machine.kvnode.connections[0])
+        yield Servers(alone, through_follower, (*single.nodes, *cluster.nodes))
 
 
 def run(sequences: int, seed: int, start: int = 0) -> tuple[Campaign, Coverage]:
-    """Play sequences until all are done or a server is gone."""
-    with servers() as (alone, through_follower):
-        covered = what_to_compare(alone)
+    """Play sequences until all are done or a node is gone.
+
+    Raises:
+        NodeFailed: a server did not start.
+        NotResp, OSError: no node is gone, and yet it cannot go on.
+    """
+    with servers() as started:
+        covered = started.coverage()
         campaign = Campaign(Generator(seed, covered.compared))
         told = time.monotonic()
         for number in range(start, start + sequences):
-            machine = alone if number % FOLLOWER_EVERY else through_follower
-            campaign.play(machine, number)
+            try:
+                campaign.play(started.machine(number), number)
+            except (NotResp, OSError):
+                if not (obituary := started.obituary()):
+                    raise
+                lines = "\n".join(redis_cli_lines(campaign.generator.sequence(number)))
+                campaign.crash = f"sequence {number}:\n{lines}\n{obituary}"
+                break
             if time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
                 print(f"  {number + 1 - start} of {sequences}, {len(campaign.seen)} differences")

@@ -89,6 +89,7 @@ class Campaign:
         findings: the first difference of each kind.
         seen: how often each kind of difference occurred.
         accepted: how often each accepted difference occurred, by its reason.
+        crash: what a node wrote that ended by itself.
     """
 
     generator: Generator
@@ -98,6 +99,7 @@ class Campaign:
     findings: list[Finding] = field(default_factory=list)
     seen: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     accepted: Counter[str] = field(default_factory=Counter)
+    crash: str = ""
 
     def play(self, machine: Machine, number: int, say: Callable[[str], None] = print) -> None:
         """Play one sequence, and look into a difference of a new kind.
@@ -130,7 +132,7 @@ class Campaign:
 
     def verdict(self, demand: int = 0) -> int:
         """The exit code; with a demand, commands that were tried too seldom make the run void."""
-        if self.seen:
+        if self.seen or self.crash:
             return DIFFERENT
         if not self.played or len(self.voids) > VOID_SHARE_MAX * self.played:
             return NOTHING_PROVEN

@@ -18,6 +18,8 @@ def print_report(campaign: Campaign, covered: Coverage, demand: int) -> None:
         print("\n".join(finding_lines(finding)))
     for signature, times in campaign.seen.items():
         print(f"DIFFERENCE, {times} times: {' / '.join(signature)}")
+    if campaign.crash:
+        print(f"CRASH in {campaign.crash}")
     for reason in campaign.voids[:10]:
         print(f"VOID: {reason}")
     if demand and (short := campaign.tally.short_of(campaign.generator.names, demand)):
