@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvnode.resp.encoder import RESP2
@@ -56,13 +57,17 @@ def _server(server: RespServer) -> Fields:
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "arch_bits": 64 if sys.maxsize > 1 << 32 else 32,
         "python_version": platform.python_version(),
+        "multiplexing_api": "libuv",
         "process_id": os.getpid(),
+        "process_supervised": "no",
         "run_id": server.config.run_id,
         "tcp_port": server.port,
         "server_time_usec": time.time_ns() // 1000,
         "uptime_in_seconds": uptime_s,
         "uptime_in_days": uptime_s // 86_400,
         "hz": 10,
+        "configured_hz": 10,
+        "io_threads_active": 0,
         "executable": sys.executable,
         "config_file": "",
     }
@@ -72,32 +77,63 @@ def _clients(server: RespServer) -> Fields:
     clients = server.clients.values()
     return {
         "connected_clients": len(clients),
-        "maxclients": server.config.clients_max,
+        "cluster_connections": 0,
+        "maxclients": server.settings.clients_max,
         "client_recent_max_input_buffer": max([each.held_bytes for each in clients], default=0),
         "client_recent_max_output_buffer": max(
             [each.unwritten_bytes for each in server.slow_readers.values()], default=0
         ),
-        "blocked_clients": 0,
+        "blocked_clients": sum([each.blocked is not None for each in clients]),
+        "tracking_clients": 0,
+        "clients_in_timeout_table": 0,
         "resp2_clients": sum([each.protocol == RESP2 for each in clients]),
+        "readonly_clients": sum([each.is_read_only for each in clients]),
+        "paused_seconds_left": round(server.pause.seconds_left, 3) if server.pause else 0,
         "in_flight_bytes": server.pending_bytes,
     }
 
 
-def _memory(server: RespServer) -> Fields:
+@dataclass(frozen=True, slots=True)
+class MemoryFigures:
+    """Bytes of this process: what is its own, with what it shares, and the most there ever was."""
+
+    used_bytes: int
+    resident_bytes: int
+    peak_bytes: int
+
+
+def memory_figures() -> MemoryFigures:
+    """Ask the kernel."""
     with open("/proc/self/statm", encoding="ascii") as statm:
         _, resident, shared, *_ = [int(pages) * _PAGE_BYTES for pages in statm.read().split()]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return MemoryFigures(resident - shared, resident, peak)
+
+
+def _memory(server: RespServer) -> Fields:
+    figures = memory_figures()
+    used, resident, peak = figures.used_bytes, figures.resident_bytes, figures.peak_bytes
+    total = os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
     return {
-        "used_memory": resident - shared,
-        "used_memory_human": _human(resident - shared),
+        "used_memory": used,
+        "used_memory_human": _human(used),
         "used_memory_rss": resident,
         "used_memory_rss_human": _human(resident),
         "used_memory_peak": peak,
         "used_memory_peak_human": _human(peak),
+        "used_memory_peak_perc": f"{100 * used / max(peak, 1):.2f}%",
+        "total_system_memory": total,
+        "total_system_memory_human": _human(total),
         "maxmemory": 0,
         "maxmemory_human": "0B",
         "maxmemory_policy": "noeviction",
+        "mem_fragmentation_ratio": f"{resident / max(used, 1):.2f}",
+        "mem_fragmentation_bytes": resident - used,
+        "mem_clients_slaves": 0,
         "mem_clients_normal": server.pending_bytes,
+        "mem_allocator": "python",
+        "active_defrag_running": 0,
+        "lazyfree_pending_objects": 0,
     }
 
 
@@ -109,15 +145,27 @@ def _human(size: float) -> str:
     return f"{size:.2f}G"
 
 
-def _persistence(_: RespServer) -> Fields:
-    return {
-        "loading": 0,
-        "async_loading": 0,
-        "rdb_bgsave_in_progress": 0,
-        "rdb_last_bgsave_status": "ok",
+def _persistence(server: RespServer) -> Fields:
+    """Snapshots stand for RDB files, the log for an AOF that is always on and never rewritten."""
+    fields: Fields = {"loading": 0, "async_loading": 0}
+    if server.control is not None:
+        snapshots = server.control.snapshot_status()
+        fields |= {
+            "rdb_changes_since_last_save": snapshots.entries_since,
+            "rdb_bgsave_in_progress": int(snapshots.in_progress),
+            "rdb_last_save_time": snapshots.saved_at_s or server.started_at_s,
+            "rdb_last_bgsave_status": "ok" if snapshots.last_succeeded else "err",
+            "rdb_last_bgsave_time_sec": snapshots.last_duration_s,
+            "rdb_current_bgsave_time_sec": -1,
+        }
+    else:
+        fields["rdb_bgsave_in_progress"] = 0
+    return fields | {
         "aof_enabled": 1,
         "aof_rewrite_in_progress": 0,
         "aof_rewrite_scheduled": 0,
+        "aof_last_rewrite_time_sec": -1,
+        "aof_current_rewrite_time_sec": -1,
         "aof_last_bgrewrite_status": "ok",
         "aof_last_write_status": "ok",
     }
@@ -128,10 +176,22 @@ def _stats(server: RespServer) -> Fields:
     return {
         "total_connections_received": stats.connections_total,
         "total_commands_processed": stats.commands_total,
+        "instantaneous_ops_per_sec": round(server.rate.per_second),
         "total_net_input_bytes": stats.input_bytes_total,
         "total_net_output_bytes": stats.output_bytes_total,
+        "instantaneous_input_kbps": f"{server.input_rate.per_second / 1024:.2f}",
+        "instantaneous_output_kbps": f"{server.output_rate.per_second / 1024:.2f}",
         "rejected_connections": stats.connections_rejected_total,
+        "sync_full": 0,
+        "sync_partial_ok": 0,
+        "sync_partial_err": 0,
         "evicted_keys": 0,
+        "evicted_clients": stats.connections_closed_total.get("output", 0),
+        "keyspace_hits": stats.keyspace_hits,
+        "keyspace_misses": stats.keyspace_misses,
+        "pubsub_channels": 0,
+        "pubsub_patterns": 0,
+        "latest_fork_usec": 0,
         "total_error_replies": stats.errors_total,
     }
 
@@ -155,13 +215,26 @@ def _replication(server: RespServer) -> Fields:
             "master_host": host,
             "master_port": port or 0,
             "master_link_status": "up" if status.leader else "down",
+            "master_last_io_seconds_ago": 0 if status.leader else -1,
+            "master_sync_in_progress": 0,
+            "slave_read_repl_offset": status.applied,
             "slave_repl_offset": status.applied,
+            "slave_priority": 100,
             "slave_read_only": 0,
+            "replica_announced": 1,
             "connected_slaves": 0,
         }
-    fields["master_replid"] = server.config.run_id
-    fields["master_repl_offset"] = status.commit
-    return fields
+    return fields | {
+        "master_failover_state": "no-failover",
+        "master_replid": server.config.run_id,
+        "master_replid2": "0" * 40,
+        "master_repl_offset": status.commit,
+        "second_repl_offset": -1,
+        "repl_backlog_active": 0,
+        "repl_backlog_size": 0,
+        "repl_backlog_first_byte_offset": 0,
+        "repl_backlog_histlen": 0,
+    }
 
 
 def _cpu(_: RespServer) -> Fields:
@@ -188,6 +261,17 @@ def _commandstats(server: RespServer) -> Fields:
         )
         for tally in server.stats.tallies
         if tally.calls or tally.rejected
+    }
+
+
+def _latencystats(server: RespServer) -> Fields:
+    """Upper bounds, since times are counted by powers of two."""
+    return {
+        f"latency_percentiles_usec_{tally.command.name}": ",".join(
+            f"p{percent:g}={tally.percentile_us(percent):.3f}" for percent in (50, 99, 99.9)
+        )
+        for tally in server.stats.tallies
+        if any(tally.buckets)
     }
 
 
@@ -245,11 +329,12 @@ SECTIONS: Final[dict[str, Callable[[RespServer], Fields]]] = {
     "modules": _nothing,
     "commandstats": _commandstats,
     "errorstats": _errorstats,
+    "latencystats": _latencystats,
     "cluster": _cluster,
     "raft": _raft,
     "keyspace": _keyspace,
 }
 """All sections, in the order of the text."""
 
-ON_DEMAND: Final = frozenset({"commandstats"})
+ON_DEMAND: Final = frozenset({"commandstats", "latencystats"})
 """Sections that only `all`, `everything` or their own name show."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from kvnode.limits import CLIENTS_TICK_MS, IN_FLIGHT_BYTES_MAX
 from kvnode.resp.commands.command import WRITE
-from kvnode.resp.commands.table import COMMANDS
+from kvnode.resp.commands.table import COMMANDS, ROWS
 from kvnode.resp.config import RespConfig
 from kvnode.resp.connection import NODE_FULL, STOPPING, Connection
 from kvnode.resp.pause import Pause
@@ -57,7 +57,7 @@ class RespServer:
         config: what was settled at start.
         settings: what CONFIG SET can change.
         stats: counters, also read by the metrics page.
-        commands: the command table.
+        commands: the command table; rows: the same with all subcommands.
         clients: connections by id, oldest first.
         slow_readers: those of them whose replies pile up.
         in_flight_bytes: size of all commands that are not answered.
@@ -95,6 +95,7 @@ class RespServer:
         "rate",
         "redis_version",
         "request_stop",
+        "rows",
         "service",
         "settings",
         "slow_log",
@@ -131,6 +132,7 @@ class RespServer:
         self.rate, self.input_rate, self.output_rate = Rate(), Rate(), Rate()
         self.pause: Pause | None = None
         self.commands = COMMANDS
+        self.rows = ROWS
         self.redis_version = REDIS_VERSION
         self.clients: dict[int, Connection] = {}
         self.slow_readers: dict[int, Connection] = {}
@@ -282,10 +284,11 @@ class RespServer:
             name = "fast-command" if "fast" in command.flags else "command"
             self.latency.add(name, elapsed_us // 1000)
 
-    def settings_changed(self) -> None:
-        """CONFIG SET has written into `settings`."""
-        self.notable_ns = self.settings.notable_ns
-        self.slow_log.trim(self.settings.slow_log_records)
+    def change_settings(self, settings: Settings) -> None:
+        """Let new settings take effect (CONFIG SET)."""
+        self.settings = settings
+        self.notable_ns = settings.notable_ns
+        self.slow_log.trim(settings.slow_log_records)
 
     def pause_commands(self, seconds: float, *, only_writes: bool) -> None:
         """CLIENT PAUSE: begin none of them, or no writes, for so long."""

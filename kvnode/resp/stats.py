@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final
 
 from kvnode.resp.commands.command import Command
@@ -62,6 +63,14 @@ class Tally:
     def reset(self) -> None:
         self.calls = self.rejected = self.failed = self.nanoseconds = self.missed = self.found = 0
         self.buckets[:] = [0] * TIME_BUCKETS
+
+    def percentile_us(self, percent: float) -> float:
+        """A time that `percent` of a hundred answers did not exceed, in microseconds."""
+        wanted = sum(self.buckets) * percent / 100
+        for bits, count in enumerate(accumulate(self.buckets)):
+            if count >= wanted:
+                return (1 << bits) / 1000
+        return 0.0
 
 
 def _judge_list(tally: Tally, _op: Op, result: Result) -> None:

@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvnode.errors import CommandError
-from kvnode.resp.encoder import ANY, Renders
+from kvnode.resp.encoder import ANY, Renders, array, status
 from kvnode.service import Op
 
 if TYPE_CHECKING:
@@ -128,4 +128,29 @@ def container(
 ) -> Command:
     """A command that is nothing without a subcommand; `run` is what it does if it stands alone."""
     subcommands = {row.name.partition("|")[2].encode(): row for row in rows}
+    if b"help" not in subcommands:
+        subcommands[b"help"] = _help(name, group, list(subcommands.values()))
     return Command(name, arity, (), NO_KEY, since, group, summary, run=run, subcommands=subcommands)
+
+
+def _help(name: str, group: str, rows: list[Command]) -> Command:
+    """The HELP of a container: what its rows say of themselves."""
+    title = f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    lines = [title]
+    for row in rows:
+        lines += [row.name.partition("|")[2].upper(), f"    {row.summary}"]
+    lines += ["HELP", "    Print this help."]
+
+    def run_help(_connection: Connection, _arguments: list[bytes]) -> bytes:
+        return array([status(line) for line in lines])
+
+    return Command(
+        f"{name}|help",
+        2,
+        ("loading", "stale"),
+        NO_KEY,
+        "5.0.0",
+        group,
+        f"Lists the subcommands of {name.upper()}.",
+        run=run_help,
+    )

@@ -1,12 +1,12 @@
-"""Commands about the connection itself: PING, ECHO, HELLO, AUTH, SELECT, CLIENT, QUIT, RESET."""
+"""Commands about the connection itself: PING, ECHO, HELLO, AUTH, SELECT, QUIT, RESET."""
 
 from __future__ import annotations
 
 import hmac
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
+from kvnode.resp.commands.client import parse_client_name
 from kvnode.resp.commands.grammar import (
     SYNTAX_ERROR,
     integer,
@@ -14,14 +14,12 @@ from kvnode.resp.commands.grammar import (
     wrong_arity,
 )
 from kvnode.resp.encoder import (
-    NULLS,
     OK_BYTES,
     RESP2,
     RESP3,
     array,
     bulk,
     mapping,
-    verbatim,
 )
 from kvnode.resp.encoder import (
     integer as encode_integer,
@@ -42,11 +40,6 @@ HELLO_WITHOUT_LOGIN: Final = (
 )
 PROTOCOL_NOT_A_NUMBER: Final = "ERR Protocol version is not an integer or out of range"
 UNSUPPORTED_PROTOCOL: Final = "NOPROTO unsupported protocol version"
-
-NANOSECONDS: Final = 1_000_000_000
-
-NAME_BYTES_MAX: Final = 256
-"""Names that clients give themselves are kept per connection and repeated in CLIENT LIST."""
 
 
 def ping(_connection: Connection, arguments: list[bytes]) -> bytes:
@@ -147,121 +140,8 @@ def _parse_hello_options(
             login = (arguments[at + 1], arguments[at + 2])
             at += 3
         elif option == b"SETNAME" and at + 1 < len(arguments):
-            name = _parse_client_name(arguments[at + 1])
+            name = parse_client_name(arguments[at + 1])
             at += 2
         else:
             raise CommandError(f"ERR Syntax error in HELLO option '{text_of(arguments[at])}'")
     return login, name
-
-
-# --- CLIENT ---------------------------------------------------------------------------------------
-
-
-def _is_printable(text: bytes) -> bool:
-    """No space, no control character, nothing beyond ASCII: it must not break CLIENT LIST."""
-    return all(33 <= byte <= 126 for byte in text)
-
-
-def _parse_client_name(argument: bytes) -> str:
-    if not _is_printable(argument):
-        raise CommandError(
-            "ERR Client names cannot contain spaces, newlines or special characters."
-        )
-    if len(argument) > NAME_BYTES_MAX:
-        raise CommandError(f"ERR Client names cannot be longer than {NAME_BYTES_MAX} bytes.")
-    return argument.decode("ascii")
-
-
-def describe(connection: Connection) -> str:
-    """One line of CLIENT LIST, with the fields of Redis 7; what means nothing here is constant."""
-    now_ns = monotonic_ns()
-    transaction = connection.transaction
-    queued, queued_bytes = (-1, 0) if transaction is None else (len(transaction), transaction.size)
-    command = connection.last_command
-    held, unanswered = connection.held_bytes, connection.unanswered_bytes
-    unwritten = connection.unwritten_bytes
-    return (
-        f"id={connection.id} addr={connection.address} laddr={connection.local_address} fd=-1"
-        f" name={connection.name} age={(now_ns - connection.opened_ns) // NANOSECONDS}"
-        f" idle={(now_ns - connection.last_heard_ns) // NANOSECONDS}"
-        f" flags={_flags(connection)}"
-        f" db={connection.db} sub=0 psub=0 ssub=0 multi={queued} qbuf={held} qbuf-free=0"
-        f" argv-mem={unanswered} multi-mem={queued_bytes} obl=0 oll={len(connection.replies)}"
-        f" omem={unwritten} tot-mem={held + unanswered + unwritten} events=r"
-        f" cmd={'NULL' if command is None else command.name} user=default redir=-1"
-        f" resp={connection.protocol} lib-name={connection.library}"
-        f" lib-ver={connection.library_version}"
-    )
-
-
-def _flags(connection: Connection) -> str:
-    """Redis' letters, of those that can be true here."""
-    letters = "x" if connection.transaction is not None else ""
-    letters += "b" if connection.blocked is not None else ""
-    letters += "c" if connection.is_closing else ""
-    letters += "r" if connection.is_read_only else ""
-    return letters or "N"
-
-
-def client_id(connection: Connection, _arguments: list[bytes]) -> bytes:
-    return encode_integer(connection.id)
-
-
-def client_info(connection: Connection, _arguments: list[bytes]) -> bytes:
-    return verbatim(f"{describe(connection)}\n".encode(), connection.protocol)
-
-
-def client_list(connection: Connection, arguments: list[bytes]) -> bytes:
-    clients = connection.server.clients
-    option = arguments[2].upper() if len(arguments) > 2 else b""
-    if option == b"ID" and len(arguments) > 3:
-        ids = [integer(argument, "ERR Invalid client ID") for argument in arguments[3:]]
-        chosen = [clients[number] for number in dict.fromkeys(ids) if number in clients]
-    elif option == b"TYPE" and len(arguments) == 4:
-        chosen = list(clients.values()) if _is_normal(arguments[3]) else []
-    elif not option:
-        chosen = list(clients.values())
-    else:
-        raise CommandError(SYNTAX_ERROR)
-    text = "".join(f"{describe(client)}\n" for client in chosen)
-    return verbatim(text.encode(), connection.protocol)
-
-
-def _is_normal(kind: bytes) -> bool:
-    """Whether ordinary clients, the only kind there is, are asked for."""
-    name = kind.lower()
-    if name not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
-        raise CommandError(f"ERR Unknown client type '{text_of(kind)}'")
-    return name == b"normal"
-
-
-def client_getname(connection: Connection, _arguments: list[bytes]) -> bytes:
-    name = connection.name
-    return bulk(name.encode()) if name else NULLS[connection.protocol - RESP2]
-
-
-def client_setname(connection: Connection, arguments: list[bytes]) -> bytes:
-    connection.name = _parse_client_name(arguments[2])
-    return OK_BYTES
-
-
-def client_setinfo(connection: Connection, arguments: list[bytes]) -> bytes:
-    attribute, value = arguments[2].lower(), arguments[3]
-    if attribute not in (b"lib-name", b"lib-ver"):
-        raise CommandError(f"ERR Unrecognized option '{text_of(arguments[2])}'")
-    if not _is_printable(value) or len(value) > NAME_BYTES_MAX:
-        raise CommandError(
-            f"ERR {attribute.decode()} cannot contain spaces, newlines or special characters."
-        )
-    if attribute == b"lib-name":
-        connection.library = value.decode("ascii")
-    else:
-        connection.library_version = value.decode("ascii")
-    return OK_BYTES
-
-
-def client_no_evict(_connection: Connection, arguments: list[bytes]) -> bytes:
-    """NO-EVICT and NO-TOUCH: nothing is evicted and nothing is touched here, so both are true."""
-    if arguments[2].upper() not in (b"ON", b"OFF"):
-        raise CommandError(SYNTAX_ERROR)
-    return OK_BYTES

@@ -13,6 +13,7 @@ from typing import Final
 from kvnode.errors import CommandError
 from kvnode.resp.commands.command import Command
 from kvnode.resp.commands.grammar import text_of
+from kvnode.resp.commands.refused import REFUSED
 from kvnode.resp.commands.table import COMMANDS
 
 SPELLING_KEYS_MAX: Final = 4096
@@ -34,10 +35,15 @@ def look_up(arguments: list[bytes]) -> Command:
         CommandError: there is no such command, or it has no such subcommand.
     """
     name = arguments[0]
-    command = COMMANDS.get(name.decode("ascii", "replace").lower())
+    lower = name.decode("ascii", "replace").lower()
+    command = COMMANDS.get(lower)
     if command is None:
-        raise CommandError(_unknown(arguments))
+        raise CommandError(REFUSED.get(lower) or _unknown(arguments))
     if command.subcommands:
+        if len(arguments) > 1:
+            refusal = REFUSED.get(f"{lower}|{text_of(arguments[1]).lower()}")
+            if refusal is not None:
+                raise CommandError(refusal)
         return command.resolve(arguments)
     if len(SPELLINGS) < SPELLING_KEYS_MAX:
         SPELLINGS[name] = command

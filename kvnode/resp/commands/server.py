@@ -1,40 +1,21 @@
-"""Commands about the server: INFO, CONFIG, TIME, COMMAND. Tools read them, in Redis' shapes."""
+"""Commands about the server: INFO, TIME, ROLE, READONLY, SHUTDOWN, MEMORY, DEBUG, MODULE."""
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
-from fnmatch import translate
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
-from kvnode.limits import CLIENT_KEEPALIVE_SECONDS, VALUE_BYTES_MAX
 from kvnode.resp import info as info_text
-from kvnode.resp.commands.command import Command
-from kvnode.resp.commands.grammar import SYNTAX_ERROR, text_of
-from kvnode.resp.encoder import (
-    NULLS,
-    OK_BYTES,
-    RESP2,
-    array,
-    bulk,
-    collection,
-    integer,
-    mapping,
-    status,
-    verbatim,
-)
+from kvnode.resp.commands.blocking import NO_CONTROL, control_of, debug_sleep
+from kvnode.resp.commands.grammar import SYNTAX_ERROR, check_key, integer, text_of
+from kvnode.resp.encoder import OK_BYTES, Renders, array, bulk, encode2, encode3, mapping, verbatim
+from kvnode.resp.encoder import integer as encode_integer
+from kvnode.service import Op
+from kvnode.store import ops
+from kvnode.store.reply import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from kvnode.resp.connection import Connection
-    from kvnode.resp.listener import RespServer
-
-CONFIG_PATTERNS_MAX: Final = 64
-"""Patterns of one CONFIG GET; each is compiled."""
-
-PATTERN_BYTES_MAX: Final = 128
 
 
 def time(connection: Connection, _arguments: list[bytes]) -> bytes:
@@ -48,168 +29,140 @@ def info(connection: Connection, arguments: list[bytes]) -> bytes:
     return verbatim(info_text.render(connection.server, sections).encode(), connection.protocol)
 
 
-# --- CONFIG ---------------------------------------------------------------------------------------
-
-
-def config_parameters(server: RespServer) -> dict[str, str]:
-    """What CONFIG GET shows: facts of this node in Redis' names, none of which can be set."""
-    config = server.config
-    return {
-        "appendfsync": "always",
-        "appendonly": "yes",
-        "bind": server.host,
-        "cluster-enabled": "no",
-        "databases": str(config.databases),
-        "dir": ".",
-        "maxclients": str(config.clients_max),
-        "maxmemory": "0",
-        "maxmemory-policy": "noeviction",
-        "notify-keyspace-events": "",
-        "port": str(server.port),
-        "proto-max-bulk-len": str(VALUE_BYTES_MAX),
-        "requirepass": "",  # never shown, not even to those who know it
-        "save": "",
-        "slowlog-log-slower-than": "-1",
-        "slowlog-max-len": "0",
-        "tcp-keepalive": str(CLIENT_KEEPALIVE_SECONDS),
-        "timeout": "0",
-    }
-
-
-def config_get(connection: Connection, arguments: list[bytes]) -> bytes:
-    patterns = arguments[2 : 2 + CONFIG_PATTERNS_MAX]
-    parameters = config_parameters(connection.server)
-    chosen: dict[str, str] = {}
-    for pattern in patterns:
-        name = text_of(pattern).lower()
-        if name in parameters:
-            chosen[name] = parameters[name]
-        elif len(name) <= PATTERN_BYTES_MAX and any(sign in name for sign in "*?["):
-            matches = re.compile(translate(name)).match
-            chosen.update((key, value) for key, value in parameters.items() if matches(key))
-    pairs = [(bulk(key.encode()), bulk(value.encode())) for key, value in chosen.items()]
-    return mapping(pairs, connection.protocol)
-
-
-def config_set(connection: Connection, arguments: list[bytes]) -> bytes:
-    if len(arguments) % 2:
-        raise CommandError("ERR wrong number of arguments for 'config|set' command")
-    name = text_of(arguments[2]).lower()
-    if name not in config_parameters(connection.server):
-        raise CommandError(
-            f"ERR Unknown option or number of arguments for CONFIG SET - '{text_of(arguments[2])}'"
-        )
-    raise CommandError(
-        f"ERR CONFIG SET failed (possibly related to argument '{name}') - "
-        "kvnode is configured by flags, environment or file, and only at start"
-    )
-
-
-def config_resetstat(connection: Connection, _arguments: list[bytes]) -> bytes:
-    connection.server.stats.reset()
-    return OK_BYTES
-
-
-def config_rewrite(_connection: Connection, _arguments: list[bytes]) -> bytes:
-    raise CommandError("ERR The server is running without a config file")
-
-
-# --- COMMAND --------------------------------------------------------------------------------------
-
-
-def command(connection: Connection, _arguments: list[bytes]) -> bytes:
-    commands = connection.server.commands.values()
-    return array([_command_row(each, connection.protocol) for each in commands])
-
-
-def command_count(connection: Connection, _arguments: list[bytes]) -> bytes:
-    return integer(len(connection.server.commands))
-
-
-def command_list(connection: Connection, arguments: list[bytes]) -> bytes:
-    if len(arguments) > 2:
-        raise CommandError(SYNTAX_ERROR)  # FILTERBY is about modules, ACL and patterns
-    names = [bulk(name.encode()) for name in connection.server.commands]
-    return collection(names, connection.protocol)
-
-
-def command_info(connection: Connection, arguments: list[bytes]) -> bytes:
-    null = NULLS[connection.protocol - RESP2]
-    if len(arguments) == 2:
-        return command(connection, arguments)
-    found = [_find(connection.server, argument) for argument in arguments[2:]]
-    return array([_command_row(c, connection.protocol) if c else null for c in found])
-
-
-def command_docs(connection: Connection, arguments: list[bytes]) -> bytes:
-    server = connection.server
-    if len(arguments) == 2:
-        chosen: Iterable[Command] = server.commands.values()
-    else:
-        named = dict.fromkeys(arguments[2:])
-        chosen = [found for argument in named if (found := _find(server, argument))]
-    return _docs(chosen, connection.protocol)
-
-
-def command_getkeys(connection: Connection, arguments: list[bytes]) -> bytes:
-    found = _find(connection.server, arguments[2])
-    inner = arguments[2:]
-    if found is None:
-        raise CommandError("ERR Invalid command specified")
-    with suppress(CommandError):
-        found = found.resolve(inner) if found.subcommands else found
-    if not found.accepts(len(inner)):
-        raise CommandError("ERR Invalid number of arguments specified for command")
-    first, last, step = found.keys
-    if not first:
-        raise CommandError("ERR The command has no key arguments")
-    stop = last + 1 if last >= 0 else len(inner) + last + 1
-    return array([bulk(key) for key in inner[first:stop:step]])
-
-
-def _find(server: RespServer, name: bytes) -> Command | None:
-    """A command, or a subcommand written as `client|id`."""
-    parent, _, child = text_of(name).lower().partition("|")
-    found = server.commands.get(parent)
-    if found is None or not child:
-        return found
-    return found.subcommands.get(child.encode("utf-8", "surrogateescape"))
-
-
-def _command_row(entry: Command, protocol: int) -> bytes:
-    """What COMMAND tells of one command: ten fields since Redis 7."""
-    first, last, step = entry.keys
-    access = {0: "", 1: "@read", 2: "@write"}[entry.kind]
-    categories = [access, f"@{entry.group}", "@fast" if "fast" in entry.flags else "@slow"]
+def role(connection: Connection, _arguments: list[bytes]) -> bytes:
+    """ROLE in Redis' shapes; offsets are log indexes."""
+    status = connection.server.service.status()
+    if status.role == "leader":
+        others = [
+            array(
+                [
+                    bulk(part.encode())
+                    for part in (*_host_port(each.client_address), _match(each.match))
+                ]
+            )
+            for each in status.members
+            if each.node_id != status.node_id
+        ]
+        return array([bulk(b"master"), encode_integer(status.commit), array(others)])
+    host, port = _host_port(status.leader_client_address or "")
     return array(
         [
-            bulk(entry.name.encode()),
-            integer(entry.arity),
-            collection([status(flag) for flag in entry.flags], protocol),
-            integer(first),
-            integer(last),
-            integer(step),
-            collection([status(category) for category in categories if category], protocol),
-            array([]),
-            array([]),
-            array([_command_row(sub, protocol) for sub in entry.subcommands.values()]),
+            bulk(b"slave"),
+            bulk(host.encode()),
+            encode_integer(int(port)),
+            bulk(b"connected" if status.leader else b"connect"),
+            encode_integer(status.applied),
         ]
     )
 
 
-def _docs(entries: Iterable[Command], protocol: int) -> bytes:
-    return mapping(
-        [(bulk(entry.name.encode()), _command_docs(entry, protocol)) for entry in entries],
-        protocol,
+def _host_port(address: str) -> tuple[str, str]:
+    host, _, port = address.rpartition(":")
+    return host, port or "0"
+
+
+def _match(match: int | None) -> str:
+    return str(match or 0)
+
+
+# --- reads that may be stale ----------------------------------------------------------------------
+
+
+def readonly(connection: Connection, _arguments: list[bytes]) -> bytes:
+    """READONLY: reads of this connection are answered from what is applied here, with no round."""
+    control_of(connection)
+    connection.set_read_only(True)
+    return OK_BYTES
+
+
+def readwrite(connection: Connection, _arguments: list[bytes]) -> bytes:
+    connection.set_read_only(False)
+    return OK_BYTES
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def shutdown(connection: Connection, arguments: list[bytes]) -> bytes | None:
+    """SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]: a graceful stop, like SIGTERM.
+
+    There is nothing to save: the log has it all. So the options change nothing. Like in Redis a
+    client sees the connection close, and no reply.
+    """
+    options = {argument.upper() for argument in arguments[1:]}
+    if (
+        options - {b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT"}
+        or options >= {b"NOSAVE", b"SAVE"}
+        or (b"ABORT" in options and len(options) > 1)
+    ):
+        raise CommandError(SYNTAX_ERROR)
+    if b"ABORT" in options:
+        raise CommandError("ERR No shutdown in progress.")
+    request_stop = connection.server.request_stop
+    if request_stop is None:
+        raise CommandError(NO_CONTROL)
+    connection.is_closing = True
+    request_stop()
+    return None
+
+
+# --- MEMORY ---------------------------------------------------------------------------------------
+
+RECORD_OVERHEAD_BYTES: Final = 64
+"""What the engine's tree keeps for a key besides its value, roughly."""
+
+
+def parse_memory_usage(db: int, arguments: list[bytes]) -> Op:
+    """MEMORY USAGE key [SAMPLES n]: reads the value, since only its size is asked for."""
+    for at in range(3, len(arguments), 2):
+        if arguments[at].upper() != b"SAMPLES" or at + 1 == len(arguments):
+            raise CommandError(SYNTAX_ERROR)
+        if integer(arguments[at + 1]) < 0:
+            raise CommandError(SYNTAX_ERROR)
+    return [ops.GET, db, check_key(arguments[2])]
+
+
+def _usage(result: Result) -> Result:
+    """An estimate: the value and what the engine adds, without the key."""
+    return len(result) + RECORD_OVERHEAD_BYTES if isinstance(result, bytes) else result
+
+
+USAGE: Final[Renders] = (
+    lambda result: encode2(_usage(result)),
+    lambda result: encode3(_usage(result)),
+)
+
+
+def memory_doctor(connection: Connection, _arguments: list[bytes]) -> bytes:
+    text = (
+        "Values live in the engine's files and the kernel's page cache, not in this process. "
+        "What the process itself uses is bounded: see in_flight_bytes in INFO clients, and the "
+        "watchdog's threshold in /status."
+    )
+    return verbatim(text.encode(), connection.protocol)
+
+
+def memory_stats(connection: Connection, _arguments: list[bytes]) -> bytes:
+    figures = info_text.memory_figures()
+    pairs = [
+        (b"peak.allocated", figures.peak_bytes),
+        (b"total.allocated", figures.used_bytes),
+        (b"clients.normal", connection.server.pending_bytes),
+        (b"keys.count", sum(keys for keys, _ in connection.server.service.keyspace().values())),
+    ]
+    return mapping([(bulk(k), encode_integer(v)) for k, v in pairs], connection.protocol)
+
+
+# --- DEBUG, MODULE --------------------------------------------------------------------------------
+
+
+def debug(connection: Connection, arguments: list[bytes]) -> bytes | None:
+    if arguments[1].upper() == b"SLEEP" and len(arguments) == 3:
+        return debug_sleep(connection, arguments)
+    raise CommandError(
+        "ERR only DEBUG SLEEP seconds is available: the others change one node behind the log"
     )
 
 
-def _command_docs(entry: Command, protocol: int) -> bytes:
-    pairs = [
-        (bulk(b"summary"), bulk(entry.summary.encode())),
-        (bulk(b"since"), bulk(entry.since.encode())),
-        (bulk(b"group"), bulk(entry.group.encode())),
-    ]
-    if entry.subcommands:
-        pairs.append((bulk(b"subcommands"), _docs(entry.subcommands.values(), protocol)))
-    return mapping(pairs, protocol)
+def module_list(_connection: Connection, _arguments: list[bytes]) -> bytes:
+    return array([])
