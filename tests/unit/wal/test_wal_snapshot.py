@@ -245,6 +245,24 @@ def test_release_never_reaches_the_newest_marker() -> None:
     assert reopened(disk, wal).snapshots[-1] == Snapshot(50, b"", False)
 
 
+def test_release_goes_on_after_opening_as_before() -> None:
+    disk, wal = grown(40)
+    wal.mark_snapshot(20, b"")
+    wal.append(entries(41, 14))
+    again, _ = open_log(disk)
+    again.append(entries(55, 1))
+    held = again.segments
+    assert again.release(20) == 2 * SMALL.segment_bytes
+    assert again.segments == held - 2
+    again.mark_snapshot(55, b"")
+    again, _ = open_log(disk)
+    again.append(entries(56, 14))
+    again, _ = open_log(disk)
+    assert again.release(55) > 0
+    assert again.first_index > 40
+    assert reopened(disk, again).snapshot.index == 55
+
+
 def test_release_beyond_the_newest_marker_is_refused() -> None:
     disk, wal = grown(40)
     refused(wal, disk, lambda: wal.release(1))
@@ -271,7 +289,7 @@ def test_release_notes_where_the_log_begins_before_anything_is_removed() -> None
         *("unlink", "unlink"),
         "sync_directory",
     ]
-    assert wal.state.oldest == 3
+    assert (wal.state.oldest, wal.state.synced) == (3, wal.synced)
     wal.save_state(term=1, vote=1, commit=1)
     wal.append(entries(21, 20))
     assert wal.state.oldest == 3
@@ -455,8 +473,11 @@ def test_entries_released_without_a_snapshot_are_missed() -> None:
     del disk.names[segments(disk)[0]]
     states = StateFiles(disk, STATES, IDENTITY, wal.state, 1000)
     states.save(type(wal.state)(synced=wal.state.synced, oldest=2))
+    disk.open(DIRECTORY / "any.tmp", create=True)
+    before = disk.image()
     with pytest.raises(Corruption, match="no snapshot covers"):
         open_log(disk)
+    assert disk.image() == before
 
 
 def test_the_chain_across_a_released_segment_is_taken_from_the_oldest() -> None:

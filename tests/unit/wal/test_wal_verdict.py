@@ -397,6 +397,43 @@ def test_a_gap_in_index_is_refused(index: int) -> None:
     refused(disk, "gap in index")
 
 
+@pytest.mark.parametrize(
+    ("kind", "index", "match"),
+    [
+        (Kind.ENTRY, 1, "gap in index"),
+        (Kind.SNAPSHOT, 0, "not there"),
+        (Kind.SNAPSHOT, 3, "not there"),
+        (Kind.INSTALL, 0, "goes back"),
+    ],
+)
+@pytest.mark.parametrize("covered", [0, 1])
+def test_what_cannot_follow_a_snapshot_is_refused(
+    kind: int, index: int, match: str, covered: int
+) -> None:
+    disk, wal = log_with(FIRST)
+    if covered:
+        wal.mark_snapshot(covered, b"")
+    forge(disk, wal, kind, Record(index, b"x"), wal.synced.offset)
+    if kind == Kind.ENTRY and not covered:
+        _, model = open_log(disk)
+        assert model.entries == [Record(1, b"x")]
+    else:
+        refused(disk, match)
+
+
+@pytest.mark.parametrize("kind", [Kind.SNAPSHOT, Kind.INSTALL])
+def test_a_snapshot_that_covers_less_than_the_one_before_is_refused(kind: int) -> None:
+    for index in (1, 2):
+        disk, wal = log_with(FIRST)
+        wal.mark_snapshot(2, b"")
+        forge(disk, wal, kind, Record(index, b"x"), wal.synced.offset)
+        if index == 1:
+            refused(disk, "goes back" if kind == Kind.INSTALL else "not there")
+        else:
+            again, _ = open_log(disk)
+            assert again.snapshot_index == 2
+
+
 def test_an_unknown_record_type_is_refused() -> None:
     disk, wal = log_with(FIRST)
     forge(disk, wal, 5, Record(3, b"x"), wal.synced.offset)
@@ -477,14 +514,15 @@ def test_a_segment_under_another_name_is_corruption() -> None:
     refused(disk, "first index does not fit")
 
 
-def test_a_gap_in_index_between_segments_is_corruption() -> None:
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_gap_in_index_between_segments_is_corruption(step: int) -> None:
     disk = log_of_segments(2)
     path = segments(disk)[1]
     header = header_of(segment_bytes(disk, path))
     forged = SegmentHeader(
         header.identity,
         header.sequence,
-        header.first_index + 1,
+        header.first_index + step,
         header.segment_bytes,
         header.sector_bytes,
         header.salt,
