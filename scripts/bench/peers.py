@@ -208,7 +208,7 @@ class Redis(Peer):
 
     def start(self) -> None:
         """Start the process."""
-        self.version = tell("redis-server", "--version").partition(" sha")[0]
+        self.version = tell("redis-server", "redis-server").partition(" sha")[0]
         (ports,) = self._reserve(1)
         self._add(
             "redis",
@@ -235,7 +235,7 @@ class Etcd(Peer):
 
     def start(self) -> None:
         """Build the load generator and start the cluster."""
-        self.version = tell("etcd", "--version")
+        self.version = tell("etcd", "etcd-server")
         self._load = build_etcdload()
         ports = self._reserve(CLUSTER_NODES)
         peers = [f"http://{HOST}:{port.peer}" for port in ports]
@@ -407,20 +407,21 @@ def accepts(port: int) -> bool:
     return True
 
 
-def tell(*command: str) -> str:
-    """The first line that a program prints.
+def tell(program: str, package: str) -> str:
+    """The version of a program, in its own words.
 
     Raises:
-        Unavailable: it is not installed.
+        Unavailable: it is not installed; `package` is what Debian calls it.
     """
-    return prepare(command, f"{command[0]} is not installed").partition("\n")[0]
+    why = f"it is not installed (Debian: {package})"
+    return prepare((program, "--version"), why).partition("\n")[0]
 
 
 def prepare(command: Sequence[str], why: str, environment: Mapping[str, str] | None = None) -> str:
     """Run something that must succeed before a peer can start; what it printed.
 
     Raises:
-        Unavailable: it did not succeed; the text is `why` and the end of what it said.
+        Unavailable: it did not succeed; the text is `why` and the last line that it said.
     """
     try:
         done = subprocess.run(
@@ -431,10 +432,13 @@ def prepare(command: Sequence[str], why: str, environment: Mapping[str, str] | N
             timeout=PREPARE_SECONDS_MAX,
             env={**os.environ, **(environment or {})},
         )
+    except FileNotFoundError:
+        raise Unavailable(f"{why}: no program {command[0]}") from None
     except subprocess.CalledProcessError as failure:
-        raise Unavailable(f"{why} ({failure.stderr.strip()[-300:]})") from None
+        said = failure.stderr.strip().splitlines() or [f"status {failure.returncode}"]
+        raise Unavailable(f"{why}: {said[-1]}") from None
     except (OSError, subprocess.TimeoutExpired) as failure:
-        raise Unavailable(f"{why} ({failure})") from None
+        raise Unavailable(f"{why}: {failure}") from None
     return done.stdout
 
 

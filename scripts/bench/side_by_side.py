@@ -146,7 +146,7 @@ class Run:
 
     def _turn(self, peer: Peer, clients: int, keep: bool) -> None:
         seen = self.memory.setdefault(peer.name, {})
-        seen.setdefault("idle", [memory_mib(pid) for pid in peer.pids])
+        seen.setdefault("before", [memory_mib(pid) for pid in peer.pids])
         for command in COMMANDS:
             cell = Cell(clients, command, peer.name)
             requests = requests_for(clients, self._rates.get(cell, 0.0) * self.seconds)
@@ -373,7 +373,7 @@ def main() -> int:
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.2, help="of one load")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one load")
     parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
     parser.add_argument("--directory", type=Path, help="on the disk to measure (default: /tmp)")
     arguments = parser.parse_args()
@@ -383,7 +383,8 @@ def main() -> int:
     # A thousand clients need more than the usual 1,024 descriptors, here and in the nodes.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of every `finally`
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # through every `finally`
     directory = Path(tempfile.mkdtemp(prefix="kvnode-bench-", dir=arguments.directory))
     run = Run([peer(directory / peer.name) for peer in PEERS], arguments.clients, arguments.seconds)
     try:

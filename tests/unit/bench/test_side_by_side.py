@@ -141,6 +141,15 @@ def test_a_target_is_reached_or_missed_in_so_many_words(
     assert verdicts(run)[0].endswith(word)
 
 
-def test_a_missing_program_is_told_and_not_a_traceback() -> None:
-    with pytest.raises(Unavailable, match=r"no such thing \(.*kvnode-is-no-such-program"):
-        prepare(["kvnode-is-no-such-program"], "no such thing")
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["kvnode-is-no-such-program"], "why: no program kvnode-is-no-such-program"),
+        (["sh", "-c", "echo first >&2; echo last >&2; exit 3"], "why: last"),
+        (["sh", "-c", "exit 3"], "why: status 3"),
+    ],
+)
+def test_what_cannot_be_prepared_is_told_in_one_line(command: list[str], said: str) -> None:
+    with pytest.raises(Unavailable) as failure:
+        prepare(command, "why")
+    assert str(failure.value) == said
