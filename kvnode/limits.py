@@ -140,13 +140,19 @@ PATTERN_BYTES_MAX = 1 * KIB
 """A glob pattern: compiling the worst of this size takes ten milliseconds."""
 
 LCS_TABLE_BYTES_MAX = 4 * MIB
-"""The table of one LCS, a bit per pair of bytes: the worst of this size takes fifty milliseconds."""
+"""The table of one LCS, a bit per pair of bytes: the worst takes fifty milliseconds."""
+
+ENGINE_ROOM_BYTES_MIN = 1 * MIB
+"""With less room on its disk than this, a write that failed is taken for a full disk."""
 
 ENGINE_RETRY_SECONDS = 1
 """A full engine is tried again after this long."""
 
 GARBAGE_ROWS_PER_SWEEP_MAX = 300
 """Rows of flushed databases deleted at once, ten times a second: about a millisecond of work."""
+
+TICK_MS = 10
+"""Raft's timeouts are counted in ticks of this length."""
 
 STATE_HASHES_KEPT_MAX = 4096
 """State hashes of the newest applied indexes, so that nodes can be compared at an equal one."""
@@ -180,7 +186,7 @@ the older of two snapshots, so it occupies about twice as much."""
 SNAPSHOT_LOG_BYTES_MIN = 256 * KIB
 """More often than this a snapshot costs more than the log that it cuts."""
 
-SNAPSHOTS_KEPT = 2
+SNAPSHOT_FILES_MAX = 2
 """The newest, and the one that takes its place should it turn out to be damaged."""
 
 SNAPSHOT_CHUNK_BYTES_MAX = 256 * KIB

@@ -38,7 +38,8 @@ from kvnode.limits import (
 )
 from kvnode.node.control import NodeControl
 from kvnode.node.log_writer import ThreadWorker
-from kvnode.node.node import Member, Node, NodeIdentity
+from kvnode.node.membership import Member, NodeIdentity
+from kvnode.node.node import Node
 from kvnode.node.recovery import Recovered, RecoveryPlan, recover
 from kvnode.node.wire import Refusal, RefusalReason
 from kvnode.obs.log import LogWriter, event, start_logging
@@ -230,15 +231,12 @@ class Server:
                 client_address=str(config.advertise_client),
             ),
             members=self._members(),
-            raft=recovered.raft,
-            wal=recovered.wal,
-            machine=recovered.machine,
+            found=recovered,
             worker=self._worker,
             loop=asyncio.get_running_loop(),
             rng=random.Random(),
             wall=time.time,
             bind_peer=self._bind_peer,
-            library=recovered.library,
             snapshot_log_bytes=config.snapshot_log_bytes,
         )
         await node.start(config.peer_listen.host, config.peer_listen.port)

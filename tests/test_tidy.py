@@ -14,6 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PRODUCT = ("kvnode", "raft", "wal", "scripts")
 FUNCTION_LINES_MAX = 70
 UNITS = {
+    "FILES",
     *("BYTES", "KIB", "MIB", "MB", "MS", "SECONDS", "PERCENT"),
     *(
         "ARGUMENTS",

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 from kvnode.errors import ConfigurationError, FatalError
+from kvnode.limits import TICK_MS
 from kvnode.node.applier import Applier
 from kvnode.node.clock import StampClock
 from kvnode.node.driver import Driver
 from kvnode.node.faults import as_fatal
 from kvnode.node.leader import LeaderDuties
 from kvnode.node.log_writer import LogWriter, Worker
+from kvnode.node.membership import Member, NodeIdentity, describe
 from kvnode.node.proposals import ENGINE_FULL, LOG_FULL, Proposer
 from kvnode.node.reads import ReadRounds
+from kvnode.node.recovery import Recovered
 from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.node.snapshots import Snapshots
 from kvnode.node.transport import Transport
@@ -41,53 +44,22 @@ from kvnode.node.wire import (
     Welcome,
 )
 from kvnode.obs.log import event
-from kvnode.service import MemberStatus, NodeStatus, Pending
+from kvnode.service import NodeStatus, Pending
 from kvnode.store.batch import Kind, MalformedEntry, decode_ops
 from kvnode.store.lmdb_engine import LmdbEngine
 from kvnode.store.sessions import Outcome
-from kvnode.store.state_machine import Applied, StateMachine
-from raft.raft import Raft
+from kvnode.store.state_machine import Applied
 from raft.types import NONE, U32_MAX, NoLeader, ReadDropped, ReadState, Role, SoftState
-from wal.log import Wal
 
 _log = logging.getLogger("kvnode.node")
 
-TICK_SECONDS = 0.01
-"""Raft's timeouts are counted in ticks of this length."""
+TICK_SECONDS = TICK_MS / 1000
 
 SWEEP_TICKS = 10
 """Deadlines of held commands are looked at this often."""
 
 REGISTRATION = 0
 """`ForwardRejected` carries this instead of a sequence when a `Register` was not proposed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A configured member of the cluster."""
-
-    node_id: int
-    name: str
-    host: str
-    port: int
-
-    @property
-    def peer_address(self) -> str:
-        """Where its peers reach it, as HOST:PORT."""
-        return f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class NodeIdentity:
-    """Who this node is; see `kvnode.directory` for where it comes from."""
-
-    node_id: int
-    name: str
-    cluster_id: str
-    storage_id: int
-    incarnation: int
-    version: str
-    client_address: str
 
 
 @dataclass(slots=True)
@@ -107,15 +79,12 @@ class Node:
     Args:
         identity: who this node is.
         members: all configured members, this one included.
-        raft: restored from the log.
-        wal: the open log.
-        machine: the store, at or behind the log's commit.
+        found: log, Raft, store and snapshots as the start found them.
         worker: where the log is written.
         rng: jitter, seeds and the session's nonce.
         wall: seconds since the epoch, for stamps.
         bind_peer: remembers a peer's storage id and incarnation, durably; returns why it is
             refused, or None.
-        library: snapshot files and engines made from them.
         snapshot_log_bytes: bytes logged between two snapshots.
     """
 
@@ -124,26 +93,22 @@ class Node:
         *,
         identity: NodeIdentity,
         members: tuple[Member, ...],
-        raft: Raft,
-        wal: Wal,
-        machine: StateMachine,
+        found: Recovered,
         worker: Worker,
         loop: asyncio.AbstractEventLoop,
         rng: Random,
         wall: Callable[[], float],
         bind_peer: Callable[[int, int, int], Refusal | None],
-        library: SnapshotLibrary,
         snapshot_log_bytes: int,
     ) -> None:
         self.identity = identity
         self.members = {member.node_id: member for member in members}
-        self.raft = raft
-        self.wal = wal
-        self.machine = machine
+        self.raft, self.wal, self.machine = found.raft, found.wal, found.machine
         self.stats = NodeStats()
+        self.client_addresses: dict[int, str] = {identity.node_id: identity.client_address}
+        """Where clients reach the members, as far as they have told."""
         self._loop = loop
         self._bind_peer = bind_peer
-        self._clients: dict[int, str] = {identity.node_id: identity.client_address}
         self._leader_term = (NONE, 0)
         self._pass_scheduled = False
         self._stopped = False
@@ -156,52 +121,63 @@ class Node:
         """Fails when the node cannot go on; never succeeds."""
 
         self.clock = StampClock(loop.time, wall)
-        self.clock.observe(machine.stamp_ms)
-        self.duties = LeaderDuties(raft, machine, self.clock, loop, rng, self.wake)
+        self.clock.observe(self.machine.stamp_ms)
+        self.duties = LeaderDuties(self.raft, self.machine, self.clock, loop, rng, self.wake)
         self.proposer = Proposer(self, rng.getrandbits(63), loop.time)
         self.reads = ReadRounds(self, first_request_id(identity.incarnation), loop.time)
         self.applier = Applier(
-            raft, machine, loop, on_applied=self._on_applied, on_full=self._on_engine_full
+            self.raft,
+            self.machine,
+            loop,
+            on_applied=self._on_applied,
+            on_full=self._on_engine_full,
         )
-        self.transport = Transport(
-            self,
-            {m.node_id: (m.host, m.port) for m in members if m.node_id != identity.node_id},
-            Hello(
-                identity.cluster_id,
-                identity.node_id,
-                NONE,
-                identity.storage_id,
-                identity.incarnation,
-                identity.version,
-                identity.client_address,
-            ),
-            rng,
-        )
+        self.transport = self._make_transport(rng)
         self.driver = Driver(
-            raft,
+            self.raft,
             self.transport,
             on_soft_state=self._on_soft_state,
             on_read_state=self._on_read_state,
             on_snapshot_needed=self._on_snapshot_needed,
             wake=self.wake,
         )
-        self.writer = LogWriter(
-            wal,
+        self.writer = self.driver.writer = self._make_writer(worker)
+        self.snapshots = self._make_snapshots(found.library, snapshot_log_bytes)
+
+    def _make_transport(self, rng: Random) -> Transport:
+        own = self.identity
+        peers = {m.node_id: (m.host, m.port) for m in self.members.values()}
+        del peers[own.node_id]
+        hello = Hello(
+            own.cluster_id,
+            own.node_id,
+            NONE,
+            own.storage_id,
+            own.incarnation,
+            own.version,
+            own.client_address,
+        )
+        return Transport(self, peers, hello, rng)
+
+    def _make_writer(self, worker: Worker) -> LogWriter:
+        return LogWriter(
+            self.wal,
             worker,
-            loop,
-            commit=lambda: raft.hard_state.commit,
+            self._loop,
+            commit=lambda: self.raft.hard_state.commit,
             on_synced=self.driver.synced,
             on_failure=self.fail,
             on_full=self._on_log_full,
         )
-        self.driver.writer = self.writer
-        self.snapshots = Snapshots(
+
+    def _make_snapshots(self, library: SnapshotLibrary, log_bytes: int) -> Snapshots:
+        return Snapshots(
             library=library,
-            raft=raft,
-            wal=wal,
+            raft=self.raft,
+            wal=self.wal,
             writer=self.writer,
-            loop=loop,
-            log_bytes=snapshot_log_bytes,
+            loop=self._loop,
+            log_bytes=log_bytes,
             freeze=self._freeze,
             commit_engine=self.applier.commit,
             switch_engine=self._switch_engine,
@@ -371,44 +347,9 @@ class Node:
 
     def status(self) -> NodeStatus:
         """Consensus as this node sees it."""
-        raft = self.raft
-        leader = self.members.get(raft.leader)
-        return NodeStatus(
-            node=self.identity.name,
-            node_id=self.identity.node_id,
-            cluster_id=self.identity.cluster_id,
-            role=raft.role.value,
-            leader=leader.name if leader else None,
-            leader_client_address=self._clients.get(raft.leader),
-            term=raft.term,
-            commit=raft.commit,
-            applied=self.machine.applied,
-            last_index=raft.last_index,
-            members=self._member_statuses(),
+        return describe(
+            self.raft, self.machine.applied, self.identity, self.members, self.client_addresses
         )
-
-    def _member_statuses(self) -> tuple[MemberStatus, ...]:
-        raft = self.raft
-        progress = raft.progress() if raft.role is Role.LEADER else {}
-        statuses = []
-        for node_id, member in sorted(self.members.items(), key=lambda item: item[1].name):
-            match = progress[node_id].match if node_id in progress else None
-            if node_id == self.identity.node_id:
-                role = raft.role.value
-            else:
-                role = "leader" if node_id == raft.leader else "follower"
-            statuses.append(
-                MemberStatus(
-                    node_id=node_id,
-                    name=member.name,
-                    peer_address=member.peer_address,
-                    client_address=self._clients.get(node_id, ""),
-                    role=role,
-                    match=match,
-                    lag=None if match is None else raft.last_index - match,
-                )
-            )
-        return tuple(statuses)
 
     # --- what Raft decided ------------------------------------------------------------------------
 
@@ -573,7 +514,7 @@ class Node:
         """Believe an acceptor only if its storage is the one that its name is bound to."""
         refusal = self._bind_peer(peer, welcome.storage_id, welcome.incarnation)
         if refusal is None:
-            self._clients[peer] = welcome.client_address
+            self.client_addresses[peer] = welcome.client_address
         return refusal
 
     def on_connected(self, peer: int) -> None:
@@ -617,7 +558,7 @@ class Node:
             return Refusal(RefusalReason.UNKNOWN_SENDER, f"node {hello.sender} is no member")
         refusal = self._bind_peer(hello.sender, hello.storage_id, hello.incarnation)
         if refusal is None:
-            self._clients[hello.sender] = hello.client_address
+            self.client_addresses[hello.sender] = hello.client_address
         return refusal
 
     def clock_ms(self) -> int:
@@ -635,12 +576,3 @@ def _storage_changed(name: str) -> FatalError:
 def first_request_id(incarnation: int) -> int:
     """Read rounds of one start count up from here: no id is ever used twice by a node."""
     return (incarnation & U32_MAX) << 32 | 1
-
-
-def members_of(
-    cluster: Mapping[str, tuple[str, int]], node_ids: Mapping[str, int]
-) -> tuple[Member, ...]:
-    """The configured members, ordered by name."""
-    return tuple(
-        Member(node_ids[name], name, host, port) for name, (host, port) in sorted(cluster.items())
-    )

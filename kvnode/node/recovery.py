@@ -19,10 +19,9 @@ from pathlib import Path
 from random import Random
 
 from kvnode.errors import LogCorrupt
-from kvnode.limits import RAFT_CACHE_BYTES_MAX
+from kvnode.limits import RAFT_CACHE_BYTES_MAX, TICK_MS
 from kvnode.node.faults import as_fatal
 from kvnode.node.log_writer import WalStorage, decode_entry
-from kvnode.node.node import TICK_SECONDS
 from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.node.snapshots import decode_marker
 from kvnode.snapshot.errors import SnapshotFailed
@@ -136,7 +135,7 @@ def raft_config(plan: RecoveryPlan, rng: Random) -> Config:
     """Raft's configuration: times become ticks."""
 
     def ticks(milliseconds: int) -> int:
-        return max(1, round(milliseconds / 1000 / TICK_SECONDS))
+        return max(1, round(milliseconds / TICK_MS))
 
     return Config(
         node_id=plan.node_id,

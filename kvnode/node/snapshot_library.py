@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from kvnode.errors import DiskFailed, DiskFull, KvnodeError
+from kvnode.errors import DiskFailed, DiskFull, FatalError, KvnodeError
 from kvnode.limits import (
     SNAPSHOT_TAKE_RATE_BYTES_PER_SECOND_MAX,
     SNAPSHOT_TAKE_SECONDS_MAX,
@@ -22,7 +22,8 @@ from kvnode.snapshot import catalog, process, reader
 from kvnode.snapshot.errors import SnapshotDamaged, SnapshotFailed
 from kvnode.snapshot.worker import Request
 from kvnode.store.engine import EngineFull
-from kvnode.store.engine_directory import create_engine, open_engine, remove_engines
+from kvnode.store.engine_directory import create_engine, distrust, open_engine, remove_engines
+from kvnode.store.export import RowsMissing
 from kvnode.store.lmdb_engine import LmdbEngine
 
 TermRuns = Callable[[], list[tuple[int, int]]]
@@ -100,6 +101,7 @@ class SnapshotLibrary:
         Raises:
             SnapshotFailed: no snapshot came of it; the next attempt may do better.
             DiskFailed: the disk fails.
+            FatalError: the engine lost rows; the next start rebuilds it.
         """
         assert self._in_use is not None, "there is no engine yet"
         pids: list[int] = []
@@ -124,7 +126,11 @@ class SnapshotLibrary:
             )
         except SnapshotFailed:
             catalog.remove_leftovers(self._directory, received=False)
+            self._in_use.release_stale_readers()
             raise
+        except RowsMissing as error:
+            distrust(self._in_use.path)
+            raise FatalError(f"{error}; the next start rebuilds the engine") from error
         finally:
             self.workers.difference_update(pids)
         path = self._directory / catalog.file_name(meta.index, meta.term)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from kvnode.limits import SNAPSHOT_RETRY_SECONDS, SNAPSHOTS_KEPT
+from kvnode.limits import SNAPSHOT_FILES_MAX, SNAPSHOT_RETRY_SECONDS
 from kvnode.node.log_writer import LogWriter
 from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.node.snapshot_transfer import Inbound, Outbound, Slice, SnapshotFile
@@ -175,9 +175,9 @@ class Snapshots:
 
     async def _cut_log(self) -> None:
         """Forget what lies behind the older of the snapshots that are kept."""
-        self._library.prune(SNAPSHOTS_KEPT)
+        self._library.prune(SNAPSHOT_FILES_MAX)
         files = self._library.files()
-        if len(files) < SNAPSHOTS_KEPT:
+        if len(files) < SNAPSHOT_FILES_MAX:
             return
         oldest = files[-1][0].index
         self._raft.compact(oldest)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from kvnode.limits import SNAPSHOTS_KEPT
+from kvnode.limits import SNAPSHOT_FILES_MAX
 from kvnode.snapshot.reader import verify
 from wal.fs import FileSystem, PosixFileSystem
 
@@ -56,7 +56,9 @@ def list_snapshots(directory: Path, *, fs: FileSystem = _POSIX) -> list[Stored]:
     )
 
 
-def prune(directory: Path, *, keep: int = SNAPSHOTS_KEPT, fs: FileSystem = _POSIX) -> list[Path]:
+def prune(
+    directory: Path, *, keep: int = SNAPSHOT_FILES_MAX, fs: FileSystem = _POSIX
+) -> list[Path]:
     """Remove all but the newest `keep` snapshots; returns what was removed.
 
     The log must still begin at or below the oldest that stays, if that is to be of use.

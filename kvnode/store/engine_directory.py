@@ -113,6 +113,13 @@ def remove_engines(root: Path, *, keep: Path) -> None:
     _remove_all(root, [number for number in _numbers(root) if root / str(number) != keep])
 
 
+def distrust(directory: Path) -> None:
+    """An engine was found to lack rows: the next start makes a fresh one in its place."""
+    (directory / _NOTE).unlink(missing_ok=True)
+    (directory / _MARK).unlink(missing_ok=True)
+    _sync_directory(directory)
+
+
 def _numbers(root: Path) -> list[int]:
     return sorted(int(entry.name) for entry in root.iterdir() if entry.name.isdecimal())
 

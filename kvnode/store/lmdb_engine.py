@@ -13,12 +13,18 @@ changes.
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, Protocol
 
 import lmdb
 
 from kvnode.errors import DiskFailed
-from kvnode.limits import ENGINE_MAP_BYTES_MAX, ENGINE_MAP_BYTES_MIN, ENGINE_READERS_MAX
+from kvnode.limits import (
+    ENGINE_MAP_BYTES_MAX,
+    ENGINE_MAP_BYTES_MIN,
+    ENGINE_READERS_MAX,
+    ENGINE_ROOM_BYTES_MIN,
+)
 from kvnode.store.engine import EngineFull
 
 if TYPE_CHECKING:
@@ -120,9 +126,15 @@ class LmdbEngine:
     def translate(self, error: Exception) -> Exception | None:
         if not isinstance(error, lmdb.Error):
             return None
-        if isinstance(error, _FULL) or getattr(error, "code", None) == errno.ENOSPC:
+        code = getattr(error, "code", None)
+        # LMDB calls a page that was written in part an I/O error; on a full disk it is none.
+        if isinstance(error, _FULL) or code == errno.ENOSPC or self._has_no_room():
             return EngineFull(str(error))
         return DiskFailed(f"the engine failed: {error}")
+
+    def _has_no_room(self) -> bool:
+        room = os.statvfs(self.path)
+        return room.f_bavail * room.f_frsize < ENGINE_ROOM_BYTES_MIN
 
     def _begin_reading(self) -> None:
         self._txn = self._env.begin()

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from kvnode.node.log_writer import ThreadWorker
-from kvnode.node.node import Member, Node, NodeIdentity
+from kvnode.node.membership import Member, NodeIdentity
+from kvnode.node.node import Node
 from kvnode.node.recovery import RecoveryPlan, recover
 from kvnode.store import ops
 from kvnode.store.reply import OK, Result
@@ -77,15 +78,12 @@ class Cluster:
                 number, member.name, "c", 1000 + number, self.incarnations[number], "test", ""
             ),
             members=self.members,
-            raft=found.raft,
-            wal=found.wal,
-            machine=found.machine,
+            found=found,
             worker=worker,
             loop=loop,
             rng=random.Random(random.getrandbits(64)),
             wall=time.time,
             bind_peer=lambda peer, storage, incarnation: None,
-            library=found.library,
             snapshot_log_bytes=self.snapshot_log_bytes,
         )
         await node.start(member.host, member.port)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvnode.store import engine_directory
-from kvnode.store.engine_directory import Whereabouts, may_reuse, open_engine
+from kvnode.store.engine_directory import (
+    Whereabouts,
+    create_engine,
+    distrust,
+    may_reuse,
+    open_engine,
+    remove_engines,
+)
 from kvnode.store.keyspace import FORMAT
 
 if TYPE_CHECKING:
@@ -144,3 +151,27 @@ def test_a_rebuild_can_be_ordered(tmp_path: Path) -> None:
     assert not reused
     assert engine.get(b"a") is None
     engine.close(clean=False)
+
+
+def test_a_distrusted_engine_is_made_anew_at_the_next_start(tmp_path: Path) -> None:
+    engine, _ = open_engine(tmp_path)
+    engine.put(b"k", b"v")
+    engine.close(clean=True)
+    distrust(engine.path)
+    engine, reused = open_engine(tmp_path)
+    assert not reused
+    assert engine.get(b"k") is None
+    engine.close(clean=False)
+
+
+def test_a_new_engine_stands_beside_the_one_in_use_until_the_others_are_removed(
+    tmp_path: Path,
+) -> None:
+    old, _ = open_engine(tmp_path)
+    new = create_engine(tmp_path)
+    old.put(b"k", b"v")
+    old.commit()
+    old.close(clean=False)
+    remove_engines(tmp_path, keep=new.path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [new.path.name]
+    new.close(clean=False)
