@@ -90,11 +90,11 @@ class UnknownOperation(ConfigurationError):
 
 
 class GetexFlag(IntFlag):
-    """How GETEX means its `expire_ms`; with none of them it leaves the deadline alone."""
+    """How GETEX means its `expire_ms`, as in SET; with no flag it leaves the deadline alone."""
 
-    PX = 1
-    PXAT = 2
-    PERSIST = 4
+    PX = 16
+    PXAT = 32
+    PERSIST = 64
 
 
 class LcsFlag(IntFlag):

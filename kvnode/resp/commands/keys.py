@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import random
+from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
 from kvnode.limits import SCAN_ROWS_MAX
@@ -14,9 +15,14 @@ from kvnode.resp.commands.grammar import (
     integer,
     text_of,
 )
+from kvnode.resp.encoder import array, status
 from kvnode.service import Op
 from kvnode.store import ops
-from kvnode.store.ops import ExpireFlag
+from kvnode.store.keyspace import DATABASES
+from kvnode.store.ops import ExpireFlag, ObjectQuery
+
+if TYPE_CHECKING:
+    from kvnode.resp.connection import Connection
 
 _NX, _XX, _GT, _LT = (int(flag) for flag in ExpireFlag)
 _EXPIRE_CONDITIONS: Final = {
@@ -27,6 +33,23 @@ _EXPIRE_CONDITIONS: Final = {
 }
 
 SCAN_COUNT_DEFAULT: Final = 10
+
+SAME_OBJECT: Final = "ERR source and destination objects are the same"
+NOT_AN_INT32: Final = "ERR value is out of range, value must between -2147483648 and 2147483647"
+
+OBJECT_HELP: Final = (
+    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "ENCODING <key>",
+    "    How Redis would store the value that was just set: int, embstr or raw.",
+    "FREQ <key>",
+    "    An error: accesses are not counted.",
+    "IDLETIME <key>",
+    "    0: accesses leave no trace.",
+    "REFCOUNT <key>",
+    "    1, and for the integers below 10,000 the number that marks shared ones in Redis.",
+    "HELP",
+    "    Prints this help.",
+)
 
 
 def parse_del(db: int, arguments: list[bytes]) -> Op:
@@ -84,6 +107,99 @@ def parse_pttl(db: int, arguments: list[bytes]) -> Op:
 
 def parse_persist(db: int, arguments: list[bytes]) -> Op:
     return [ops.PERSIST, db, check_key(arguments[1])]
+
+
+def parse_expiretime(db: int, arguments: list[bytes]) -> Op:
+    return [ops.EXPIRETIME, db, check_key(arguments[1]), 0]
+
+
+def parse_pexpiretime(db: int, arguments: list[bytes]) -> Op:
+    return [ops.EXPIRETIME, db, check_key(arguments[1]), 1]
+
+
+def parse_rename(db: int, arguments: list[bytes]) -> Op:
+    return [ops.RENAME, db, *check_keys(arguments[1:]), 0]
+
+
+def parse_renamenx(db: int, arguments: list[bytes]) -> Op:
+    return [ops.RENAME, db, *check_keys(arguments[1:]), 1]
+
+
+def parse_copy(db: int, arguments: list[bytes]) -> Op:
+    key, new_key = check_keys(arguments[1:3])
+    new_db, replace = db, 0
+    at = 3
+    while at < len(arguments):
+        option = arguments[at].upper()
+        at += 1
+        if option == b"REPLACE":
+            replace = 1
+        elif option == b"DB" and at < len(arguments):
+            new_db = _database(arguments[at])
+            at += 1
+        else:
+            raise CommandError(SYNTAX_ERROR)
+    if (new_db, new_key) == (db, key):
+        raise CommandError(SAME_OBJECT)
+    return [ops.COPY, db, key, new_db, new_key, replace]
+
+
+def parse_move(db: int, arguments: list[bytes]) -> Op:
+    new_db = _database(arguments[2])
+    if new_db == db:
+        raise CommandError(SAME_OBJECT)
+    return [ops.MOVE, db, check_key(arguments[1]), new_db]
+
+
+def parse_swapdb(db: int, arguments: list[bytes]) -> Op:
+    texts = ("ERR invalid first DB index", "ERR invalid second DB index")
+    numbers = [
+        _int32(integer(argument, text), text)
+        for argument, text in zip(arguments[1:], texts, strict=True)
+    ]
+    return [ops.SWAPDB, db, *map(_existing, numbers)]
+
+
+def _database(argument: bytes) -> int:
+    """The number of a database as COPY and MOVE read it; raises `CommandError`."""
+    return _existing(_int32(integer(argument), NOT_AN_INT32))
+
+
+def _int32(number: int, text: str) -> int:
+    if not -(1 << 31) <= number < 1 << 31:
+        raise CommandError(text)
+    return number
+
+
+def _existing(number: int) -> int:
+    if not 0 <= number < DATABASES:
+        raise CommandError("ERR DB index is out of range")
+    return number
+
+
+def parse_randomkey(db: int, arguments: list[bytes]) -> Op:  # noqa: ARG001 - one shape for all
+    """The only grammar that draws a number: replicas get it with the op and answer alike."""
+    return [ops.RANDOMKEY, db, random.getrandbits(64)]
+
+
+def parse_object_encoding(db: int, arguments: list[bytes]) -> Op:
+    return [ops.OBJECT, db, check_key(arguments[2]), int(ObjectQuery.ENCODING)]
+
+
+def parse_object_freq(db: int, arguments: list[bytes]) -> Op:
+    return [ops.OBJECT, db, check_key(arguments[2]), int(ObjectQuery.FREQ)]
+
+
+def parse_object_idletime(db: int, arguments: list[bytes]) -> Op:
+    return [ops.OBJECT, db, check_key(arguments[2]), int(ObjectQuery.IDLETIME)]
+
+
+def parse_object_refcount(db: int, arguments: list[bytes]) -> Op:
+    return [ops.OBJECT, db, check_key(arguments[2]), int(ObjectQuery.REFCOUNT)]
+
+
+def object_help(_connection: Connection, _arguments: list[bytes]) -> bytes:
+    return array([status(line) for line in OBJECT_HELP])
 
 
 def parse_keys(db: int, arguments: list[bytes]) -> Op:

@@ -17,7 +17,7 @@ from kvnode.store.keyspace import (
 from kvnode.store.ops import ExpireFlag, ObjectQuery
 from kvnode.store.redis import glob, messages
 from kvnode.store.redis.strings import is_integer
-from kvnode.store.reply import Status
+from kvnode.store.reply import OK, Status
 
 if TYPE_CHECKING:
     from kvnode.store.keyspace import Keyspace
@@ -127,21 +127,21 @@ def expiretime(space: Keyspace, op: Op) -> Result:
 def rename(space: Keyspace, op: Op) -> Result:
     """RENAME and RENAMENX, told apart by the last argument: the deadline goes along.
 
-    1 if the key has its new name, 0 if RENAMENX found that taken.
+    OK, and for RENAMENX 1 or, if the new name is taken, 0.
     """
     _, number, key, new_key, only_if_absent = op
     tail, _, record = space.look_up(number, key)
     if record is None:
         return CommandError(messages.NO_SUCH_KEY)
     if key == new_key:
-        return 0 if only_if_absent else 1
+        return 0 if only_if_absent else OK
     new_tail, replaced, taken = space.look_up(number, new_key)
     if only_if_absent and taken is not None:
         return 0
     space.advance()
     space.remove(number, tail, record)
     space.store(number, new_tail, replaced, _as_of_now(space, new_key, record))
-    return 1
+    return 1 if only_if_absent else OK
 
 
 def copy(space: Keyspace, op: Op) -> Result:

@@ -158,8 +158,8 @@ class Model:
         if (db, key) not in self.keys:
             return None
         value, old = self.keys[db, key]
-        new = {0: old, 1: self.now_ms + ms, 2: ms, 4: None}[flags]
-        if new != old or flags & 3:
+        new = {0: old, 16: self.now_ms + ms, 32: ms, 64: None}[flags]
+        if new != old or flags & 48:
             self.put(db, key, value, new)
         return value
 
@@ -186,7 +186,7 @@ class Model:
         if new_key != key:
             self.put(db, new_key, *self.keys[db, key])
             self.drop((db, key))
-        return 1
+        return 1 if only_if_absent else OK
 
     def copy(self, db: int, key: bytes, new_db: int, new_key: bytes, replace: int) -> Result:
         if (db, key) not in self.keys or (not replace and (new_db, new_key) in self.keys):
