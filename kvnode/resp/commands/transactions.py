@@ -1,8 +1,10 @@
 """MULTI, EXEC, DISCARD, WATCH, UNWATCH: the queue stays with the client, the log sees one op.
 
-Commands inside MULTI are parsed when they arrive (a bad one dooms the EXEC) and kept on the node
-that holds the connection. EXEC turns them into one write op with the versions that WATCH saw, so
-all of it succeeds or aborts in one place of the log, whoever leads by then.
+Commands inside MULTI are parsed when they arrive and kept on the node that holds the connection. As
+in Redis an unknown command or a wrong number of arguments dooms the EXEC, while any other error of
+grammar (`SET k v EX soon`) is one of its results, like an error of a command that was run. EXEC
+turns the queue into one write op with the versions that WATCH saw, so all of it succeeds or aborts
+in one place of the log, whoever leads by then.
 
 A local command inside MULTI (SELECT, PING, CLIENT …) is run when EXEC is answered, and its reply
 takes its place between the others'. Commands behind such an EXEC wait for it, since it may change
@@ -47,7 +49,7 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._commands: list[tuple[Command, list[bytes], Op | None]] = []
+        self._commands: list[tuple[Command, list[bytes], Op | CommandError | None]] = []
         self.db = connection.db
         self.size = 0
         self.failed = False
@@ -58,7 +60,7 @@ class Transaction:
         return len(self._commands)
 
     def queue(self, command: Command, arguments: list[bytes], size: int) -> None:
-        """Add a command; raises `CommandError` if its grammar is wrong or there are too many."""
+        """Add a command; raises `CommandError` if it may not stand here or there are too many."""
         if len(self._commands) >= TRANSACTION_COMMANDS_MAX:
             raise CommandError(f"ERR MULTI has more than {TRANSACTION_COMMANDS_MAX} commands")
         if self.size + size > COMMAND_BYTES_MAX:
@@ -72,8 +74,14 @@ class Transaction:
         else:
             self.has_write = self.has_write or command.kind == WRITE
             # The op holds what it needs of the arguments.
-            self._commands.append((command, [], command.parse(self.db, arguments)))
+            self._commands.append((command, [], self._parse(command, arguments)))
         self.size += size
+
+    def _parse(self, command: Command, arguments: list[bytes]) -> Op | CommandError:
+        try:
+            return command.parse(self.db, arguments)
+        except CommandError as bad:
+            return bad
 
     def _note_database(self, command: Command, arguments: list[bytes]) -> None:
         """After SELECT, commands of this transaction are parsed for the new database."""
@@ -83,7 +91,7 @@ class Transaction:
                 self.db = parse_database(arguments[1], self._connection.server.config.databases)
 
     def ops(self) -> list[Op]:
-        return [op for _, _, op in self._commands if op is not None]
+        return [op for _, _, op in self._commands if isinstance(op, list)]
 
     def render(self, result: Result) -> bytes:
         """Write EXEC's reply, running the local commands in their places."""
@@ -101,6 +109,8 @@ class Transaction:
         for command, arguments, op in self._commands:
             if op is None:
                 replies.append(connection.run_local(command, arguments))
+            elif isinstance(op, CommandError):
+                replies.append(error(op.text))
             else:
                 tallies[command.index].calls += 1
                 replies.append(command.renders[connection.protocol - RESP2](next(results)))

@@ -45,7 +45,15 @@ async def test_an_error_at_run_time_leaves_the_other_commands_standing(
     assert results[2] == b"x"
 
 
-@pytest.mark.parametrize("bad", ["FOO", "GET", "SET k v EX x", "GET " + "k" * 70_000])
+@pytest.mark.parametrize("bad", ["SET k v EX x", "MSET a b c", "INCRBY k x", "GET " + "k" * 70_000])
+async def test_an_error_of_grammar_is_one_of_the_results(client: MemoryClient, bad: str) -> None:
+    alone = await client.call(*bad.split())
+    *_, results = await run(client, "MULTI", "SET k 1", bad, "APPEND k 2", "EXEC")
+    assert [results[0], str(results[1]), results[2]] == [b"OK", str(alone), 2]
+    assert (await run(client, "MULTI", bad, "EXEC"))[-1][0].args == alone.args
+
+
+@pytest.mark.parametrize("bad", ["FOO", "GET", "OBJECT FOO", "OBJECT ENCODING"])
 async def test_an_error_at_queue_time_dooms_the_exec(
     service: FakeService, client: MemoryClient, bad: str
 ) -> None:
