@@ -250,11 +250,12 @@ class RespServer:
         self.rate.sample(stats.commands_total, now_s)
         self.input_rate.sample(stats.input_bytes_total, now_s)
         self.output_rate.sample(stats.output_bytes_total, now_s)
-        if self.settings.idle_seconds_max:
-            self.close_idle_clients()
+        self.close_idle_clients()
 
     def close_idle_clients(self) -> None:
-        """Close the clients that sent nothing for too long and wait for nothing."""
+        """Close the clients that sent nothing for too long and wait for nothing, if so set."""
+        if not self.settings.idle_seconds_max:
+            return
         heard_after_ns = time.monotonic_ns() - self.settings.idle_seconds_max * 1_000_000_000
         for connection in list(self.clients.values()):
             if connection.last_heard_ns < heard_after_ns and connection.is_idle:

@@ -42,14 +42,14 @@ def command_count(connection: Connection, _arguments: list[bytes]) -> bytes:
 
 def command_list(connection: Connection, arguments: list[bytes]) -> bytes:
     """COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN glob]."""
-    rows = connection.server.rows
     if len(arguments) == 2:
-        chosen = list(connection.server.commands.values())
-    elif len(arguments) == 5 and arguments[2].upper() == b"FILTERBY":
-        chosen = _filter(rows, arguments[3].upper(), text_of(arguments[4]).lower())
-    else:
+        names = [bulk(name.encode()) for name in connection.server.commands]
+        return collection(names, connection.protocol)
+    if len(arguments) != 5 or arguments[2].upper() != b"FILTERBY":
         raise CommandError(SYNTAX_ERROR)
-    return collection([bulk(row.name.encode()) for row in chosen], connection.protocol)
+    rows = connection.server.rows
+    chosen = _filter(rows, arguments[3].upper(), text_of(arguments[4]).lower())
+    return array([bulk(row.name.encode()) for row in chosen])
 
 
 def _filter(rows: Iterable[Command], kind: bytes, value: str) -> list[Command]:

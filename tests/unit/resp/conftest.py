@@ -16,7 +16,7 @@ def service() -> FakeService:
 
 @pytest.fixture
 async def server(service: FakeService) -> RespServer:
-    return serve(service)
+    return serve(service, service)
 
 
 @pytest.fixture

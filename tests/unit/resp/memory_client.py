@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
 
 from kvnode.resp.connection import Connection
 from kvnode.resp.listener import RespConfig, RespServer
-from kvnode.service import Service
+from kvnode.service import Control, Service
 
 
 def encode(*arguments: bytes | str | int) -> bytes:
@@ -139,9 +140,15 @@ async def rest(passes: int = 30) -> None:
         await asyncio.sleep(0)
 
 
-def serve(service: Service, **settings: Any) -> RespServer:
+def serve(
+    service: Service,
+    control: Control | None = None,
+    request_stop: Callable[[], None] | None = None,
+    **settings: Any,
+) -> RespServer:
     """A front end without a listening socket."""
-    server = RespServer(service, RespConfig(node="n1", version="1.2.3", **settings))
+    config = RespConfig(node="n1", version="1.2.3", **settings)
+    server = RespServer(service, config, control=control, request_stop=request_stop)
     server.loop = asyncio.get_running_loop()
     server.started_at = server.loop.time()
     return server

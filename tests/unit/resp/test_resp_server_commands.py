@@ -248,9 +248,28 @@ async def test_the_password_is_never_shown(locked: MemoryClient) -> None:
     assert b"secret" not in await locked.call_raw("CONFIG", "GET", "*")
 
 
-async def test_config_set_is_refused_with_a_sentence(client: MemoryClient) -> None:
+async def test_what_cannot_be_set_is_refused_with_a_sentence(client: MemoryClient) -> None:
     reply = str(await client.call("CONFIG", "SET", "maxmemory", "1"))
-    assert reply.startswith("ERR CONFIG SET failed (possibly related to argument 'maxmemory')")
+    assert reply == (
+        "ERR CONFIG SET failed (possibly related to argument 'maxmemory') - "
+        "kvnode takes it from flags, environment or file, and only at start"
+    )
+    reply = str(await client.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"))
+    assert "nothing is ever evicted" in reply
+
+
+async def test_a_setting_may_be_set_to_what_it_is(client: MemoryClient) -> None:
+    assert await client.call("CONFIG", "SET", "appendonly", "yes", "save", "") == b"OK"
+
+
+async def test_config_set_changes_all_or_nothing(server: RespServer, client: MemoryClient) -> None:
+    refused = await client.call("CONFIG", "SET", "maxclients", 5, "timeout", "soon")
+    assert str(refused).endswith("'timeout') - argument couldn't be parsed into an integer")
+    assert server.settings.clients_max == 10_000
+    assert await client.call("CONFIG", "SET", "maxclients", 1, "TIMEOUT", 60) == b"OK"
+    found = pairs(await client.call("CONFIG", "GET", "maxclients", "timeout"))
+    assert found == {b"maxclients": b"1", b"timeout": b"60"}
+    assert str(await MemoryClient(server).raw()) == str(b"-ERR max number of clients reached\r\n")
 
 
 # --- COMMAND --------------------------------------------------------------------------------------
