@@ -255,7 +255,7 @@ class Wal:
                     self._last_index = index
                     self._first_index = index + 1
 
-    def release(self, index: int) -> int:
+    def release(self, index: int, *, segments_max: int | None = None) -> int:
         """Remove the oldest segments, as far as they hold nothing that is needed.
 
         A segment goes if no entry above `index` is in it or before it, and if the newest snapshot
@@ -264,9 +264,10 @@ class Wal:
 
         Args:
             index: at most that of the newest snapshot marker.
+            segments_max: remove so many at most, None for all: appends wait while files go.
 
         Returns:
-            Bytes freed on the disk.
+            Bytes freed on the disk; 0 when there is nothing more to remove.
 
         Raises:
             InvalidArgument: no snapshot covers `index`; nothing was changed.
@@ -277,7 +278,7 @@ class Wal:
             raise InvalidArgument(
                 f"entries up to {index} are needed: the snapshot is of {self._snapshot_index}"
             )
-        released = self._covered(index)
+        released = self._covered(index)[:segments_max]
         if not released:
             return 0
         oldest = released[-1].header.sequence + 1

@@ -6,11 +6,13 @@
 
 The directory decides which disk is measured; a temporary one inside it is used and removed. Times
 are medians; `fdatasync_us` is a bare write of one sector and its sync, the floor of every group.
-`frame_us` is framing and CRC of one record in a group of 64, without I/O.
+`frame_us` is framing and CRC of one record in a group of 64, without I/O; `release_ms` removes one
+segment of 16 MiB, and appends wait for it.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -80,6 +82,7 @@ def writes_us(root: Path) -> dict[str, float]:
         "group_of_1_us": lambda: append(1),
         "group_of_64_us": lambda: append(64),
         "marker_us": wal.mark,
+        "snapshot_us": lambda: wal.mark_snapshot(wal.last_index, payloads[0]),
     }
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
@@ -110,8 +113,14 @@ def replay(root: Path, size: int) -> dict[str, float]:
     began = perf_counter()
     wal = open_wal(root, visit)
     taken = perf_counter() - began
-    low = max(1, wal.last_index // 2)
-    read = microseconds(lambda: wal.read(low, min(low + 64, wal.last_index + 1), 1 << 30), 50)
+    # The price of a read depends on how far before it the nearest checkpoint is.
+    lows = itertools.cycle(range(1, wal.last_index - 64, 77))
+
+    def read_64() -> None:
+        low = next(lows)
+        wal.read(low, low + 64, 1 << 30)
+
+    read = microseconds(read_64)
     wal.close()
     return {
         "records": count,
@@ -122,11 +131,27 @@ def replay(root: Path, size: int) -> dict[str, float]:
     }
 
 
+def release_ms(root: Path) -> float:
+    """Removing one segment."""
+    wal = open_wal(root, lambda _index, _payload: None)
+    large = os.urandom(REPLAY_BYTES // 2)
+    times = []
+    for _ in range(8):
+        while wal.segments < 3:
+            wal.append([Record(wal.last_index + 1, large)])
+        wal.mark_snapshot(wal.last_index, b"")
+        began = perf_counter()
+        wal.release(wal.first_index)
+        times.append(perf_counter() - began)
+    wal.close()
+    return round(median(times) * 1e3, 2)
+
+
 def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as name:
         root = Path(name)
-        for part in ("small", "large"):
+        for part in ("small", "large", "release"):
             (root / part).mkdir()
         result = {
             "crc_backend": BACKEND,
@@ -135,6 +160,7 @@ def main() -> None:
             **writes_us(root),
             "replay_128": replay(root / "small", 128),
             "replay_4096": replay(root / "large", 4096),
+            "release_ms": release_ms(root / "release"),
         }
     print(json.dumps(result, indent=2))
 

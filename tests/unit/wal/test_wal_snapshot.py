@@ -263,6 +263,14 @@ def test_release_goes_on_after_opening_as_before() -> None:
     assert reopened(disk, again).snapshot.index == 55
 
 
+def test_release_can_go_in_small_steps() -> None:
+    disk, wal = grown(40)
+    wal.mark_snapshot(40, b"")
+    freed = [wal.release(40, segments_max=2) for _ in range(4)]
+    assert freed == [2 * SMALL.segment_bytes, 2 * SMALL.segment_bytes, SMALL.segment_bytes, 0]
+    reopened(disk, wal)
+
+
 def test_release_beyond_the_newest_marker_is_refused() -> None:
     disk, wal = grown(40)
     refused(wal, disk, lambda: wal.release(1))
