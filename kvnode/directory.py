@@ -209,6 +209,37 @@ class DataDirectory:
             _replace_file(self.path, "identity", encode_identity(self.identity))
         self._unsaved = False
 
+    # --- ballast --------------------------------------------------------------------------------
+
+    def keep_ballast(
+        self,
+        size: int = limits.BALLAST_BYTES,
+        room_min: int = limits.BALLAST_ROOM_BYTES_MIN,
+    ) -> bool:
+        """Occupy some room with a file that may be deleted when the disk is full.
+
+        That is the quickest way to let a full node write again. Only where there is plenty of room;
+        a ballast that somebody deleted comes back at a later start.
+
+        Returns:
+            whether there is one now.
+        """
+        path = self.path / "ballast"
+        if path.exists():
+            return True
+        room = os.statvfs(self.path)
+        if room.f_bavail * room.f_frsize < room_min:
+            return False
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError:
+            path.unlink()  # a file system that cannot reserve room does without
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
     # --- exits ----------------------------------------------------------------------------------
 
     @property

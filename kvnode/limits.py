@@ -142,6 +142,12 @@ PATTERN_BYTES_MAX = 1 * KIB
 LCS_TABLE_BYTES_MAX = 4 * MIB
 """The table of one LCS, a bit per pair of bytes: the worst takes fifty milliseconds."""
 
+BALLAST_BYTES = 32 * MIB
+"""Room that an operator gets back at once by deleting DATA/ballast when the disk is full."""
+
+BALLAST_ROOM_BYTES_MIN = 20 * BALLAST_BYTES
+"""A ballast is made only where this much is free."""
+
 ENGINE_ROOM_BYTES_MIN = 1 * MIB
 """With less room on its disk than this, a write that failed is taken for a full disk."""
 

@@ -126,6 +126,7 @@ class Server:
         asyncio.get_running_loop().set_exception_handler(self._on_loop_exception)
         self._directory = self._open_directory()
         self._report.directory = self._directory
+        self._directory.keep_ballast()
         self._start_watchdog(group)
         self._report.bind_process()
         admin = AdminServer(self._report)

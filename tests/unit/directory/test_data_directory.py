@@ -378,3 +378,20 @@ def test_leaving_does_not_fail_because_its_note_cannot_be_written(path: Path) ->
     directory = opened(path)
     (path / "exits").unlink()
     directory.record_exit(0, "asked to stop")
+
+
+def test_a_ballast_occupies_real_room_and_comes_back_only_at_a_later_start(path: Path) -> None:
+    directory = opened(path)
+    assert directory.keep_ballast(size=1 << 20, room_min=0)
+    ballast = path / "ballast"
+    assert ballast.stat().st_blocks * 512 >= 1 << 20
+    ballast.unlink()
+    assert directory.keep_ballast(size=1 << 20, room_min=0)
+    directory.close()
+
+
+def test_there_is_no_ballast_where_room_is_scarce(path: Path) -> None:
+    directory = opened(path)
+    assert not directory.keep_ballast(size=1 << 20, room_min=1 << 62)
+    assert not (path / "ballast").exists()
+    directory.close()
