@@ -1,7 +1,7 @@
 """The commands that a front end answers by itself: rows of the command table, as data.
 
-They tell about the connection, the server or the transaction, and never go to the log (EXEC, WATCH
-and MEMORY USAGE send operations of their own).
+They tell about the connection, the server or the transaction. EXEC, WATCH and MEMORY USAGE alone
+send operations to the node.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What kvnode will never do, and one sentence each that says why, or what to use instead.
+"""What kvnode does not do, and one sentence each that says why, or what to use instead.
 
 These commands are not in the command table, so that libraries which look there do not count on
 them.
