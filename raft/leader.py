@@ -309,14 +309,11 @@ class Leader:
             self._confirm_rounds()
         compacted = self._log.compacted
         for peer in self._peers:
-            if peer.state is SNAPSHOT or (peer.state is PROBE and peer.paused):
-                continue
             if peer.next_index <= compacted:
-                peer.become_snapshot()
-                self._outbox.snapshots.append(peer.node_id)
+                self._maybe_ask_for_snapshot(peer)
             elif peer.state is REPLICATE:
                 self._pipeline(peer)
-            else:
+            elif peer.state is PROBE and not peer.paused:
                 self._send_append(peer)
         if self.transferee != NONE and not self._timeout_now_sent:
             self._maybe_send_timeout_now()
@@ -333,6 +330,12 @@ class Leader:
             message = CommitAdvance(self.term, commit, log.commit_term)
             self._outbox.messages.append((peer.node_id, message))
             peer.sent_commit = commit
+
+    def _maybe_ask_for_snapshot(self, peer: Progress) -> None:
+        """What `peer` needs is forgotten: say so, once, and not before it shows that it lives."""
+        if peer.state is REPLICATE or (peer.state is PROBE and not peer.paused):
+            peer.become_snapshot()
+            self._outbox.snapshots.append(peer.node_id)
 
     def _send_append(self, peer: Progress) -> None:
         """Send the entries from `next_index` on, which the log still holds."""

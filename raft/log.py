@@ -155,8 +155,6 @@ class RaftLog:
             self._restart(index, term)
         elif index == self.compacted and self._run_terms[0] == UNKNOWN_TERM:
             self._run_terms[0] = term
-            if self.last_index == index:
-                self.last_term = term
         elif index >= self.compacted and self.term(index) != term:
             raise ValueError(
                 f"a snapshot at {index} of term {term} does not fit a log of "

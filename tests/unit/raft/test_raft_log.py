@@ -238,6 +238,11 @@ def test_what_is_not_applied_is_not_compacted() -> None:
         applied_to(2, 1, 1, 1).compact(3)
 
 
+def test_a_snapshot_of_what_is_committed_is_not_installed() -> None:
+    with pytest.raises(AssertionError, match="snapshot 2 is not beyond commit 2"):
+        applied_to(2, 1, 1, 1).install(2, 1)
+
+
 def test_what_was_compacted_is_not_read() -> None:
     log = applied_to(2, 1, 1, 1)
     log.compact(2)

@@ -110,3 +110,18 @@ def test_a_follower_that_waits_for_a_snapshot_ignores_rejections() -> None:
     made.become_snapshot()
     assert not made.maybe_decrease(4, 0)
     assert made.view().state == SNAPSHOT.value
+
+
+def test_a_follower_is_probed_behind_its_snapshot_or_behind_what_it_had_before() -> None:
+    for index, next_index in ((9, 10), (6, 8)):
+        made = progress(match=7)
+        made.become_snapshot()
+        made.snapshot_finished(index, ok=True)
+        assert (made.state, made.next_index, made.paused) == (PROBE, next_index, False)
+
+
+def test_a_follower_whose_snapshot_failed_is_not_probed_at_once() -> None:
+    made = progress(next_index=9, match=7)
+    made.become_snapshot()
+    made.snapshot_finished(9, ok=False)
+    assert (made.state, made.next_index, made.paused) == (PROBE, 8, True)

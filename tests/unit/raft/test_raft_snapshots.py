@@ -319,6 +319,7 @@ def test_syncs_of_kept_entries_still_count() -> None:
     assert persist is not None
     raft.install_snapshot(1, 5, 2, 2)
     assert raft.log.stable == 2
+    assert not raft.log.has_unhanded(), "they are on their way"
     raft.synced(persist.number)
     assert raft.log.stable == 4
 
