@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,33 @@ def client_cpu_seconds() -> float:
     """User and system time of all ended child processes: that is the load generator."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+def own_cpu_seconds() -> float:
+    """User and system time of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+@dataclass(frozen=True, slots=True)
+class MachineTime:
+    """CPU seconds of the whole machine since it started.
+
+    Attributes:
+        used: by processes, whoever they belong to; interrupts are not counted, as they are not in
+            the time of a process either.
+        stolen: taken by the host of a virtual machine.
+    """
+
+    used: float
+    stolen: float
+
+
+def machine_time() -> MachineTime:
+    """Read /proc/stat; its columns are described in proc(5)."""
+    columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, _idle, _waiting, _irq, _softirq, stolen = map(int, columns[:8])
+    return MachineTime((user + nice + system) / TICKS_PER_SECOND, stolen / TICKS_PER_SECOND)
 
 
 def memory_mib(pid: int) -> dict[str, float]:

@@ -39,11 +39,12 @@ from scripts.bench.measure import (
     RESULTS,
     VALUE_BYTES,
     BenchFailed,
-    busy_warning,
     client_cpu_seconds,
     cpu_seconds,
     machine,
+    machine_time,
     memory_mib,
+    own_cpu_seconds,
     spread,
 )
 from scripts.bench.peers import PEERS, Answer, Peer, Unavailable
@@ -57,6 +58,8 @@ IDLE_SECONDS = 2.0
 REQUESTS_PER_CLIENT_MIN = 8
 REQUESTS_MIN = 200
 REQUESTS_MAX = 2_000_000
+BYSTANDERS_CORES_MAX = 0.3
+"""Above that the figures are not worth quoting. (The kernel's own threads for the disk count.)"""
 TARGETS = (("SET", 256, "etcd", 2.2), ("GET", 256, "etcd", 5.0))
 """Command, clients, peer, and how many times as fast kvnode means to be."""
 
@@ -182,6 +185,30 @@ def requests_for(clients: int, wanted: float) -> int:
     return min(max(floor, int(wanted)), REQUESTS_MAX)
 
 
+class Bystanders:
+    """What others took of the machine since this object was made, the kernel's threads included."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._machine = machine_time()
+        self._children = client_cpu_seconds()
+        self._own = own_cpu_seconds()
+
+    def cores(self, peers: Sequence[Peer]) -> dict[str, float]:
+        """Average cores that others used, and that the host of a virtual machine took.
+
+        Args:
+            peers: those that still run, started since this object was made.
+        """
+        now, elapsed = machine_time(), time.monotonic() - self._begin
+        ours = client_cpu_seconds() - self._children + own_cpu_seconds() - self._own
+        ours += sum(cpu_seconds(peer.pids) for peer in peers)
+        return {
+            "others": round(max(0.0, now.used - self._machine.used - ours) / elapsed, 2),
+            "stolen": round((now.stolen - self._machine.stolen) / elapsed, 2),
+        }
+
+
 def idle_cores(peers: Sequence[Peer]) -> dict[str, float]:
     """How much of a core each system takes while nobody asks it: the others pay that."""
     before = {peer.name: cpu_seconds(peer.pids) for peer in peers}
@@ -248,14 +275,16 @@ def verdicts(run: Run) -> list[str]:
     return said
 
 
-def conditions(run: Run, box: dict[str, Any]) -> str:
+def conditions(run: Run, facts: dict[str, Any]) -> str:
     """On what, and how, in one paragraph."""
-    sync = box["fdatasync"]
+    box = facts["machine"]
+    sync, others = box["fdatasync"], facts["bystanders"]
     return (
         f"{box['cpu']}, {box['cores']} cores, Linux {box['kernel']}, {box['file_system']}, Python "
         f"{box['python']}; fdatasync {sync['median_us']:.0f} µs median, {sync['p99_us']:.0f} µs "
-        f"p99; load before the run {box['load_1m']}. {VALUE_BYTES}-byte values, {KEYS:,} keys, "
-        f"everything on loopback. Medians of {run.rounds} interleaved rounds, and their spread."
+        f"p99. Meanwhile others used {others['others']} cores, the host took {others['stolen']}. "
+        f"{VALUE_BYTES}-byte values, {KEYS:,} keys, everything on loopback. Medians of "
+        f"{run.rounds} interleaved rounds, and their spread."
     )
 
 
@@ -267,13 +296,13 @@ def text(run: Run, facts: dict[str, Any]) -> str:
         for peer in run.peers
     )
     parts = (
-        conditions(run, facts["machine"]),
+        conditions(run, facts),
         table(run),
         "\n".join(systems),
         *run.left_out,
         *verdicts(run),
         facts["leader_changes"],
-        busy_warning(facts["machine"]),
+        disturbed(facts["bystanders"]),
     )
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -285,6 +314,14 @@ def memory_text(memory: dict[str, list[dict[str, float]]]) -> str:
         for when, nodes in memory.items()
     ]
     return f" Resident MiB per node: {', '.join(told)}."
+
+
+def disturbed(bystanders: dict[str, float]) -> str:
+    """A sentence when somebody else used the machine; empty otherwise."""
+    taken = sum(bystanders.values())
+    if taken <= BYSTANDERS_CORES_MAX:
+        return ""
+    return f"Warning: {taken:.2f} cores were taken by others during the run; do not quote it."
 
 
 def complaint(peer: Peer) -> str:
@@ -338,7 +375,7 @@ def document(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
 def measure(run: Run, rounds: int, directory: Path) -> dict[str, Any]:
     """Start everything, measure, stop everything; the facts beside the figures."""
     facts: dict[str, Any] = {"machine": machine(directory)}
-    begin = time.monotonic()
+    begin, bystanders = time.monotonic(), Bystanders()
     everybody = tuple(run.peers)
     try:
         run.start()
@@ -347,6 +384,7 @@ def measure(run: Run, rounds: int, directory: Path) -> dict[str, Any]:
         run.take_rounds(rounds, begin)
         moved = [peer.name for peer in run.peers if peer.leader_name() != leaders[peer.name]]
         facts["leader_changes"] = f"The leader changed: {', '.join(moved)}." if moved else ""
+        facts["bystanders"] = bystanders.cores(run.peers)
     finally:
         for peer in everybody:
             peer.stop()

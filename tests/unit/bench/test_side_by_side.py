@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from scripts.bench import side_by_side
-from scripts.bench.measure import BenchFailed
+from scripts.bench.measure import BenchFailed, MachineTime
 from scripts.bench.peers import Answer, Peer, Unavailable, prepare
-from scripts.bench.side_by_side import Cell, Run, ratio, requests_for, text, verdicts
+from scripts.bench.side_by_side import Bystanders, Cell, Run, ratio, requests_for, text, verdicts
 
 FACTS: dict[str, Any] = {
     "machine": {
@@ -26,6 +26,7 @@ FACTS: dict[str, Any] = {
         "fdatasync": {"median_us": 80.0, "p99_us": 100.0},
     },
     "leader_changes": "",
+    "bystanders": {"others": 0.0, "stolen": 0.0},
 }
 
 
@@ -139,6 +140,28 @@ def test_a_target_is_reached_or_missed_in_so_many_words(
     run = run_of([Fake(tmp_path, "kvnode", both(speed)), Fake(tmp_path, "etcd", both(10))], 1)
     assert verdicts(run)[0].startswith("SET at 256 clients")
     assert verdicts(run)[0].endswith(word)
+
+
+def test_a_disturbed_run_says_so_itself(tmp_path: Path) -> None:
+    run = run_of([Fake(tmp_path, "kvnode", both(7))], 1)
+    assert "do not quote it" not in text(run, FACTS)
+    crowded = {**FACTS, "bystanders": {"others": 0.2, "stolen": 0.11}}
+    assert "0.31 cores were taken by others" in text(run, crowded)
+
+
+@pytest.mark.parametrize(("used_by_all", "disturbed"), [(15.0, False), (1e9, True)])
+def test_what_we_use_ourselves_is_not_taken_for_somebody_elses(
+    monkeypatch: pytest.MonkeyPatch, used_by_all: float, disturbed: bool
+) -> None:
+    """Of the machine's five seconds, 10 to 15, the load generators used 3 and this process 2."""
+    clocks: dict[str, list[Any]] = {
+        "machine_time": [MachineTime(10.0, 0.0), MachineTime(used_by_all, 0.0)],
+        "client_cpu_seconds": [1.0, 4.0],
+        "own_cpu_seconds": [1.0, 3.0],
+    }
+    for name, values in clocks.items():
+        monkeypatch.setattr(side_by_side, name, iter(values).__next__)
+    assert (Bystanders().cores([])["others"] > 0) == disturbed
 
 
 @pytest.mark.parametrize(
