@@ -30,6 +30,8 @@ from tests.support.cluster import REPOSITORY, NodeCluster, RedisStandIn
 FOLLOWER_EVERY = 10
 """One sequence in so many goes through a follower."""
 PROGRESS_SECONDS = 30.0
+OBITUARY_SECONDS = 1.0
+"""How long each node may take to end after its clients noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Servers:
 
     def obituary(self) -> str:
         """What nodes wrote before they ended; nothing while all of them run."""
-        dead = (node for node in self.nodes if not node.alive())
+        dead = [node for node in self.nodes if node.wait_exit(OBITUARY_SECONDS) is not None]
         return "\n".join(f"{node.name} ended:\n{node.log_tail()}" for node in dead)
 
 

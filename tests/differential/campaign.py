@@ -38,11 +38,17 @@ ALWAYS_REFUSED: Final = {
 """Commands of which no share has to succeed."""
 
 
+FRUITLESS: Final = (None, (), b"", b"0", b"-1", b"-2")
+
+
 @dataclass(slots=True)
 class Tally:
-    """How often each command was answered, and how often with something else than an error."""
+    """How often each command was answered, how often with something else than an error, and how
+    often with something that tells of data: neither null nor empty, zero or negative.
+    """
 
     answered: Counter[str] = field(default_factory=Counter)
+    fruitful: Counter[str] = field(default_factory=Counter)
     succeeded: Counter[str] = field(default_factory=Counter)
 
     def count(self, transcript: Transcript) -> None:
@@ -52,6 +58,7 @@ class Tally:
                 name = name_of(arguments)
                 self.answered[name] += 1
                 self.succeeded[name] += not reply.is_error
+                self.fruitful[name] += not reply.is_error and reply.value not in FRUITLESS
 
     def share(self, name: str) -> float:
         """The share of answers that were no error."""

@@ -12,8 +12,13 @@ from tests.differential.commands import (
     DATABASES,
     JUNK,
     NEVER_MANGLED,
+    NUMBER_KEYS,
+    NUMBERS,
     PATTERNS,
     RENDERS,
+    SECONDS,
+    TEXT_KEYS,
+    TEXTS,
     UNKNOWN,
 )
 from tests.differential.sequence import FIRST, SECOND, Send, Sequence, Settle, Unit, Walk
@@ -50,12 +55,22 @@ class Generator:
     def sequence(self, number: int) -> Sequence:
         """The sequence of this number."""
         rng = random.Random(f"{self.seed}:{number}")
-        units: list[Unit] = []
+        units = self._furnish(rng)
         wanted = rng.randint(COMMANDS_MIN, COMMANDS_MAX)
         while sum(isinstance(step, Send) for unit in units for step in unit) < wanted:
             units += self._shape(rng)
         protocols = [3 if rng.random() < RESP3_SHARE else 2 for _ in (FIRST, SECOND)]
         return Sequence((protocols[FIRST], protocols[SECOND]), tuple(units))
+
+    def _furnish(self, rng: random.Random) -> list[Unit]:
+        """Mostly there is something to begin with: half of it with a lifetime."""
+        if rng.random() < 0.2:
+            return []
+        lines = [(b"SET", key, rng.choice(NUMBERS)) for key in NUMBER_KEYS]
+        lines += [(b"SET", key, rng.choice(TEXTS)) for key in TEXT_KEYS]
+        mortal = rng.sample(NUMBER_KEYS + TEXT_KEYS, 2)
+        lines += [(b"EXPIRE", key, rng.choice(SECONDS)) for key in mortal]
+        return [(Send(line, joined=True),) for line in lines]
 
     def _shape(self, rng: random.Random) -> list[Unit]:
         dice = rng.random()
@@ -128,7 +143,10 @@ class Generator:
         return Walk(rng.choice(DATABASES), options)
 
     def _unanswered(self, rng: random.Random) -> Unit:
-        """CLIENT REPLY SKIP or OFF … ON around commands, outside of any transaction."""
+        """CLIENT REPLY SKIP or OFF … ON around commands, outside of any transaction.
+
+        An answer comes last, so that all has been done when the sequence goes on.
+        """
         if "client|reply" not in self.names:
             return (Send((b"RESET",)),)
         writes = [
@@ -139,7 +157,12 @@ class Generator:
         rng.shuffle(writes)
         if rng.random() < 0.5:
             head = (Send((b"CLIENT", b"REPLY", b"SKIP"), silent=True, joined=True),)
-            return (Send((b"RESET",)), *head, Send(writes[0], silent=True, joined=True))
+            return (
+                Send((b"RESET",)),
+                *head,
+                Send(writes[0], silent=True, joined=True),
+                Send((b"PING",), joined=True),
+            )
         return (
             Send((b"RESET",)),
             Send((b"CLIENT", b"REPLY", b"OFF"), silent=True, joined=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.differential.campaign import ALWAYS_REFUSED, Campaign, Coverage, Finding
+from tests.differential.campaign import ALWAYS_REFUSED, Campaign, Coverage, Finding, Tally
 from tests.differential.commands import EXCLUDED
 from tests.differential.rules import DELIBERATE, OPEN, RULES
 from tests.differential.sequence import redis_cli_lines
@@ -47,7 +47,7 @@ def _coverage(covered: Coverage) -> Iterator[str]:
 
 def _figures(campaign: Campaign) -> Iterator[str]:
     tally = campaign.tally
-    yield "Replies, and the share that were no error:"
+    yield "Replies, the share that were no error, and the share that told of data:"
     cells = [
         f"{name} {tally.answered[name]} {tally.share(name):.0%}"
         for name in campaign.generator.names
@@ -55,6 +55,10 @@ def _figures(campaign: Campaign) -> Iterator[str]:
     width = max(map(len, cells), default=0) + 2
     for at in range(0, len(cells), 4):
         yield "  " + "".join(cell.ljust(width) for cell in cells[at : at + 4]).rstrip()
+
+
+def _fruitful(tally: Tally, name: str) -> str:
+    return f"{tally.fruitful[name] / max(tally.answered[name], 1):.0%}"
 
 
 def finding_lines(finding: Finding) -> list[str]:
@@ -105,15 +109,17 @@ def record(campaign: Campaign, covered: Coverage, command: str, commit: str, sec
         "",
         "Not offered by kvnode at that commit: " + (", ".join(covered.missing) or "none") + ".",
         "",
-        "## Replies of redis-server, and the share that were no error",
+        "## Replies of redis-server",
         "",
-        "| Command | Replies | No error |",
-        "|---|---:|---:|",
+        "A reply tells of data if it is neither an error nor null, empty, zero or negative.",
+        "",
+        "| Command | Replies | No error | Tells of data |",
+        "|---|---:|---:|---:|",
     ]
     lines += [
         f"| {name.replace('|', ' ')} | {tally.answered[name]} | "
         + ("—" if name in ALWAYS_REFUSED else f"{tally.share(name):.0%}")
-        + " |"
+        + f" | {_fruitful(tally, name)} |"
         for name in campaign.generator.names
     ]
     return "\n".join(lines) + "\n"

@@ -181,7 +181,8 @@ RULES: Final = (
     Rule(("config|get",), "Redis promises no order of parameters: compared as sets of pairs; only "
          "parameters that mean the same are asked for", _pairwise(_same_pairs)),
     Rule(("client|list", "client|info", "info", "role", "hello", "command|docs", "command|list",
-          "command", "memory|usage", "memory|doctor", "latency|latest", "latency|history",
+          "command", "memory|usage", "memory|doctor", "memory|stats", "latency|doctor",
+          "latency|histogram", "latency|latest", "latency|history",
           "latency|reset", "slowlog|get", "slowlog|len", "object|idletime", "object|refcount",
           "client|id", "command|count", "lastsave", "wait"),
          "tells about the server or the connection, not about data: compared by type",
@@ -228,6 +229,11 @@ DELIBERATE: Final = (
         _cut_at_nul,
     ),
     Accepted(
+        "OBJECT ENCODING follows from the value; in Redis a string that APPEND or SETRANGE changed "
+        "stays raw",
+        _replies("object|encoding", "$b'raw'", "$"),
+    ),
+    Accepted(
         "Deadlines end 2^43 ms before the largest 64-bit number, since the grammar has no clock",
         _replies("", "", '-b"ERR invalid expire time in '),
     ),
@@ -235,11 +241,6 @@ DELIBERATE: Final = (
 """Differences that kvnode means."""
 
 OPEN: Final = (
-    Accepted(
-        "MULTI, then SET k v EX abc: refused when it is queued, and EXEC aborts; Redis queues what "
-        "has the right number of arguments and reports the error in EXEC's reply",
-        _replies("", "+b'QUEUED'", "-"),
-    ),
     Accepted(
         "MULTI, EXEC x: Redis aborts the transaction (EXECABORT); kvnode goes on queueing",
         _replies("exec", '-b"EXECABORT', '-b"ERR wrong number'),
@@ -259,8 +260,12 @@ OPEN: Final = (
         _as_asked_for,
     ),
     Accepted(
-        "CONFIG SET slowlog-max-len 128 is refused",
-        _replies("config|set", "", "-"),
+        "SLOWLOG GET 1 x, CLIENT UNBLOCK 1 TIMEOUT x and others: arguments too many, another text",
+        _replies("", '-b"ERR unknown subcommand or wrong number of arguments', "-"),
+    ),
+    Accepted(
+        "CLIENT TRACKING OFF x: Redis refuses the option",
+        _replies("client|tracking", "-b'ERR syntax error'", "+b'OK'"),
     ),
     Accepted(
         "SELECT 9223372036854775807: another text",
