@@ -19,7 +19,7 @@ import os
 import struct
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from kvnode.limits import SNAPSHOT_FILES_MAX, SNAPSHOT_RETRY_SECONDS
 from kvnode.node.log_writer import LogWriter
@@ -34,6 +34,8 @@ from wal.log import Wal
 
 _log = logging.getLogger("kvnode.node")
 _MARKER = struct.Struct("<Q")
+
+T = TypeVar("T")
 
 
 def encode_marker(term: int) -> bytes:
@@ -181,21 +183,21 @@ class Snapshots:
             return
         oldest = files[-1][0].index
         self._raft.compact(oldest)
-        await self._on_log(lambda: self._wal.release(oldest))
+        # Appends wait while a file is removed, so one at a time.
+        while await self._on_log(lambda: self._wal.release(oldest, segments_max=1)):
+            pass
 
-    async def _on_log(self, work: Callable[[], object]) -> None:
+    async def _on_log(self, work: Callable[[], T]) -> T:
         """Do something on the log's thread, behind everything submitted so far."""
-        done: asyncio.Future[None] = self._loop.create_future()
+        done: asyncio.Future[T] = self._loop.create_future()
+        results: list[T] = []
 
         def then() -> None:
             if not done.cancelled():
-                done.set_result(None)
+                done.set_result(results[0])
 
-        def run() -> None:
-            work()
-
-        self._writer.run(run, then)
-        await done
+        self._writer.run(lambda: results.append(work()), then)
+        return await done
 
     # --- sending ----------------------------------------------------------------------------------
 
