@@ -201,6 +201,12 @@ def test_a_deadline_that_was_given_must_be_exact() -> None:
     assert different(b"EXPIRETIME a", number(4_000_010_000), number(4_000_010_001))
 
 
+def test_only_a_condition_on_lifetimes_may_be_a_matter_of_milliseconds() -> None:
+    assert not different(b"EXPIRE a 10000 GT", number(0), number(1))
+    assert different(b"EXPIRE a 10000", number(0), number(1))
+    assert different(b"EXPIREAT a 4000010000 GT", number(0), number(1))
+
+
 def test_a_random_key_must_be_one_of_the_keys() -> None:
     def said(key: bytes) -> Transcript:
         keys = Reply(b"*", (Reply(b"$", b"a"), Reply(b"$", b"b")))
