@@ -9,6 +9,8 @@ from kvnode.errors import CommandError
 from kvnode.resp.commands.client import parse_client_name
 from kvnode.resp.commands.grammar import (
     SYNTAX_ERROR,
+    check_database,
+    int32,
     integer,
     text_of,
     wrong_arity,
@@ -53,16 +55,8 @@ def echo(_connection: Connection, arguments: list[bytes]) -> bytes:
 
 
 def select(connection: Connection, arguments: list[bytes]) -> bytes:
-    connection.db = parse_database(arguments[1], connection.server.config.databases)
+    connection.db = check_database(int32(arguments[1]), connection.server.config.databases)
     return OK_BYTES
-
-
-def parse_database(argument: bytes, databases: int) -> int:
-    """The database number, or a `CommandError` in Redis' words."""
-    db = integer(argument)
-    if not 0 <= db < databases:
-        raise CommandError("ERR DB index is out of range")
-    return db
 
 
 def quit_(connection: Connection, _arguments: list[bytes]) -> bytes:

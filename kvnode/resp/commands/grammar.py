@@ -14,7 +14,11 @@ INT64_MAX: Final = (1 << 63) - 1
 DEADLINE_MS_MAX: Final = INT64_MAX - (1 << 43)
 """Longest relative lifetime: the grammar has no clock, so it leaves room for any date to come."""
 
+INT32_MIN: Final = -(1 << 31)
+INT32_MAX: Final = (1 << 31) - 1
+
 NOT_AN_INTEGER: Final = "ERR value is not an integer or out of range"
+NOT_AN_INT32: Final = f"ERR value is out of range, value must between {INT32_MIN} and {INT32_MAX}"
 SYNTAX_ERROR: Final = "ERR syntax error"
 KEY_TOO_LONG: Final = f"ERR key is larger than {KEY_BYTES_MAX} bytes"
 
@@ -32,6 +36,25 @@ def integer(argument: bytes, text: str = NOT_AN_INTEGER) -> int:
         if INT64_MIN <= value <= INT64_MAX:
             return value
     raise CommandError(text)
+
+
+def int32(argument: bytes, text: str | None = None) -> int:
+    """A signed 32-bit number.
+
+    Raises:
+        CommandError: with `text` or Redis' usual ones, if it is anything else.
+    """
+    number = integer(argument, text or NOT_AN_INTEGER)
+    if not INT32_MIN <= number <= INT32_MAX:
+        raise CommandError(text or NOT_AN_INT32)
+    return number
+
+
+def check_database(number: int, databases: int) -> int:
+    """The number, if a database has it; else raises `CommandError`."""
+    if not 0 <= number < databases:
+        raise CommandError("ERR DB index is out of range")
+    return number
 
 
 def check_keys(keys: list[bytes]) -> list[bytes]:

@@ -10,8 +10,10 @@ from kvnode.limits import SCAN_ROWS_MAX
 from kvnode.resp.commands.grammar import (
     DEADLINE_MS_MAX,
     SYNTAX_ERROR,
+    check_database,
     check_key,
     check_keys,
+    int32,
     integer,
     text_of,
 )
@@ -35,7 +37,6 @@ _EXPIRE_CONDITIONS: Final = {
 SCAN_COUNT_DEFAULT: Final = 10
 
 SAME_OBJECT: Final = "ERR source and destination objects are the same"
-NOT_AN_INT32: Final = "ERR value is out of range, value must between -2147483648 and 2147483647"
 
 OBJECT_HELP: Final = (
     "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -135,7 +136,7 @@ def parse_copy(db: int, arguments: list[bytes]) -> Op:
         if option == b"REPLACE":
             replace = 1
         elif option == b"DB" and at < len(arguments):
-            new_db = _database(arguments[at])
+            new_db = check_database(int32(arguments[at]), DATABASES)
             at += 1
         else:
             raise CommandError(SYNTAX_ERROR)
@@ -145,36 +146,21 @@ def parse_copy(db: int, arguments: list[bytes]) -> Op:
 
 
 def parse_move(db: int, arguments: list[bytes]) -> Op:
-    new_db = _database(arguments[2])
+    new_db = check_database(int32(arguments[2]), DATABASES)
     if new_db == db:
         raise CommandError(SAME_OBJECT)
     return [ops.MOVE, db, check_key(arguments[1]), new_db]
 
 
 def parse_swapdb(db: int, arguments: list[bytes]) -> Op:
-    texts = ("ERR invalid first DB index", "ERR invalid second DB index")
-    numbers = [
-        _int32(integer(argument, text), text)
-        for argument, text in zip(arguments[1:], texts, strict=True)
+    first = int32(arguments[1], "ERR invalid first DB index")
+    second = int32(arguments[2], "ERR invalid second DB index")
+    return [
+        ops.SWAPDB,
+        db,
+        check_database(first, DATABASES),
+        check_database(second, DATABASES),
     ]
-    return [ops.SWAPDB, db, *map(_existing, numbers)]
-
-
-def _database(argument: bytes) -> int:
-    """The number of a database as COPY and MOVE read it; raises `CommandError`."""
-    return _existing(_int32(integer(argument), NOT_AN_INT32))
-
-
-def _int32(number: int, text: str) -> int:
-    if not -(1 << 31) <= number < 1 << 31:
-        raise CommandError(text)
-    return number
-
-
-def _existing(number: int) -> int:
-    if not 0 <= number < DATABASES:
-        raise CommandError("ERR DB index is out of range")
-    return number
 
 
 def parse_randomkey(db: int, arguments: list[bytes]) -> Op:  # noqa: ARG001 - one shape for all

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Final
 from kvnode.errors import CommandError
 from kvnode.limits import COMMAND_BYTES_MAX, TRANSACTION_COMMANDS_MAX
 from kvnode.resp.commands.command import LOCAL, READ, WRITE, Command
-from kvnode.resp.commands.connection import parse_database
-from kvnode.resp.commands.grammar import check_keys
+from kvnode.resp.commands.grammar import check_database, check_keys, int32
 from kvnode.resp.encoder import NULL_ARRAYS, OK_BYTES, RESP2, array, error
 from kvnode.service import Op
 from kvnode.store import ops
@@ -88,7 +87,8 @@ class Transaction:
         if command.name == "select":
             # A bad number fails again, and visibly, when the command is run.
             with suppress(CommandError):
-                self.db = parse_database(arguments[1], self._connection.server.config.databases)
+                databases = self._connection.server.config.databases
+                self.db = check_database(int32(arguments[1]), databases)
 
     def ops(self) -> list[Op]:
         return [op for _, _, op in self._commands if isinstance(op, list)]

@@ -37,8 +37,8 @@ LINES = """
     SCAN | SCAN abc | SCAN 0 MATCH | SCAN 0 COUNT 0 | SCAN 0 COUNT abc | SCAN 0 FOO bar |
     SCAN 0 TYPE hash | SCAN 99999999999999999999999 | DBSIZE x | FLUSHDB FOO | FLUSHDB ASYNC |
     FLUSHALL SYNC | FLUSHDB SYNC ASYNC | DBSIZE | PING | PING a | PING a b | ECHO | ECHO hi |
-    SELECT | SELECT abc | SELECT 99 | SELECT -1 | SELECT 1 | SELECT 0 | AUTH | AUTH x |
-    AUTH default x | AUTH foo x | AUTH a b c | HELLO 4 | HELLO abc | HELLO 3 FOO |
+    SELECT | SELECT abc | SELECT 99 | SELECT 99999999999 | SELECT -1 | SELECT 1 | SELECT 0 |
+    AUTH | AUTH x | AUTH default x | AUTH foo x | AUTH a b c | HELLO 4 | HELLO abc | HELLO 3 FOO |
     HELLO 3 AUTH a | HELLO 3 AUTH a b | HELLO 3 SETNAME "a b" | CLIENT | CLIENT FOO |
     CLIENT SETNAME | CLIENT SETNAME "a b" | CLIENT SETNAME ok | CLIENT GETNAME |
     CLIENT SETNAME "" | CLIENT GETNAME | CLIENT LIST FOO | CLIENT LIST TYPE foo |
@@ -85,8 +85,9 @@ LINES = """
     COPY m n REPLACE | COPY m y REPLACE replace DB 1 db 0 | COPY m m DB 3 | COPY m m DB 3 |
     COPY m | MOVE m 99 | MOVE m abc | MOVE m 0 | MOVE m 99999999999 | MOVE m 0x1 | MOVE m 3 |
     MOVE none 3 | MOVE m 4 | MOVE m 4 | MOVE m | SWAPDB a 1 | SWAPDB 0 b | SWAPDB 0 99 |
-    SWAPDB 99999999999 1 | SWAPDB -1 0 | SWAPDB 0 0 | SWAPDB 0 3 | DBSIZE | GET m |
-    SWAPDB 3 0 | SWAPDB 0 | RANDOMKEY x | SELECT 9 | RANDOMKEY | SET only 1 | RANDOMKEY |
+    SWAPDB 99999999999 1 | SWAPDB -1 0 | SWAPDB 99 99999999999 | SWAPDB 0 0 |
+    SWAPDB 0 3 | DBSIZE | GET m | SWAPDB 3 0 | SWAPDB 0 | RANDOMKEY x | SELECT 9 | RANDOMKEY |
+    SET only 1 | RANDOMKEY |
     FLUSHDB | SELECT 0 | EXPIRETIME | EXPIRETIME none | EXPIRETIME n | PEXPIRETIME none |
     EXPIREAT n 33177117420 | EXPIRETIME n | PEXPIRETIME n | PEXPIREAT n 33177117420500 |
     EXPIRETIME n | PEXPIREAT n 33177117420400 LT | PEXPIREAT n 33177117420400 LT |
@@ -128,7 +129,7 @@ def redis_socket(tmp_path: Path) -> Iterator[Path]:
             process.stdout.close()
 
 
-def ask(connection: socket.socket, *arguments: str) -> bytes:
+def ask(connection: socket.socket, *arguments: str | bytes) -> bytes:
     """The bytes of one reply."""
     connection.sendall(encode(*arguments))
     reader = hiredis.Reader(notEnoughData=Ellipsis)
