@@ -71,6 +71,7 @@ class ServeConfig:
     log_format: LogFormat
     clients_max: int
     snapshot_log_bytes: int
+    max_data_bytes: int
     origins: Mapping[str, str]
     warnings: tuple[str, ...]
 
@@ -277,6 +278,13 @@ OPTIONS: tuple[Option, ...] = (
         f"{limits.SNAPSHOT_LOG_BYTES // limits.MIB}mb",
         "SIZE",
         "Take a snapshot, and cut the log, after this much was logged.",
+    ),
+    Option(
+        "max_data_bytes",
+        parse_bytes,
+        "0",
+        "SIZE",
+        "Refuse writes that add data above this size, as Redis' maxmemory; 0 for no limit.",
     ),
     Option(
         "memory_shutdown_threshold_mb",

@@ -303,6 +303,7 @@ class NodeReport:
         bind("kvnode_wal_segments", lambda: node.wal.segments)
         bind("kvnode_wal_bytes", lambda: node.wal.bytes)
         bind("kvnode_keys", lambda: _keys(node))
+        bind("kvnode_data_bytes", lambda: node.machine.data_bytes)
         bind("kvnode_log_full", lambda: float(node.writer.is_full))
         bind("kvnode_engine_full", lambda: float(node.applier.is_full))
         bind("kvnode_loop_lag_seconds", lambda: stats.loop_lag_seconds)

@@ -239,6 +239,7 @@ class Server:
             wall=time.time,
             bind_peer=self._bind_peer,
             snapshot_log_bytes=config.snapshot_log_bytes,
+            data_bytes_max=config.max_data_bytes,
         )
         await node.start(config.peer_listen.host, config.peer_listen.port)
         self._report.library = recovered.library

@@ -23,7 +23,7 @@ from kvnode.node.faults import as_fatal
 from kvnode.node.leader import LeaderDuties
 from kvnode.node.log_writer import LogWriter, Worker
 from kvnode.node.membership import Member, NodeIdentity, describe
-from kvnode.node.proposals import ENGINE_FULL, LOG_FULL, Proposer
+from kvnode.node.proposals import DATA_FULL, ENGINE_FULL, LOG_FULL, Proposer
 from kvnode.node.reads import ReadRounds
 from kvnode.node.recovery import Recovered
 from kvnode.node.snapshot_library import SnapshotLibrary
@@ -47,6 +47,7 @@ from kvnode.obs.log import event
 from kvnode.service import NodeStatus, Pending
 from kvnode.store.batch import Kind, MalformedEntry, decode_ops
 from kvnode.store.lmdb_engine import LmdbEngine
+from kvnode.store.ops import can_grow
 from kvnode.store.sessions import Outcome
 from kvnode.store.state_machine import Applied
 from raft.types import NONE, U32_MAX, NoLeader, ReadDropped, ReadState, Role, SoftState
@@ -86,6 +87,7 @@ class Node:
         bind_peer: remembers a peer's storage id and incarnation, durably; returns why it is
             refused, or None.
         snapshot_log_bytes: bytes logged between two snapshots.
+        data_bytes_max: what the data may occupy before writes that add to it are refused; 0: any.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Node:
         wall: Callable[[], float],
         bind_peer: Callable[[int, int, int], Refusal | None],
         snapshot_log_bytes: int,
+        data_bytes_max: int = 0,
     ) -> None:
         self.identity = identity
         self.members = {member.node_id: member for member in members}
@@ -113,6 +116,8 @@ class Node:
         self._pass_scheduled = False
         self._stopped = False
         self._is_frozen = False
+        self._data_bytes_max = data_bytes_max
+        self._is_data_full = False
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self._ticks = 0
@@ -178,6 +183,7 @@ class Node:
             writer=self.writer,
             loop=self._loop,
             log_bytes=log_bytes,
+            pump=self.driver.pump,
             freeze=self._freeze,
             commit_engine=self.applier.commit,
             switch_engine=self._switch_engine,
@@ -294,7 +300,7 @@ class Node:
             self.proposer.flush()
             self.reads.flush()
             self.driver.pump()
-            more = self.applier.run()
+            more = not self._is_frozen and self.applier.run()
             self.reads.release(self.machine.applied)
             self.duties.watch_deadlines()
         except Exception as error:
@@ -314,6 +320,8 @@ class Node:
         for _ in range(0 if self._is_frozen else 1 + min(int(lag / TICK_SECONDS), SWEEP_TICKS)):
             self.raft.tick()
         self._ticks += 1
+        if self._data_bytes_max:
+            self._is_data_full = self.machine.data_bytes >= self._data_bytes_max
         if self._ticks % SWEEP_TICKS == 0:
             self.proposer.sweep()
             self.reads.sweep()
@@ -329,6 +337,9 @@ class Node:
 
     def submit_write(self, pending: Pending) -> None:
         """Queue a write for the batch of this pass."""
+        if self._is_data_full and can_grow(pending.op):
+            self.proposer.refuse(pending, DATA_FULL)
+            return
         self.proposer.submit(pending)
         self.wake()
 

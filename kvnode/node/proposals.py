@@ -41,6 +41,7 @@ NO_LEADER = Refused(
 )
 QUEUE_FULL = Refused("BUSY too many commands are waiting; the command was not executed")
 LOG_FULL = Refused("ERR the disk of this node's log is full; the command was not executed")
+DATA_FULL = Refused("OOM command not allowed when used memory > 'maxmemory'.")
 ENGINE_FULL = Refused("OOM the engine of this node is full; the command was not executed")
 STOPPING = Refused("BUSY the node is stopping; the command was not executed")
 RESULT_LOST = OutcomeUnknown(
@@ -127,10 +128,14 @@ class Proposer:
         if reason is None and len(self._queue) >= QUEUED_COMMANDS_MAX:
             reason = QUEUE_FULL
         if reason is not None:
-            self.refused += 1
-            pending.complete(reason)
+            self.refuse(pending, reason)
             return
         self._queue.append((pending, self._monotonic()))
+
+    def refuse(self, pending: Pending, reason: Refused) -> None:
+        """Answer a command that was not, and will not be, done."""
+        self.refused += 1
+        pending.complete(reason)
 
     @property
     def can_send(self) -> bool:

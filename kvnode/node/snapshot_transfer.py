@@ -45,15 +45,16 @@ class Outbound:
 
     Attributes:
         file: what is sent.
+        term: in which this node leads; the peer takes nothing from the leader of another.
         finished: None while it goes on; then whether the peer has installed it.
     """
 
-    __slots__ = ("_heard_at", "_next_at", "_offset", "_term", "_waiting_since", "file", "finished")
+    __slots__ = ("_heard_at", "_next_at", "_offset", "_waiting_since", "file", "finished", "term")
 
     def __init__(self, file: SnapshotFile, term: int, now: float) -> None:
         self.file = file
         self.finished: bool | None = None
-        self._term = term
+        self.term = term
         self._offset: int | None = None
         self._waiting_since: float | None = None
         self._next_at = now
@@ -71,7 +72,7 @@ class Outbound:
         self._waiting_since = now
         if self._offset is None or waited is not None or self._offset >= self.file.size:
             # Begin, or ask again where the peer is: it may have restarted, or be installing.
-            return SnapshotOffer(self._term, self.file.index, self.file.term, self.file.size)
+            return SnapshotOffer(self.term, self.file.index, self.file.term, self.file.size)
         length = min(SNAPSHOT_CHUNK_BYTES_MAX, self.file.size - self._offset)
         self._next_at = now + length / SNAPSHOT_RATE_BYTES_PER_SECOND_MAX
         return Slice(self._offset, length)

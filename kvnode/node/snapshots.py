@@ -64,7 +64,8 @@ class Snapshots:
 
     Args:
         log_bytes: bytes logged between two snapshots.
-        freeze: True: no message and no tick reaches Raft until False.
+        pump: carries out what Raft has ready.
+        freeze: True: no message and no tick reaches Raft until False, and nothing is applied.
         commit_engine: ends the engine's transaction, so that a worker sees what was applied.
         switch_engine: makes an engine the node's own.
         send: queues a message for a peer.
@@ -80,6 +81,7 @@ class Snapshots:
         writer: LogWriter,
         loop: asyncio.AbstractEventLoop,
         log_bytes: int,
+        pump: Callable[[], None],
         freeze: Callable[[bool], None],
         commit_engine: Callable[[], None],
         switch_engine: Callable[[LmdbEngine], None],
@@ -92,6 +94,7 @@ class Snapshots:
         self._writer = writer
         self._loop = loop
         self._log_bytes = log_bytes
+        self._pump = pump
         self._freeze = freeze
         self._commit_engine = commit_engine
         self._switch_engine = switch_engine
@@ -221,8 +224,8 @@ class Snapshots:
             self._finish_outbound(peer, ok=outbound.finished)
         elif isinstance(message, Slice):
             data = os.pread(fd, message.length, message.offset)
-            term = self._raft.term
-            self._send(peer, SnapshotChunk(term, outbound.file.index, message.offset, data))
+            index = outbound.file.index
+            self._send(peer, SnapshotChunk(outbound.term, index, message.offset, data))
         elif message is not None:
             self._send(peer, message)
 
@@ -334,6 +337,8 @@ class Snapshots:
     async def _switch(self, inbound: Inbound, engine: LmdbEngine) -> None:
         """The moment of truth: marker durable, engine switched, Raft told, in this order."""
         raft, file = self._raft, inbound.file
+        # What Raft has taken in but not yet handed to the log must lie before the marker.
+        self._pump()
         if raft.commit >= file.index:
             self._library.discard(engine)
             return  # appends were quicker

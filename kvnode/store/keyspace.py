@@ -72,6 +72,7 @@ class Database:
         swapped: revision of the SWAPDB that brought it here. To who watches a key it is a write of
             every record, so a record counts as at least this new.
         floor: `newest` of what FLUSH and SWAPDB took away from this number.
+        record_bytes: sizes of its records and of their row keys.
     """
 
     __slots__ = (
@@ -82,6 +83,7 @@ class Database:
         "hash_sum",
         "keys",
         "newest",
+        "record_bytes",
         "record_prefix",
         "swapped",
     )
@@ -95,6 +97,7 @@ class Database:
         newest: int = 0,
         swapped: int = 0,
         floor: int = 0,
+        record_bytes: int = 0,
     ) -> None:
         number = _U64.pack(generation)
         self.generation = generation
@@ -104,13 +107,14 @@ class Database:
         self.newest = newest
         self.swapped = swapped
         self.floor = floor
+        self.record_bytes = record_bytes
         self.record_prefix = TAG_RECORD + number
         self.expiry_prefix = TAG_EXPIRY + number
 
     def to_row(self) -> list[int]:
         """What the meta row keeps of it: the arguments of `Database`."""
         counters = [self.generation, self.keys, self.expires, self.hash_sum]
-        return [*counters, self.newest, self.swapped, self.floor]
+        return [*counters, self.newest, self.swapped, self.floor, self.record_bytes]
 
 
 def deadline_of(record: bytes) -> int:
@@ -248,9 +252,11 @@ class Keyspace:
         change = xxh3_64_intdigest(record, seed)
         if old is None:
             database.keys += 1
+            database.record_bytes += PREFIX_BYTES + len(tail) + len(record)
             if record[0] & HAS_DEADLINE:
                 self._index(database, tail, deadline_of(record))
         else:
+            database.record_bytes += len(record) - len(old)
             change -= xxh3_64_intdigest(old, seed)
             if (old[0] | record[0]) & HAS_DEADLINE:
                 self._unindex(database, tail, deadline_of(old))
@@ -265,6 +271,7 @@ class Keyspace:
         database = self.databases[number]
         seed = int.from_bytes(tail[:HASH_BYTES], "big")
         database.keys -= 1
+        database.record_bytes -= PREFIX_BYTES + len(tail) + len(old)
         database.hash_sum = (database.hash_sum - xxh3_64_intdigest(old, seed)) & SUM_MASK
         self._unindex(database, tail, deadline_of(old))
         self.removals.note(number, seed, max(version_of(old), database.swapped))

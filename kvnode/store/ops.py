@@ -65,6 +65,17 @@ SINCE: Final[dict[int, int]] = {
 """Feature level of each code. An op is proposed only when every member has reached its level."""
 
 
+GROWING: Final = frozenset((SET, MSET, INCRBY, APPEND, MSETNX, INCRBYFLOAT, SETRANGE, COPY))
+"""Ops that can make the data larger: refused where there is a limit and it is reached."""
+
+
+def can_grow(op: Op) -> bool:
+    """Whether an op, or one inside a transaction, can make the data larger."""
+    if op[0] == EXEC:
+        return any(inner[0] in GROWING for inner in op[3])
+    return op[0] in GROWING
+
+
 class SetFlag(IntFlag):
     """Flags of SET. PX and PXAT tell how `expire_ms` is meant; with neither it is 0."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgpack
 from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
 
-from kvnode.store.keyspace import HAS_DEADLINE, SUM_MASK, Database
+from kvnode.store.keyspace import HAS_DEADLINE, HASH_BYTES, PREFIX_BYTES, SUM_MASK, Database
 
 if TYPE_CHECKING:
     from kvnode.store.keyspace import Keyspace
@@ -40,8 +40,9 @@ def recount(space: Keyspace) -> list[Database]:
 def _recount(space: Keyspace, number: int) -> Database:
     kept = space.databases[number]
     fresh = Database(kept.generation, newest=kept.newest, swapped=kept.swapped, floor=kept.floor)
-    for key_hash, _, record in space.walk(number):
+    for key_hash, suffix, record in space.walk(number):
         fresh.keys += 1
+        fresh.record_bytes += PREFIX_BYTES + HASH_BYTES + len(suffix) + len(record)
         fresh.expires += bool(record[0] & HAS_DEADLINE)
         fresh.hash_sum = (fresh.hash_sum + xxh3_64_intdigest(record, key_hash)) & SUM_MASK
     return fresh

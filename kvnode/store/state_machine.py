@@ -257,6 +257,11 @@ class StateMachine:
             if database.keys
         }
 
+    @property
+    def data_bytes(self) -> int:
+        """Sizes of all records and of their row keys, expired ones too: what the data occupies."""
+        return sum([database.record_bytes for database in self._space.databases])
+
     def session(self, node_id: int) -> Session | None:
         """The newest registration of a node."""
         return self._sessions.get(node_id)

@@ -15,10 +15,8 @@ import redis
 from scripts.local_cluster import LocalNode
 from tests.support.cluster import NodeCluster
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root"),
-]
+pytestmark = pytest.mark.cluster
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
 
 VALUE = b"x" * 100_000
 RECOVERY_SECONDS = 20.0
@@ -82,6 +80,7 @@ def write_again(connection: redis.Redis) -> None:
             return
 
 
+@needs_root
 def test_a_full_log_disk_refuses_writes_keeps_reads_and_goes_on_when_there_is_room() -> None:
     # Two segments of 16 MiB fit, the third does not.
     with (
@@ -108,6 +107,7 @@ def test_a_full_log_disk_refuses_writes_keeps_reads_and_goes_on_when_there_is_ro
             assert all(again.strlen(f"k{i}") == len(VALUE) for i in range(done))
 
 
+@needs_root
 def test_a_full_engine_pauses_apply_and_loses_nothing() -> None:
     with (
         node_with_small("engine", 12) as node,
@@ -121,3 +121,22 @@ def test_a_full_engine_pauses_apply_and_loses_nothing() -> None:
         write_again(connection)
         assert node.pid == pid
         assert all(connection.strlen(f"k{i}") == len(VALUE) for i in range(done))
+
+
+def test_above_the_data_limit_writes_that_add_are_refused_with_redis_text_and_deletes_are_not() -> (
+    None
+):
+    cluster = NodeCluster(1, environment={"KVNODE_MAX_DATA_BYTES": "1mb"})
+    node = cluster.nodes[0]
+    try:
+        cluster.start()
+        with redis.Redis(*node.address, retry=None) as connection:
+            done, answer = fill(connection)
+            assert done < 100
+            assert answer == "command not allowed when used memory > 'maxmemory'."
+            assert connection.get("k0") == VALUE
+            assert connection.delete(*[f"k{n}" for n in range(done)]) == done
+            write_again(connection)
+    finally:
+        cluster.kill()
+        cluster.finish(keep=False)
