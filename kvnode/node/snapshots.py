@@ -168,6 +168,8 @@ class Snapshots:
     # --- taking -----------------------------------------------------------------------------------
 
     async def _take(self) -> None:
+        if self.newest is not None and self.newest.index == self._raft.applied:
+            return  # nothing has happened since
         at_bytes = self._writer.bytes_written
         self._commit_engine()
         file = await self._library.take()

@@ -1,0 +1,1 @@
+"""Data directories of every format version, kept so that later programs open them."""

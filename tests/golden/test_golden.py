@@ -1,0 +1,40 @@
+"""Every golden directory opens with what was written into it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kvnode.store import ops
+from tests.support.nodes import Cluster, read
+
+DIRECTORIES = sorted(path.parent for path in Path(__file__).parent.glob("*/expected.json"))
+
+
+@pytest.mark.parametrize("golden", DIRECTORIES, ids=lambda path: path.name)
+@pytest.mark.parametrize("with_snapshot", [True, False])
+async def test_a_directory_of_every_format_version_opens_with_all_that_is_in_it(
+    golden: Path, with_snapshot: bool, tmp_path: Path
+) -> None:
+    expected = json.loads((golden / "expected.json").read_text())
+    shutil.copytree(golden / "data", tmp_path / "n1")
+    if not with_snapshot:
+        shutil.rmtree(tmp_path / "n1" / "snap")
+    cluster = Cluster(tmp_path, 1)
+    node = await cluster.start(1)
+    try:
+        await cluster.leader()
+        assert node.applier.hash_at(expected["index"]) == (expected["index"], expected["hash"])
+        for db, count in expected["keys"].items():
+            assert await read(node, ops.DBSIZE, int(db)) == count
+        assert await read(node, ops.GET, 0, b"long" * 1_000) == b"a long key"
+        assert await read(node, ops.GET, 1, b"counter") == b"42"
+    finally:
+        await cluster.stop(1)
+
+
+def test_there_is_a_golden_directory() -> None:
+    assert DIRECTORIES
