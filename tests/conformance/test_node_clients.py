@@ -46,7 +46,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             install, cwd=directory, capture_output=True, check=True, timeout=INSTALL_SECONDS_MAX
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as reason:
-        pytest.skip(f"npm could not fetch the clients: {reason}")
+        said = (reason.stderr or b"").decode(errors="replace").strip()
+        pytest.skip(f"npm could not fetch the clients: {said[-300:] or reason}")
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
 

@@ -19,7 +19,7 @@ from tests.differential.compare import (
 from tests.differential.generator import Generator
 from tests.differential.machine import Machine, Void
 from tests.differential.resp import QUEUED, Connection
-from tests.differential.sequence import Sequence
+from tests.differential.sequence import Send, Sequence
 from tests.differential.shrink import shrink
 
 NOTHING_FOUND, DIFFERENT, NOTHING_PROVEN = 0, 1, 3
@@ -123,19 +123,25 @@ class Campaign:
             return
         self.played += 1
         self.tally.count(transcripts[0])
-        found = differences(*transcripts)
-        if not found:
-            return
-        # What follows a difference is often only its consequence.
-        difference = found[0]
-        accepted = accepted_by(difference)
-        if accepted is not None:
-            self.accepted[accepted.why] += 1
+        difference = self._first_unaccepted(sequence, differences(*transcripts))
+        if difference is None:
             return
         self.seen[difference.signature] += 1
         if self.seen[difference.signature] == 1 and len(self.findings) < FINDINGS_MAX:
             say(f"sequence {number}: {difference.name} differs; shrinking")
             self.findings.append(_look_into(machine, number, sequence, difference))
+
+    def _first_unaccepted(self, sequence: Sequence, found: list[Difference]) -> Difference | None:
+        """The first one that counts: what comes behind it is often only its consequence."""
+        sent = {step.name for step in sequence.steps if isinstance(step, Send)}
+        for difference in found:
+            accepted = accepted_by(difference, sent)
+            if accepted is None:
+                return difference
+            self.accepted[accepted.why] += 1
+            if accepted.lasting:
+                break
+        return None
 
     def verdict(self, demand: int = 0) -> int:
         """The exit code; with a demand, commands that were tried too seldom make the run void."""

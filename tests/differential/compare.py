@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -76,10 +76,11 @@ def answers(exchanges: Iterable[tuple[Send, Reply]]) -> list[Answer]:
         queue = queues.setdefault(send.connection, [])
         if reply == QUEUED:
             queue.append(send.arguments)
-        elif send.name == b"exec" and reply.kind == b"*" and len(reply.elements) == len(queue):
+        if send.name == b"exec" and queue and len(reply.elements) == len(queue):
+            found.append(Answer(send.arguments, Reply(reply.kind, b"%d results" % len(queue))))
             found += map(Answer, queue, reply.elements)
-            reply = Reply(b"*", b"%d results" % len(queue)) if queue else reply  # noqa: PLW2901
-        found.append(Answer(send.arguments, reply))
+        else:
+            found.append(Answer(send.arguments, reply))
         if send.name in (b"exec", b"discard", b"reset", b"quit") and reply != QUEUED:
             queue.clear()
     return found
@@ -141,9 +142,16 @@ def _same_record(redis: tuple[Reply, Reply, Reply], kvnode: tuple[Reply, Reply, 
     return redis[:2] == kvnode[:2] and close_in_time(redis[2], kvnode[2], 1)
 
 
-def accepted_by(difference: Difference) -> Accepted | None:
-    """The deliberate or open difference that this one is, if any."""
+def accepted_by(difference: Difference, sent: Collection[bytes] = ()) -> Accepted | None:
+    """The deliberate or open difference that this one is, if any.
+
+    Args:
+        difference: one that was found.
+        sent: the commands of its sequence in lower case.
+    """
+    texts = difference.redis, difference.kvnode
     for accepted in (*DELIBERATE, *OPEN):
-        if accepted.matches(difference.name, difference.line, difference.redis, difference.kvnode):
+        possible = not accepted.after or not accepted.after.isdisjoint(sent)
+        if possible and accepted.matches(difference.name, difference.line, *texts):
             return accepted
     return None
