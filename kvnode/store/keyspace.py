@@ -352,8 +352,8 @@ class Keyspace:
         if not database.keys:
             return False
         self.engine.put(TAG_GARBAGE + _U64.pack(database.generation), b"")
-        floor = max(database.floor, database.newest)
-        self.databases[number] = Database(self.next_generation, floor=floor)
+        # It has keys, so it was written after whatever its floor tells of.
+        self.databases[number] = Database(self.next_generation, floor=database.newest)
         self.next_generation += 1
         self._next_deadline = _UNKNOWN
         return True

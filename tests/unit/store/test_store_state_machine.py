@@ -206,6 +206,20 @@ def test_a_lost_row_shows_in_the_recomputed_hash(driver: Driver) -> None:
     assert driver.machine.recomputed_hash() != driver.machine.state_hash()
 
 
+def test_what_watch_needs_is_part_of_the_hash(driver: Driver) -> None:
+    driver.do(SET, 0, b"k", b"1")
+    hashes = {driver.machine.state_hash()}
+    space = driver.machine._space
+    space.removals.note(0, 7, 1)
+    hashes.add(driver.machine.state_hash())
+    for name in ("newest", "swapped", "floor"):
+        setattr(space.databases[0], name, 9)
+        hashes.add(driver.machine.state_hash())
+    space.databases[1].floor = 9
+    hashes.add(driver.machine.state_hash())
+    assert len(hashes) == 6
+
+
 def test_generations_are_no_part_of_the_hash(driver: Driver) -> None:
     driver.do(SET, 0, b"k", b"1")
     before = driver.machine.state_hash()
