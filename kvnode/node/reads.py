@@ -113,12 +113,12 @@ class ReadRounds:
 
     def release(self, applied: int) -> None:
         """Run the reads whose index is applied, in the order of confirmation."""
-        released = self._released
+        released, execute = self._released, self._port.execute
         while released and released[0][0] <= applied:
             _, reads = released.popleft()
             self._count -= len(reads)
             for pending, _ in reads:
-                self._port.execute(pending)
+                execute(pending)
 
     def leader_changed(self) -> None:
         """Nobody will answer the rounds under way."""

@@ -428,7 +428,12 @@ class Connection(asyncio.Protocol):
 
     def _reject(self, command: Command | None, text: str) -> None:
         """Answer with an error instead of running; inside MULTI this dooms the EXEC."""
-        if self.transaction is not None:
+        if command is not None and command.name == "exec":
+            # An EXEC that is refused discards what was queued, as Redis does; and says so always.
+            if self.transaction is not None:
+                self.end_transaction()
+            text = f"EXECABORT Transaction discarded because of: {text.removeprefix('ERR ')}"
+        elif self.transaction is not None:
             self.transaction.failed = True
         if command is not None:
             self.server.tallies[command.index].rejected += 1

@@ -274,11 +274,6 @@ DELIBERATE: Final = (
 
 OPEN: Final = (
     Accepted(
-        "MULTI, EXEC x: Redis aborts the transaction (EXECABORT); kvnode goes on queueing",
-        _replies("exec", '-b"EXECABORT', '-b"ERR wrong number'),
-        lasting=True,
-    ),
-    Accepted(
         "MULTI, GET absent, EXEC and HELLO 3 (or RESET) in one write: nulls in EXEC's reply are "
         "those of the protocol that comes after it",
         _other_null,

@@ -63,6 +63,16 @@ async def test_an_error_at_queue_time_dooms_the_exec(
     assert await client.call("GET", "k") is None
 
 
+async def test_an_exec_with_arguments_discards_the_transaction(
+    service: FakeService, client: MemoryClient
+) -> None:
+    """Found by the differential machine: it used to doom the queue and go on queueing."""
+    *_, refused, after = await run(client, "MULTI", "SET k 1", "EXEC x", "EXEC")
+    assert str(refused).startswith("EXECABORT Transaction discarded because of: wrong number")
+    assert str(after) == "ERR EXEC without MULTI"
+    assert service.written == 0
+
+
 async def test_a_value_over_the_limit_dooms_the_exec(
     service: FakeService, client: MemoryClient
 ) -> None:
