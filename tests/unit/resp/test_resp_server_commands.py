@@ -34,9 +34,14 @@ async def locked(service: FakeService) -> MemoryClient:
     return MemoryClient(serve(service, password=b"secret"))
 
 
-@pytest.mark.parametrize("line", ["GET k", "PING", "MULTI", "CLIENT ID", "INFO", "EXEC"])
+@pytest.mark.parametrize("line", ["GET k", "PING", "MULTI", "CLIENT ID", "INFO"])
 async def test_nothing_is_done_before_a_login(locked: MemoryClient, line: str) -> None:
     assert str(await locked.call(*line.split())) == NOAUTH
+
+
+async def test_an_exec_before_a_login_is_refused_in_redis_words(locked: MemoryClient) -> None:
+    refused = str(await locked.call("EXEC"))
+    assert refused == "EXECABORT Transaction discarded because of: NOAUTH Authentication required."
 
 
 async def test_a_login_opens_the_connection_at_once(locked: MemoryClient) -> None:
