@@ -17,6 +17,7 @@ from kvnode.config import ServeConfig
 from tests.chaos.broken_builds import BROKEN
 from tests.chaos.forgetful import SEED_VARIABLE, ForgetfulFileSystem, NeverSyncingFileSystem
 from wal.fs import FileSystem
+from wal.options import Options
 
 SEGMENT_BYTES = 256 * 1024
 
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> None:
         return run(config, file_system(seed))
 
     # Small segments, so that a short run cuts its log often.
-    server.Options = partial(server.Options, segment_bytes=SEGMENT_BYTES)  # type: ignore[misc,assignment]
+    vars(server)["Options"] = partial(Options, segment_bytes=SEGMENT_BYTES)
     server.run = run_forgetfully  # type: ignore[assignment]  # only the names differ
     sys.argv[1:] = arguments
     cli.main()
