@@ -188,6 +188,7 @@ class Node:
             commit_engine=self.applier.commit,
             switch_engine=self._switch_engine,
             send=self.transport.send,
+            flush=self.transport.flush,
             fail=self.fail,
         )
 

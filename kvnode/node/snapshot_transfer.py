@@ -77,6 +77,12 @@ class Outbound:
         self._next_at = now + length / SNAPSHOT_RATE_BYTES_PER_SECOND_MAX
         return Slice(self._offset, length)
 
+    def due_in(self, now: float) -> float | None:
+        """Seconds until the rate allows the next chunk; None when that is not what it waits for."""
+        if self.finished is not None or self._waiting_since is not None or now >= self._next_at:
+            return None
+        return self._next_at - now
+
     def acknowledged(self, ack: SnapshotAck, now: float) -> None:
         """The peer told where it is. Answers about another snapshot are late and ignored."""
         if ack.index != self.file.index or self.finished is not None:

@@ -68,7 +68,7 @@ class Snapshots:
         freeze: True: no message and no tick reaches Raft until False, and nothing is applied.
         commit_engine: ends the engine's transaction, so that a worker sees what was applied.
         switch_engine: makes an engine the node's own.
-        send: queues a message for a peer.
+        send: queues a message for a peer; `flush` lets it leave.
         fail: ends the node.
     """
 
@@ -86,6 +86,7 @@ class Snapshots:
         commit_engine: Callable[[], None],
         switch_engine: Callable[[LmdbEngine], None],
         send: Callable[[int, AnyMessage], None],
+        flush: Callable[[], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._library = library
@@ -99,6 +100,7 @@ class Snapshots:
         self._commit_engine = commit_engine
         self._switch_engine = switch_engine
         self._send = send
+        self._flush = flush
         self._fail = fail
         self._outbound: dict[int, tuple[Outbound, int]] = {}
         self._inbound: Inbound | None = None
@@ -230,6 +232,14 @@ class Snapshots:
             self._send(peer, SnapshotChunk(outbound.term, index, message.offset, data))
         elif message is not None:
             self._send(peer, message)
+        elif (delay := outbound.due_in(self._loop.time())) is not None:
+            self._loop.call_later(delay, self._go_on, peer, outbound)
+
+    def _go_on(self, peer: int, outbound: Outbound) -> None:
+        """The rate allows the next chunk, unless another transfer has taken the place."""
+        if peer in self._outbound and self._outbound[peer][0] is outbound:
+            self._move(peer)
+            self._flush()
 
     def _finish_outbound(self, peer: int, *, ok: bool) -> None:
         outbound, _ = self._outbound[peer]

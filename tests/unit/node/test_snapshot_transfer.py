@@ -8,6 +8,7 @@ import pytest
 
 from kvnode.limits import (
     SNAPSHOT_CHUNK_BYTES_MAX,
+    SNAPSHOT_RATE_BYTES_PER_SECOND_MAX,
     SNAPSHOT_RETRY_SECONDS,
     SNAPSHOT_SILENCE_SECONDS_MAX,
 )
@@ -45,6 +46,22 @@ def test_the_last_chunk_holds_the_rest_and_then_the_peer_has_time_to_install() -
     assert isinstance(out.next(1 + SNAPSHOT_RETRY_SECONDS), SnapshotOffer)
     out.acknowledged(ack(FILE.size, Verdict.INSTALLED), 4)
     assert out.finished is True
+
+
+def test_between_two_chunks_it_tells_when_the_rate_allows_the_next() -> None:
+    """It used to wait for the next sweep, ten times a second: two megabytes and a half a second."""
+    out = Outbound(FILE, 7, now=0)
+    out.next(0)
+    out.acknowledged(ack(0), 0)
+    assert isinstance(out.next(0), Slice)
+    assert out.due_in(0) is None
+    out.acknowledged(ack(SNAPSHOT_CHUNK_BYTES_MAX), 0.001)
+    assert out.next(0.001) is None
+    delay = out.due_in(0.001)
+    assert delay == pytest.approx(
+        SNAPSHOT_CHUNK_BYTES_MAX / SNAPSHOT_RATE_BYTES_PER_SECOND_MAX - 0.001
+    )
+    assert isinstance(out.next(0.001 + delay), Slice)
 
 
 def test_a_refusal_and_a_long_silence_end_it() -> None:
