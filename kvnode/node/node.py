@@ -16,6 +16,7 @@ from random import Random
 
 from kvnode.errors import ConfigurationError, FatalError
 from kvnode.limits import TICK_MS
+from kvnode.node import reads
 from kvnode.node.applier import Applier
 from kvnode.node.clock import StampClock
 from kvnode.node.driver import Driver
@@ -406,6 +407,7 @@ class Node:
     def _on_engine_full(self, full: bool) -> None:
         """Apply pauses: nothing is lost, but this node's answers wait until there is room."""
         self.proposer.hold(ENGINE_FULL if full else None)
+        self.reads.reason = reads.ENGINE_FULL if full else reads.NO_LEADER
         text = "the engine is full, apply pauses" if full else "the engine has room, apply goes on"
         event(_log, logging.WARNING if full else logging.INFO, text)
         if full:

@@ -17,6 +17,7 @@ from kvnode.errors import Refused
 from kvnode.limits import HOLD_MS, READS_WAITING_MAX
 from kvnode.service import Pending
 
+ENGINE_FULL = Refused("OOM the engine of this node is full and behind; the read was not executed")
 NO_LEADER = Refused("BUSY no leader was found in time; the read was not executed")
 QUEUE_FULL = Refused("BUSY too many reads are waiting; the read was not executed")
 STOPPING = Refused("BUSY the node is stopping; the read was not executed")
@@ -70,6 +71,8 @@ class ReadRounds:
         self._count = 0
         self._is_paused = False
         self._stopping = False
+        self.reason = NO_LEADER
+        """Why reads wait too long, if they do."""
         self.refused = 0
         self.rounds_asked = 0
 
@@ -132,7 +135,7 @@ class ReadRounds:
         for request_id, round_ in sorted(self._rounds.items()):
             if (now - round_.asked_at) * 1000 >= ROUND_RETRY_MS:
                 self._ask_again(request_id)
-        self._refuse_until(now - HOLD_MS / 1000, NO_LEADER)
+        self._refuse_until(now - HOLD_MS / 1000, self.reason)
         self._is_paused = False
 
     def resume(self) -> None:
@@ -143,15 +146,23 @@ class ReadRounds:
         self._waiting = self._rounds.pop(request_id).reads + self._waiting
 
     def _refuse_until(self, submitted_before: float, reason: Refused) -> None:
-        waiting = self._waiting
-        if not waiting or waiting[0][1] > submitted_before:
-            return
-        self._waiting = [read for read in waiting if read[1] > submitted_before]
-        for pending, submitted_at in waiting:
+        """Refuse what has waited too long: for a round, or for its index to be applied."""
+        self._waiting = self._refuse_some(self._waiting, submitted_before, reason)
+        for _ in range(len(self._released)):
+            index, reads = self._released.popleft()
+            if reads := self._refuse_some(reads, submitted_before, reason):
+                self._released.append((index, reads))
+
+    def _refuse_some(self, reads: _Waiting, submitted_before: float, reason: Refused) -> _Waiting:
+        """Refuse the older ones of `reads`; return the others."""
+        if not reads or reads[0][1] > submitted_before:
+            return reads
+        for pending, submitted_at in reads:
             if submitted_at <= submitted_before:
                 self._count -= 1
                 self.refused += 1
                 pending.complete(reason)
+        return [read for read in reads if read[1] > submitted_before]
 
     def stop(self) -> None:
         """Take nothing more; what waits may still finish."""

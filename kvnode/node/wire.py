@@ -34,6 +34,8 @@ WIRE_VERSION = 1
 
 _LENGTH = struct.Struct(">I")
 _U64_MAX = 2**64 - 1
+_pack = msgpack.Packer().pack
+"""One packer for all frames: a new one per frame would allocate its buffer each time."""
 _MESSAGES_PER_FRAME_MAX = 4096
 _TEXT_BYTES_MAX = 1024
 
@@ -183,7 +185,7 @@ def encode_refusal(refusal: Refusal) -> bytes:
 
 def encode_messages(stamp_ms: int, messages: list[AnyMessage]) -> bytes:
     """All messages of one loop pass for one peer as one frame."""
-    return encode_frame(msgpack.packb([stamp_ms, [(m.CODE, *m) for m in messages]]))
+    return encode_frame(_pack([stamp_ms, [(m.CODE, *m) for m in messages]]))
 
 
 def _unpack(body: bytes | bytearray | memoryview) -> list[Any]:
@@ -297,31 +299,38 @@ def decode_messages(body: bytes | bytearray | memoryview) -> tuple[int, list[Any
 class FrameBuffer:
     """Cuts a byte stream into frame bodies; holds at most one incomplete frame."""
 
-    __slots__ = ("_buffer", "frame_bytes_max")
+    __slots__ = ("_buffer", "_needed", "frame_bytes_max")
 
     def __init__(self, frame_bytes_max: int = PEER_FRAME_BYTES_MAX) -> None:
         self._buffer = bytearray()
+        self._needed = 0
         self.frame_bytes_max = frame_bytes_max
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[memoryview]:
         """Take bytes from the socket and return the bodies that they complete.
 
         Raises:
             MalformedFrame: a frame is announced that is larger than any real one.
         """
-        buffer = self._buffer
-        buffer += data
-        bodies: list[bytes] = []
-        start, available = 0, len(buffer)
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._needed:
+                return []
+            data = bytes(self._buffer)
+        # The common case: nothing was left over, and the chunk is cut without being copied.
+        stream = memoryview(data)
+        bodies: list[memoryview] = []
+        start, available, needed = 0, len(stream), _LENGTH.size
         while available - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(buffer, start)
+            (length,) = _LENGTH.unpack_from(stream, start)
             if length > self.frame_bytes_max:
                 raise MalformedFrame(f"a frame of {length} bytes is announced")
-            end = start + _LENGTH.size + length
-            if end > available:
+            needed = _LENGTH.size + length
+            if start + needed > available:
                 break
-            bodies.append(bytes(buffer[start + _LENGTH.size : end]))
-            start = end
-        if start:
-            del buffer[:start]
+            bodies.append(stream[start + _LENGTH.size : start + needed])
+            start += needed
+            needed = _LENGTH.size
+        self._buffer = bytearray(stream[start:])
+        self._needed = needed
         return bodies

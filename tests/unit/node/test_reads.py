@@ -114,6 +114,20 @@ def test_without_a_leader_a_read_is_refused_after_the_deadline() -> None:
     assert setup.rounds.is_idle
 
 
+def test_a_read_whose_index_is_never_applied_is_refused_too_and_says_why() -> None:
+    """It used to wait for ever: only reads without a round had a deadline."""
+    setup = Setup()
+    read = setup.submit()
+    setup.rounds.flush()
+    setup.rounds.confirmed(1, 5)
+    setup.rounds.reason = reads.ENGINE_FULL
+    setup.later(HOLD_MS + 1)
+    assert read.results == [reads.ENGINE_FULL]
+    assert setup.rounds.is_idle
+    setup.rounds.release(5)
+    assert len(read.results) == 1
+
+
 def test_a_new_leader_is_asked_for_everything_that_was_open() -> None:
     setup = Setup()
     first = setup.submit()

@@ -30,7 +30,7 @@ from raft.types import Entry
 HELLO = Hello("cluster", 1, 2, 3, 4, "0.1.0", "127.0.0.1:6379")
 
 
-def body(frame: bytes) -> bytes:
+def body(frame: bytes) -> memoryview:
     (only,) = FrameBuffer().feed(frame)
     return only
 
@@ -106,6 +106,14 @@ def test_any_cut_of_the_stream_gives_the_same_frames(
         got += buffer.feed(stream[at : at + step])
         at += step
     assert got == bodies
+
+
+def test_a_large_frame_in_many_chunks_is_copied_once_and_not_once_per_chunk() -> None:
+    frame = wire.encode_frame(b"x" * 4_000_000)
+    buffer = FrameBuffer()
+    chunks = [frame[at : at + 1_000] for at in range(0, len(frame), 1_000)]
+    assert all(buffer.feed(chunk) == [] for chunk in chunks[:-1])
+    assert buffer.feed(chunks[-1]) == [frame[4:]]
 
 
 def test_a_frame_larger_than_any_real_one_is_refused_before_it_is_buffered() -> None:
