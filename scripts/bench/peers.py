@@ -28,6 +28,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class Answer:
     p99_ms: float
 
 
-class Peer:
+class Peer(ABC):
     """A system to ask.
 
     Attributes:
@@ -106,6 +107,7 @@ class Peer:
         """The processes whose CPU time and memory count."""
         return [node.pid for node in self.nodes]
 
+    @abstractmethod
     def start(self) -> None:
         """Prepare, start and fill with keys.
 
@@ -113,15 +115,14 @@ class Peer:
             Unavailable: something is not installed.
             NodeFailed, BenchFailed: it did not come up.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def ask(self, command: str, clients: int, requests: int) -> Answer:
         """Put one load on it: "SET" or "GET".
 
         Raises:
             BenchFailed: the load did not end, or was answered with errors.
         """
-        raise NotImplementedError
 
     @contextmanager
     def turn(self, clients: int) -> Iterator[None]:  # noqa: ARG002  # for those whom it concerns
