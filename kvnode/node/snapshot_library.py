@@ -22,7 +22,13 @@ from kvnode.snapshot import catalog, process, reader
 from kvnode.snapshot.errors import SnapshotDamaged, SnapshotFailed
 from kvnode.snapshot.worker import Request
 from kvnode.store.engine import EngineFull
-from kvnode.store.engine_directory import create_engine, distrust, open_engine, remove_engines
+from kvnode.store.engine_directory import (
+    create_engine,
+    distrust,
+    open_engine,
+    remove_engines,
+    trust,
+)
 from kvnode.store.export import RowsMissing
 from kvnode.store.lmdb_engine import LmdbEngine
 
@@ -79,6 +85,7 @@ class SnapshotLibrary:
     def use(self, engine: LmdbEngine) -> None:
         """A loaded engine has taken the place of the others, which are closed: remove them."""
         self._in_use = engine
+        trust(engine.path)
         remove_engines(self._engines, keep=engine.path)
 
     def discard(self, engine: LmdbEngine) -> None:

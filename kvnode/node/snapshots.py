@@ -211,7 +211,9 @@ class Snapshots:
     def needed_by(self, peer: int) -> None:
         """Raft found that the log no longer holds what `peer` needs."""
         self._drop_outbound(peer)
-        newest = next(iter(self._library.files()), None)
+        # A file may be ahead of what was applied: received, and not installed before a crash.
+        applied = self._raft.applied
+        newest = next((f for f in self._library.files() if f[0].index <= applied), None)
         if newest is None or newest[0].index < self._raft.log.compacted:
             self._raft.snapshot_finished(peer, 0, ok=False)
             return

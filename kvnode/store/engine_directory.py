@@ -99,13 +99,22 @@ def open_engine(
             _remove_all(root, numbers[:-1])
             return engine, True
     engine = _create(root / str(newest + 1), map_bytes)
+    trust(engine.path)
     _remove_all(root, numbers)
     return engine, False
 
 
 def create_engine(root: Path, *, map_bytes: int = ENGINE_MAP_BYTES_MAX) -> LmdbEngine:
-    """Make a fresh engine beside those that are there: to be filled before it takes their place."""
+    """Make a fresh engine beside those that are there: to be filled before it takes their place.
+
+    Until `trust` it has no note: what a kill leaves of it half filled is never opened again.
+    """
     return _create(root / str(_numbers(root)[-1] + 1), map_bytes)
+
+
+def trust(directory: Path) -> None:
+    """The engine in `directory` is complete: a later start on this boot may open it again."""
+    _write_note(directory, _whereabouts(directory))
 
 
 def remove_engines(root: Path, *, keep: Path) -> None:
@@ -139,9 +148,7 @@ def _reopen(directory: Path, map_bytes: int) -> LmdbEngine | None:
 
 def _create(directory: Path, map_bytes: int) -> LmdbEngine:
     directory.mkdir(mode=0o700)
-    engine = LmdbEngine(directory, map_bytes=map_bytes, mark=CleanMark(directory))
-    _write_note(directory, _whereabouts(directory))
-    return engine
+    return LmdbEngine(directory, map_bytes=map_bytes, mark=CleanMark(directory))
 
 
 def _remove_all(root: Path, numbers: list[int]) -> None:

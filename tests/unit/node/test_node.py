@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from kvnode.store import ops
+from kvnode.store.engine_directory import create_engine
+from kvnode.store.keyspace import Database
 from kvnode.store.reply import OK
 from tests.support.nodes import cluster_of, read, write
 
@@ -126,6 +128,25 @@ async def test_a_snapshot_of_what_one_was_just_taken_of_is_no_failure(tmp_path: 
             await node.snapshots.take()
             assert node.snapshots.last_failure is None
         assert node.snapshots.stats.taken == 1
+
+
+async def test_an_engine_whose_load_was_cut_short_by_a_kill_is_not_trusted_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    """It had its note from the first moment: its rows were taken for the state at index 0."""
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        await write(node, ops.SET, 0, b"k", b"v")
+        await cluster.stop(1)
+        # What a kill in the middle of a load leaves: rows of the snapshot, and no meta row.
+        unfinished = create_engine(tmp_path / "n1" / "engine")
+        unfinished.put(Database(0).record_prefix + b"stale row", b"\x00" * 16)
+        unfinished.commit()
+        unfinished.close(clean=False)
+        node = await cluster.start(1)
+        await cluster.leader()
+        assert await read(node, ops.DBSIZE, 0) == 1
+        assert node.machine.state_hash() == node.machine.recomputed_hash()
 
 
 async def test_a_damaged_snapshot_falls_back_to_the_one_before_and_the_log(tmp_path: Path) -> None:
