@@ -42,14 +42,25 @@ class Transaction:
         db: the database that the next queued command works on.
         size: bytes of the arguments queued so far.
         failed: a command was refused; EXEC will refuse all.
+        protocol: that of the reply, settled by EXEC: a HELLO behind it must not change it.
     """
 
-    __slots__ = ("_commands", "_connection", "db", "failed", "has_local", "has_write", "size")
+    __slots__ = (
+        "_commands",
+        "_connection",
+        "db",
+        "failed",
+        "has_local",
+        "has_write",
+        "protocol",
+        "size",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._commands: list[tuple[Command, list[bytes], Op | CommandError | None]] = []
         self.db = connection.db
+        self.protocol = connection.protocol
         self.size = 0
         self.failed = False
         self.has_local = False
@@ -99,7 +110,7 @@ class Transaction:
         if self.has_local:
             connection.end_barrier()
         if result is None:
-            return NULL_ARRAYS[connection.protocol - RESP2]
+            return NULL_ARRAYS[self.protocol - RESP2]
         if isinstance(result, CommandError):
             return error(result.text)
         assert isinstance(result, list)
@@ -109,11 +120,13 @@ class Transaction:
         for command, arguments, op in self._commands:
             if op is None:
                 replies.append(connection.run_local(command, arguments))
+                # A HELLO of the transaction itself does change what comes behind it.
+                self.protocol = connection.protocol
             elif isinstance(op, CommandError):
                 replies.append(error(op.text))
             else:
                 tallies[command.index].calls += 1
-                replies.append(command.renders[connection.protocol - RESP2](next(results)))
+                replies.append(command.renders[self.protocol - RESP2](next(results)))
         return array(replies)
 
 
@@ -141,6 +154,7 @@ def exec_(connection: Connection, _arguments: list[bytes]) -> bytes | None:
     connection.wait_for_run(WRITE)
     watches = connection.watches
     queued = transaction.ops()
+    transaction.protocol = connection.protocol
     connection.end_transaction()
     if not queued and not watches:
         return transaction.render([])

@@ -63,6 +63,29 @@ async def test_an_error_at_queue_time_dooms_the_exec(
     assert await client.call("GET", "k") is None
 
 
+@pytest.mark.parametrize("behind", ["HELLO 3", "RESET"])
+async def test_what_follows_an_exec_does_not_change_the_protocol_of_its_reply(
+    client: MemoryClient, behind: str
+) -> None:
+    """A null is `$-1` in RESP2 and `_` in RESP3, and so is an EXEC that was aborted."""
+    first = "HELLO 3" if behind == "RESET" else "HELLO 2"
+    await client.call(*first.split())
+    lines = ["MULTI", "GET absent", "EXEC", behind]
+    client.send_bytes(b"".join([encode(*line.split()) for line in lines]))
+    null = b"_" if behind == "RESET" else b"$-1"
+    assert b"*1\r\n%b\r\n" % null in await client.raw()
+
+
+async def test_a_hello_inside_a_transaction_changes_what_comes_behind_it(
+    client: MemoryClient,
+) -> None:
+    lines = ["MULTI", "GET absent", "HELLO 3", "GET absent", "EXEC"]
+    client.send_bytes(b"".join([encode(*line.split()) for line in lines]))
+    reply = await client.raw()
+    assert b"*3\r\n$-1\r\n%" in reply
+    assert reply.endswith(b"_\r\n")
+
+
 async def test_an_exec_with_arguments_discards_the_transaction(
     service: FakeService, client: MemoryClient
 ) -> None:
