@@ -8,7 +8,6 @@ three lists.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,8 +31,6 @@ class Answer(NamedTuple):
     arguments: tuple[bytes, ...]
     reply: Reply
 
-
-_NULL = re.compile(r"[$*_]\(null\)")
 
 Same = Callable[[list[Answer], list[Answer], int], bool]
 """Compares what redis-server and kvnode answered at one place of the conversation."""
@@ -238,16 +235,8 @@ def _encoding_by_history(name: str, _line: tuple[bytes, ...], redis: str, kvnode
     )
 
 
-def _as_asked_for(name: str, line: tuple[bytes, ...], _redis: str, _kvnode: str) -> bool:
-    return name == "config|get" and b"DATABASES" in line
-
-
 def _aborted(name: str, _line: tuple[bytes, ...], redis: str, kvnode: str) -> bool:
     return name == "exec" and not redis.endswith("(null)") and kvnode.endswith("(null)")
-
-
-def _other_null(_name: str, _line: tuple[bytes, ...], redis: str, kvnode: str) -> bool:
-    return _NULL.sub("", redis) == _NULL.sub("", kvnode)
 
 
 DELIBERATE: Final = (
@@ -274,37 +263,11 @@ DELIBERATE: Final = (
 
 OPEN: Final = (
     Accepted(
-        "MULTI, GET absent, EXEC and HELLO 3 (or RESET) in one write: nulls in EXEC's reply are "
-        "those of the protocol that comes after it",
-        _other_null,
-        after=frozenset({b"hello", b"reset"}),
-    ),
-    Accepted(
         "WATCH absent, SET other x, SWAPDB 0 1, MULTI, EXEC: aborts; in Redis only if the watched "
         "key is in one of the two databases",
         _aborted,
         lasting=True,
         after=frozenset({b"swapdb"}),
-    ),
-    Accepted(
-        "CONFIG GET DATABASES: answers the name in lower case; Redis as it was asked for",
-        _as_asked_for,
-    ),
-    Accepted(
-        "SLOWLOG GET 1 x, CLIENT UNBLOCK 1 TIMEOUT x and others: arguments too many, another text",
-        _replies("", '-b"ERR unknown subcommand or wrong number of arguments', "-"),
-    ),
-    Accepted(
-        "CLIENT TRACKING OFF x: Redis refuses the option",
-        _replies("client|tracking", "-b'ERR syntax error'", "+b'OK'"),
-    ),
-    Accepted(
-        "COMMAND GETKEYS EXEC x: another text",
-        _replies("command|getkeys", "-", "-"),
-    ),
-    Accepted(
-        "HELLO 3, COMMAND LIST: a set without subcommands; Redis answers an array with them",
-        _replies("command|list", "*", "~"),
     ),
 )
 """Defects that are known and not mended yet, each with the shortest lines that show it."""

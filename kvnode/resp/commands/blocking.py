@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from kvnode.errors import CommandError
 from kvnode.limits import WAIT_POLL_MS_MAX, WAIT_POLL_MS_MIN
 from kvnode.resp.commands.command import LOCAL
-from kvnode.resp.commands.grammar import INT64_MAX, integer
+from kvnode.resp.commands.grammar import INT64_MAX, integer, wrong_subcommand
 from kvnode.resp.encoder import OK_BYTES, RESP2, encode2, encode3, status
 from kvnode.resp.encoder import integer as encode_integer
 from kvnode.store.reply import OK, Result
@@ -189,8 +189,10 @@ def debug_sleep(connection: Connection, arguments: list[bytes]) -> bytes | None:
 
 
 def client_unblock(connection: Connection, arguments: list[bytes]) -> bytes:
+    if len(arguments) > 4:
+        raise wrong_subcommand(arguments)
     reason = arguments[3].upper() if len(arguments) == 4 else b"TIMEOUT"
-    if len(arguments) > 4 or reason not in (b"TIMEOUT", b"ERROR"):
+    if reason not in (b"TIMEOUT", b"ERROR"):
         raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
     target = connection.server.clients.get(integer(arguments[2]))
     blocked = None if target is None else target.blocked

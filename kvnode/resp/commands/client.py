@@ -7,7 +7,13 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
-from kvnode.resp.commands.grammar import INT64_MAX, SYNTAX_ERROR, integer, text_of
+from kvnode.resp.commands.grammar import (
+    INT64_MAX,
+    SYNTAX_ERROR,
+    integer,
+    text_of,
+    wrong_subcommand,
+)
 from kvnode.resp.encoder import NULLS, OK_BYTES, RESP2, bulk, verbatim
 from kvnode.resp.encoder import integer as encode_integer
 
@@ -205,11 +211,11 @@ def _kill(connection: Connection, filters: list[Callable[[Connection], bool]]) -
 
 
 def client_pause(connection: Connection, arguments: list[bytes]) -> bytes:
+    if len(arguments) > 4:
+        raise wrong_subcommand(arguments)
     mode = arguments[3].upper() if len(arguments) > 3 else b"ALL"
     if mode not in (b"ALL", b"WRITE"):
         raise CommandError("ERR CLIENT PAUSE mode must be WRITE or ALL")
-    if len(arguments) > 4:
-        raise CommandError(SYNTAX_ERROR)
     timeout_ms = integer(arguments[2], "ERR timeout is not an integer or out of range")
     if timeout_ms < 0:
         raise CommandError("ERR timeout is negative")
@@ -245,13 +251,34 @@ def client_no_evict(_connection: Connection, arguments: list[bytes]) -> bytes:
     return OK_BYTES
 
 
-def client_tracking(_connection: Connection, arguments: list[bytes]) -> bytes:
+def client_tracking(connection: Connection, arguments: list[bytes]) -> bytes:
+    """CLIENT TRACKING ON|OFF [options]: the options are read, since Redis judges them first."""
+    _check_tracking_options(connection, arguments[3:])
     mode = arguments[2].upper()
     if mode not in (b"ON", b"OFF"):
         raise CommandError(SYNTAX_ERROR)
     if mode == b"ON":
         raise CommandError(NO_TRACKING)
     return OK_BYTES
+
+
+def _check_tracking_options(connection: Connection, options: list[bytes]) -> None:
+    """[REDIRECT id] [PREFIX prefix]… [BCAST] [OPTIN] [OPTOUT] [NOLOOP], or `CommandError`."""
+    redirected = False
+    words = iter(options)
+    for word in words:
+        option = word.upper()
+        if option in (b"BCAST", b"OPTIN", b"OPTOUT", b"NOLOOP"):
+            continue
+        value = next(words, None)
+        if value is None or option not in (b"REDIRECT", b"PREFIX"):
+            raise CommandError(SYNTAX_ERROR)
+        if option == b"REDIRECT":
+            if redirected:
+                raise CommandError("ERR A client can only redirect to a single other client")
+            if integer(value) not in connection.server.clients:
+                raise CommandError("ERR The client ID you want redirect to does not exist")
+            redirected = True
 
 
 def client_getredir(_connection: Connection, _arguments: list[bytes]) -> bytes:

@@ -13,6 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvnode.errors import CommandError
+from kvnode.resp.commands.grammar import SUBCOMMAND_BYTES_MAX, text_of
 from kvnode.resp.encoder import ANY, Renders, array, status
 from kvnode.service import Op
 
@@ -31,9 +32,6 @@ unanswered commands are done.
 
 NO_KEY: Final = (0, 0, 0)
 """Key positions of a command without keys."""
-
-SUBCOMMAND_BYTES_MAX: Final = 128
-"""How much of an unknown subcommand an error repeats (Redis' own figure)."""
 
 LOCAL: Final = 0
 READ: Final = 1
@@ -112,7 +110,7 @@ class Command:
             return self
         found = self.subcommands.get(arguments[1].lower())
         if found is None:
-            name = arguments[1][:SUBCOMMAND_BYTES_MAX].decode("utf-8", "surrogateescape")
+            name = text_of(arguments[1][:SUBCOMMAND_BYTES_MAX])
             raise CommandError(f"ERR unknown subcommand '{name}'. Try {self.name.upper()} HELP.")
         return found
 

@@ -21,7 +21,7 @@ from kvnode.limits import (
     SLOW_LOG_RECORDS_MAX,
     VALUE_BYTES_MAX,
 )
-from kvnode.resp.commands.grammar import INT64_MAX, INT64_MIN, integer, text_of
+from kvnode.resp.commands.grammar import INT64_MAX, INT64_MIN, SYNTAX_ERROR, integer, text_of
 from kvnode.resp.commands.refused import MAXMEMORY_POLICY
 from kvnode.resp.encoder import OK_BYTES, bulk, mapping
 
@@ -87,22 +87,24 @@ def parameters(server: RespServer) -> dict[str, str]:
 def config_get(connection: Connection, arguments: list[bytes]) -> bytes:
     patterns = arguments[2 : 2 + CONFIG_PATTERNS_MAX]
     known = parameters(connection.server)
-    chosen: dict[str, str] = {}
+    chosen: dict[str, bytes] = {}
     for pattern in patterns:
         name = text_of(pattern).lower()
         if name in known:
-            chosen[name] = known[name]
+            # As it was spelled, and but once, however it is spelled.
+            chosen.setdefault(name, pattern)
         elif len(name) <= PATTERN_BYTES_MAX and any(sign in name for sign in "*?["):
             matches = re.compile(translate(name)).match
-            chosen.update((key, value) for key, value in known.items() if matches(key))
-    pairs = [(bulk(key.encode()), bulk(value.encode())) for key, value in chosen.items()]
+            for key in filter(matches, known):
+                chosen.setdefault(key, key.encode())
+    pairs = [(bulk(spelled), bulk(known[name].encode())) for name, spelled in chosen.items()]
     return mapping(pairs, connection.protocol)
 
 
 def config_set(connection: Connection, arguments: list[bytes]) -> bytes:
     """All parameters or none: everything is judged before anything is changed."""
     if len(arguments) % 2:
-        raise CommandError("ERR wrong number of arguments for 'config|set' command")
+        raise CommandError(SYNTAX_ERROR)
     server = connection.server
     known = parameters(server)
     changed = copy.copy(server.settings)

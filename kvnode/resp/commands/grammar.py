@@ -22,6 +22,9 @@ NOT_AN_INT32: Final = f"ERR value is out of range, value must between {INT32_MIN
 SYNTAX_ERROR: Final = "ERR syntax error"
 KEY_TOO_LONG: Final = f"ERR key is larger than {KEY_BYTES_MAX} bytes"
 
+SUBCOMMAND_BYTES_MAX: Final = 128
+"""How much of a subcommand an error repeats (Redis' own figure)."""
+
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 
 
@@ -78,6 +81,15 @@ def check_key(key: bytes) -> bytes:
 
 def wrong_arity(name: str) -> CommandError:
     return CommandError(f"ERR wrong number of arguments for '{name}' command")
+
+
+def wrong_subcommand(arguments: list[bytes]) -> CommandError:
+    """What Redis says of arguments too many behind a subcommand that takes a varying number."""
+    name = text_of(arguments[1][:SUBCOMMAND_BYTES_MAX])
+    return CommandError(
+        f"ERR unknown subcommand or wrong number of arguments for '{name}'. "
+        f"Try {text_of(arguments[0]).upper()} HELP."
+    )
 
 
 def text_of(argument: bytes) -> str:

@@ -41,13 +41,12 @@ def command_count(connection: Connection, _arguments: list[bytes]) -> bytes:
 
 
 def command_list(connection: Connection, arguments: list[bytes]) -> bytes:
-    """COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN glob]."""
+    """COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN glob], subcommands too."""
+    rows: Iterable[Command] = connection.server.rows
     if len(arguments) == 2:
-        names = [bulk(name.encode()) for name in connection.server.commands]
-        return collection(names, connection.protocol)
+        return array([bulk(row.name.encode()) for row in rows])
     if len(arguments) != 5 or arguments[2].upper() != b"FILTERBY":
         raise CommandError(SYNTAX_ERROR)
-    rows = connection.server.rows
     chosen = _filter(rows, arguments[3].upper(), text_of(arguments[4]).lower())
     return array([bulk(row.name.encode()) for row in chosen])
 
@@ -100,11 +99,11 @@ def command_getkeys(connection: Connection, arguments: list[bytes]) -> bytes:
             found = found.resolve(inner)
         except CommandError as unknown:
             raise CommandError("ERR Invalid command specified") from unknown
-    if not found.accepts(len(inner)):
-        raise CommandError("ERR Invalid number of arguments specified for command")
     first, last, step = found.keys
     if not first:
         raise CommandError("ERR The command has no key arguments")
+    if not found.accepts(len(inner)):
+        raise CommandError("ERR Invalid number of arguments specified for command")
     stop = last + 1 if last >= 0 else len(inner) + last + 1
     return array([bulk(key) for key in inner[first:stop:step]])
 

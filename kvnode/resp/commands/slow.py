@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
-from kvnode.resp.commands.grammar import integer, text_of
+from kvnode.resp.commands.grammar import integer, text_of, wrong_subcommand
 from kvnode.resp.encoder import OK_BYTES, array, bulk, mapping, verbatim
 from kvnode.resp.encoder import integer as encode_integer
 
@@ -20,7 +20,7 @@ BAD_COUNT: Final = "ERR count should be greater than or equal to -1"
 
 def slowlog_get(connection: Connection, arguments: list[bytes]) -> bytes:
     if len(arguments) > 3:
-        raise CommandError("ERR syntax error")
+        raise wrong_subcommand(arguments)
     count = integer(arguments[2], BAD_COUNT) if len(arguments) == 3 else ENTRIES_SHOWN
     if count < -1:
         raise CommandError(BAD_COUNT)

@@ -523,6 +523,40 @@ async def test_command_list_filters(client: MemoryClient) -> None:
     assert await client.call("COMMAND", "LIST", "FILTERBY", "MODULE", "json") == []
 
 
+@pytest.mark.parametrize(
+    "line", ["SLOWLOG GET 1 x", "CLIENT UNBLOCK 1 TIMEOUT x", "CLIENT PAUSE 1 ALL x"]
+)
+async def test_arguments_too_many_are_told_with_the_subcommand_as_it_was_spelled(
+    client: MemoryClient, line: str
+) -> None:
+    name, subcommand, *rest = line.split()
+    for spelled in (subcommand, subcommand.lower()):
+        assert str(await client.call(name, spelled, *rest)) == (
+            f"ERR unknown subcommand or wrong number of arguments for '{spelled}'. Try {name} HELP."
+        )
+
+
+async def test_options_of_client_tracking_are_judged_even_if_it_is_off(
+    client: MemoryClient,
+) -> None:
+    own = str(await client.call("CLIENT", "ID"))
+
+    async def tracking(*options: str) -> str:
+        return plain(await client.call("CLIENT", "TRACKING", *options))
+
+    def plain(reply: object) -> str:
+        return reply.decode() if isinstance(reply, bytes) else str(reply)
+
+    assert await tracking("OFF", "BCAST", "prefix", "a", "PREFIX", "b", "NOLOOP") == "OK"
+    assert await tracking("OFF", "REDIRECT", own) == "OK"
+    for options in (["OFF", "x"], ["OFF", "PREFIX"], ["ON", "x"], ["foo"]):
+        assert await tracking(*options) == "ERR syntax error"
+    assert "single other client" in await tracking("OFF", "REDIRECT", own, "REDIRECT", own)
+    assert "does not exist" in await tracking("OFF", "REDIRECT", "99")
+    assert "not an integer" in await tracking("OFF", "REDIRECT", "x")
+    assert "client-side caching is not available" in await tracking("ON")
+
+
 async def test_command_getkeys_knows_subcommands(client: MemoryClient) -> None:
     assert await client.call("COMMAND", "GETKEYS", "MEMORY", "USAGE", "k") == [b"k"]
 

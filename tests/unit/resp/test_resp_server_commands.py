@@ -298,6 +298,31 @@ async def test_command_info_and_docs_know_subcommands(client: MemoryClient) -> N
     assert pairs(docs[b"get"])[b"since"] == b"1.0.0"
 
 
+async def test_config_get_answers_a_name_as_it_was_spelled_first(client: MemoryClient) -> None:
+    found = await client.call("CONFIG", "GET", "DataBases", "databases", "data*")
+    assert found == [b"DataBases", b"16"]
+    assert await client.call("CONFIG", "GET", "DATABASE*") == [b"databases", b"16"]
+
+
+@pytest.mark.parametrize("protocol", ["2", "3"])
+async def test_command_list_is_an_array_with_subcommands(
+    client: MemoryClient, protocol: str
+) -> None:
+    await client.call("HELLO", protocol)
+    assert (await client.call_raw("COMMAND", "LIST"))[:1] == b"*"
+    names = await client.call("COMMAND", "LIST")
+    assert {b"get", b"client", b"client|id", b"object|help"} <= set(names)
+    assert len(names) == len(set(names))
+
+
+async def test_command_getkeys_of_a_command_without_keys_says_so_whatever_follows(
+    client: MemoryClient,
+) -> None:
+    for line in ("EXEC x", "SELECT 1 2", "CONFIG GET"):
+        failed = await client.call("COMMAND", "GETKEYS", *line.split())
+        assert str(failed) == "ERR The command has no key arguments"
+
+
 async def test_command_getkeys_finds_the_keys(client: MemoryClient) -> None:
     assert await client.call("COMMAND", "GETKEYS", "MSET", "a", 1, "b", 2) == [b"a", b"b"]
     assert await client.call("COMMAND", "GETKEYS", "SET", "k", "v", "NX") == [b"k"]
