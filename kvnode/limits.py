@@ -109,10 +109,11 @@ APPLY_SLICE_MS = 2
 APPLY_BYTES_MAX = 4 * MIB
 """Committed entries fetched at once for apply."""
 
-ENGINE_COMMIT_OPS_MAX = 2_000
-"""Operations in one engine transaction: bounds the pages that its commit writes at once."""
+ENGINE_COMMIT_OPS_MAX = 6_000
+"""Operations in one engine transaction: bounds the pages (a few KiB each) that wait in memory and
+that its commit writes at once."""
 
-ENGINE_COMMIT_IDLE_MS = 100
+ENGINE_COMMIT_IDLE_MS = 200
 """An engine transaction is committed at the latest this long after its first write."""
 
 EXPIRED_KEYS_PER_ENTRY_MAX = 200

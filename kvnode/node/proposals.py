@@ -66,7 +66,7 @@ class Channel(Protocol):
 class _Batch:
     """A numbered batch on its way; `pendings` is None once their clients were answered."""
 
-    __slots__ = ("operations", "pendings", "sent_at", "sequence", "submitted_at")
+    __slots__ = ("commands", "operations", "pendings", "sent_at", "sequence", "submitted_at")
 
     def __init__(
         self, sequence: int, operations: bytes, pendings: list[Pending], submitted_at: float
@@ -74,6 +74,7 @@ class _Batch:
         self.sequence = sequence
         self.operations = operations
         self.pendings: list[Pending] | None = pendings
+        self.commands = len(pendings)
         self.submitted_at = submitted_at
         self.sent_at = 0.0
 
@@ -142,8 +143,18 @@ class Proposer:
         """`flush` would send something now."""
         if self._is_paused or not self.incarnation:
             return False
-        has_room = len(self._window) < BATCHES_IN_FLIGHT_MAX
-        return self._resend_from is not None or bool(self._queue and has_room)
+        return self._resend_from is not None or self._batch_is_due
+
+    @property
+    def _batch_is_due(self) -> bool:
+        """As many commands wait as are under way. Fewer gather until a batch comes back: every
+        batch costs each node a fixed price, so two equal ones are cheaper than a large and a small.
+        """
+        window = self._window
+        if len(window) >= BATCHES_IN_FLIGHT_MAX:
+            return False
+        under_way = sum([batch.commands for batch in window.values()])
+        return len(self._queue) >= max(1, under_way)
 
     def flush(self) -> None:
         """Make batches of what waits and send them, as far as the window allows."""
@@ -154,7 +165,7 @@ class Proposer:
             return
         if self._resend_from is not None and not self._resend():
             return
-        while self._queue and len(self._window) < BATCHES_IN_FLIGHT_MAX:
+        while self._batch_is_due:
             batch = self._next_batch()
             if not self._send(batch):
                 self._take_back(batch)

@@ -125,11 +125,29 @@ def test_while_enough_batches_are_under_way_commands_gather() -> None:
     assert len(decode_ops(setup.leader.sent[-1][2])) == 6
 
 
+def test_fewer_commands_than_are_under_way_gather_until_a_batch_comes_back() -> None:
+    setup = Setup()
+    setup.submit(4)
+    setup.proposer.flush()
+    setup.submit(3)
+    setup.proposer.flush()
+    assert len(setup.leader.sent) == 1
+    assert not setup.proposer.can_send
+    setup.submit(1)
+    setup.proposer.flush()
+    assert [len(decode_ops(sent[2])) for sent in setup.leader.sent] == [4, 4]
+    setup.applied(1, [1] * 4, Outcome.APPLIED)
+    setup.applied(2, [1] * 4, Outcome.APPLIED)
+    setup.submit(1)
+    setup.proposer.flush()
+    assert len(setup.leader.sent) == 3
+
+
 def test_a_batch_is_bounded_in_commands_and_in_bytes_but_holds_at_least_one() -> None:
     setup = Setup()
-    setup.submit(BATCH_COMMANDS_MAX + 1)
+    setup.submit(2 * BATCH_COMMANDS_MAX)
     setup.proposer.flush()
-    assert [len(decode_ops(sent[2])) for sent in setup.leader.sent] == [BATCH_COMMANDS_MAX, 1]
+    assert [len(decode_ops(sent[2])) for sent in setup.leader.sent] == [BATCH_COMMANDS_MAX] * 2
     setup = Setup()
     setup.submit(2, size=proposals.BATCH_BYTES_MAX + 1)
     setup.proposer.flush()
