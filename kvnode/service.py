@@ -86,6 +86,9 @@ class Service(Protocol):
     def keyspace(self) -> dict[int, tuple[int, int]]:
         """Keys and keys with a deadline per database, as applied here: {db: (keys, expires)}."""
 
+    def expired_keys(self) -> int:
+        """Keys that went because they had expired, as applied here since the program started."""
+
 
 @dataclass(frozen=True, slots=True)
 class SnapshotStatus:

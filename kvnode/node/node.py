@@ -358,6 +358,10 @@ class Node:
         """Keys and keys with a deadline per database."""
         return self.machine.keyspace()
 
+    def expired_keys(self) -> int:
+        """Keys that went because they had expired, since the start."""
+        return self.machine.expired_keys
+
     def status(self) -> NodeStatus:
         """Consensus as this node sees it."""
         return describe(

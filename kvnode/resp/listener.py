@@ -25,6 +25,7 @@ from kvnode.resp.commands.command import WRITE
 from kvnode.resp.commands.table import COMMANDS, ROWS
 from kvnode.resp.config import RespConfig
 from kvnode.resp.connection import NODE_FULL, STOPPING, Connection
+from kvnode.resp.info import memory_figures
 from kvnode.resp.pause import Pause
 from kvnode.resp.rates import Rate
 from kvnode.resp.settings import Settings
@@ -67,6 +68,7 @@ class RespServer:
         clock_ns: when the last connection entered the dirty list (monotonic).
         notable_ns: commands that take longer are handed to `note_slow`.
         loop: the event loop of `start`.
+        used_memory_at_start: bytes of this process when the front end was built.
     """
 
     __slots__ = (
@@ -106,6 +108,7 @@ class RespServer:
         "submit_read",
         "submit_write",
         "tallies",
+        "used_memory_at_start",
     )
 
     def __init__(
@@ -149,6 +152,7 @@ class RespServer:
         self.clock_ns = time.monotonic_ns()
         self._ticker: asyncio.TimerHandle | None = None
         self.started_at_s = int(time.time())
+        self.used_memory_at_start = memory_figures().used_bytes
 
     @property
     def pending_bytes(self) -> int:

@@ -116,6 +116,7 @@ class Stats:
         output_bytes_total: bytes handed to the kernel, or waiting for it.
         tallies: what is counted per command, by its index (reset by CONFIG RESETSTAT).
         errors: error replies by their code, the first word (reset by CONFIG RESETSTAT).
+        expired_before: how many keys the node had seen expire at the last CONFIG RESETSTAT.
     """
 
     connections_total: int = 0
@@ -126,6 +127,7 @@ class Stats:
     output_bytes_total: int = 0
     tallies: list[Tally] = field(default_factory=lambda: [Tally(row) for row in ROWS])
     errors: dict[str, int] = field(default_factory=dict)
+    expired_before: int = 0
 
     @property
     def commands_total(self) -> int:

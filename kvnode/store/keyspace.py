@@ -165,6 +165,7 @@ class Keyspace:
         stamp_ms: milliseconds since the epoch by which deadlines are judged.
         revision: of the newest write; a write op raises it once, with `advance`.
         removals: what WATCH needs to know of keys that are gone.
+        expired_keys: records deleted or overwritten because they had expired; local, for INFO.
         written_bytes: record bytes given to the engine so far; commits are bounded by it.
     """
 
@@ -173,6 +174,7 @@ class Keyspace:
         "_prototype",
         "databases",
         "engine",
+        "expired_keys",
         "next_generation",
         "removals",
         "revision",
@@ -186,6 +188,7 @@ class Keyspace:
         self.stamp_ms = 0
         self.revision = 0
         self.written_bytes = 0
+        self.expired_keys = 0
         self.databases = [Database(generation) for generation in range(DATABASES)]
         self.next_generation = DATABASES
         self.removals = Removals()
@@ -259,7 +262,10 @@ class Keyspace:
             database.record_bytes += len(record) - len(old)
             change -= xxh3_64_intdigest(old, seed)
             if (old[0] | record[0]) & HAS_DEADLINE:
-                self._unindex(database, tail, deadline_of(old))
+                was_due_ms = deadline_of(old)
+                if 0 < was_due_ms <= self.stamp_ms:
+                    self.expired_keys += 1
+                self._unindex(database, tail, was_due_ms)
                 self._index(database, tail, deadline_of(record))
         database.hash_sum = (database.hash_sum + change) & SUM_MASK
         database.newest = self.revision
@@ -273,7 +279,10 @@ class Keyspace:
         database.keys -= 1
         database.record_bytes -= PREFIX_BYTES + len(tail) + len(old)
         database.hash_sum = (database.hash_sum - xxh3_64_intdigest(old, seed)) & SUM_MASK
-        self._unindex(database, tail, deadline_of(old))
+        was_due_ms = deadline_of(old)
+        if 0 < was_due_ms <= self.stamp_ms:
+            self.expired_keys += 1
+        self._unindex(database, tail, was_due_ms)
         self.removals.note(number, seed, max(version_of(old), database.swapped))
         self.engine.delete(database.record_prefix + tail)
 

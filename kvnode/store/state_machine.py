@@ -73,6 +73,7 @@ class StateMachine:
     __slots__ = (
         "_committed",
         "_engine",
+        "_expired_before",
         "_fingerprint",
         "_hash_key",
         "_sessions",
@@ -198,12 +199,15 @@ class StateMachine:
         """
         self._engine.close(clean=False)
         self._engine = engine
+        expired = self._space.expired_keys
         self._space = Keyspace(engine, self._hash_key)
+        self._space.expired_keys = expired
         self._load()
 
     def _fall_back(self, error: Exception) -> None:
         """Return to the last commit, and raise the engine's error in our terms if it was one."""
         self._engine.abort()
+        self._space.expired_keys = self._expired_before
         self._load()
         meaning = self._engine.translate(error)
         if meaning is not None:
@@ -241,6 +245,7 @@ class StateMachine:
     def _note_commit(self) -> None:
         self._committed = self.applied
         self._written_before = self._space.written_bytes
+        self._expired_before = self._space.expired_keys
         self.uncommitted_ops = 0
 
     # --- what others ask ----------------------------------------------------------------------
@@ -261,6 +266,12 @@ class StateMachine:
     def data_bytes(self) -> int:
         """Sizes of all records and of their row keys, expired ones too: what the data occupies."""
         return sum([database.record_bytes for database in self._space.databases])
+
+    @property
+    def expired_keys(self) -> int:
+        """Keys that went because they had expired, since the program started (the log that it
+        applied again at its start included). A figure of this node: it is in no hash."""
+        return self._space.expired_keys
 
     def session(self, node_id: int) -> Session | None:
         """The newest registration of a node."""

@@ -87,6 +87,9 @@ class FakeService:
     def keyspace(self) -> dict[int, tuple[int, int]]:
         return self._machine.keyspace()
 
+    def expired_keys(self) -> int:
+        return self._machine.expired_keys
+
     # --- control ----------------------------------------------------------------------------------
 
     def submit_stale_read(self, pending: Pending) -> None:

@@ -68,6 +68,7 @@ def parameters(server: RespServer) -> dict[str, str]:
         "cluster-enabled": "no",
         "databases": str(config.databases),
         "dir": ".",
+        "io-threads": "1",
         "latency-tracking": "yes",
         "maxmemory": "0",
         "maxmemory-policy": "noeviction",
@@ -143,7 +144,9 @@ def _failed(name: str, why: str) -> CommandError:
 
 
 def config_resetstat(connection: Connection, _arguments: list[bytes]) -> bytes:
-    connection.server.stats.reset()
+    server = connection.server
+    server.stats.reset()
+    server.stats.expired_before = server.service.expired_keys()
     return OK_BYTES
 
 

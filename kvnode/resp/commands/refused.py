@@ -37,6 +37,8 @@ REFUSED: Final[dict[str, str]] = {
     "see INFO memory",
     "memory|purge": "ERR MEMORY PURGE is not available: memory is Python's, which gives it back by "
     "itself",
+    "monitor": "ERR MONITOR is not available: every command would be written twice; use "
+    "SLOWLOG, or INFO commandstats",
     "latency|graph": "ERR LATENCY GRAPH is not available: use LATENCY HISTORY, or the metrics page",
 }
 """Commands and subcommands (`module|load`) in lower case, with their error line."""

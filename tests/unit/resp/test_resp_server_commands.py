@@ -227,6 +227,22 @@ async def test_info_shows_the_sections_asked_for(client: MemoryClient) -> None:
     assert everything["errorstat_ERR"] == "count=1"
 
 
+async def test_info_counts_the_keys_that_expired_since_resetstat() -> None:
+    now_ms = 1_700_000_000_000
+    service = FakeService(wall_ms=lambda: now_ms)
+    client = MemoryClient(serve(service))
+    await client.call("SET", "k", "v", "PX", "10")
+    assert (await info(client, "stats"))["expired_keys"] == "0"
+    now_ms += 11
+    await client.call("SET", "k", "v", "PX", "10")
+    assert (await info(client, "stats"))["expired_keys"] == "1"
+    await client.call("CONFIG", "RESETSTAT")
+    assert (await info(client, "stats"))["expired_keys"] == "0"
+    now_ms += 11
+    await client.call("DEL", "k")
+    assert (await info(client, "stats"))["expired_keys"] == "1"
+
+
 async def test_resetstat_resets_the_counters(client: MemoryClient) -> None:
     await client.call("GET", "k")
     assert await client.call("CONFIG", "RESETSTAT") == b"OK"

@@ -92,6 +92,29 @@ def expired(driver: Driver) -> None:
 
 
 @pytest.mark.parametrize(
+    ("op", "at_once", "in_the_end"),
+    [
+        ([SET, 0, b"k", b"2"], 1, 1),
+        ([SET, 0, b"k", b"2", 16, 100], 1, 1),
+        ([DEL, 0, b"k"], 1, 1),
+        ([RENAME, 0, b"other", b"k", 0], 1, 1),
+        ([SET, 0, b"other", b"2"], 0, 1),
+        ([EXPIRE, 0, b"other", 0, -1, 0], 0, 1),
+        ([FLUSHDB, 0], 0, 0),
+    ],
+)
+def test_an_expired_key_counts_when_its_record_goes_and_no_other_does(
+    driver: Driver, op: Op, at_once: int, in_the_end: int
+) -> None:
+    driver.do(SET, 0, b"other", b"1", 16, 1000)
+    expired(driver)
+    driver.do(*op)
+    assert driver.machine.expired_keys == at_once
+    driver.expire()
+    assert driver.machine.expired_keys == in_the_end
+
+
+@pytest.mark.parametrize(
     ("op", "answer"),
     [
         ([GET, 0, b"k"], None),

@@ -77,6 +77,7 @@ def test_a_refused_write_anywhere_falls_back_to_the_last_commit() -> None:
                 assert machine.applied == committed
                 assert machine.state_hash() == machine.recomputed_hash()
         assert machine.state_hash() == machine.recomputed_hash() == expected.machine.state_hash()
+        assert machine.expired_keys == expected.machine.expired_keys > 0
         if engine.writes_left >= 0:  # nothing was refused: every write has had its turn
             break
         writes += 1
