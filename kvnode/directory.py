@@ -55,6 +55,10 @@ KILLED = "killed"
 """The exit code, in words, of a process that left no exit behind."""
 
 
+MADE_BY_MKFS = "lost+found"
+"""Stands in the root of every new ext file system, such as one that is mounted for the log."""
+
+
 class PeerIdentityMismatch(KvnodeError):
     """A peer under a known name has another directory, or an old copy: it is refused."""
 
@@ -350,11 +354,16 @@ def _check_never_used(path: Path) -> None:
     """Refuse to become somebody new on top of somebody's log."""
     for name in ("state-a", "state-b", "wal"):
         remains = path / name
-        if remains.is_file() or (remains.is_dir() and any(remains.iterdir())):
+        if remains.is_file() or (remains.is_dir() and not _is_empty(remains)):
             raise LogCorrupt(
                 f"{path} has a log ({name}) but no identity file; nothing was changed: restore "
                 "the file, or replace this member"
             )
+
+
+def _is_empty(directory: Path) -> bool:
+    """Whether nobody has put anything there; mkfs has, where a disk is mounted just there."""
+    return all(entry.name == MADE_BY_MKFS for entry in directory.iterdir())
 
 
 def _check_owner(identity: Identity, node: str, cluster_id: str | None, path: Path) -> None:

@@ -195,8 +195,10 @@ def test_a_log_without_an_identity_is_not_taken_over(path: Path, remains: str) -
     assert not (path / "identity").exists()
 
 
-def test_an_empty_log_directory_is_as_good_as_none(path: Path) -> None:
-    (path / "wal").mkdir(parents=True)
+@pytest.mark.parametrize("made_by_mkfs", [(), ("lost+found",)])
+def test_an_empty_log_directory_is_as_good_as_none(path: Path, made_by_mkfs: tuple[str]) -> None:
+    for name in ("", *made_by_mkfs):
+        (path / "wal" / name).mkdir(parents=True)
     assert opened(path).identity.incarnation == 1
 
 
