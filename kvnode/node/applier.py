@@ -29,7 +29,8 @@ class Applier:
     An engine that is full (no room on its disk or in its map) takes the machine back to its last
     commit. Apply then pauses and tries again from there: nothing is skipped, nothing diverges, and
     results that were delivered once are not delivered again, since their batches are no longer
-    waited for.
+    waited for. It has room again only when the entry at which it ran full is committed: that the
+    entries before it can be applied once more proves nothing.
 
     Args:
         raft: where committed entries come from; told how far they are applied.
@@ -57,6 +58,7 @@ class Applier:
         self._hashes: deque[tuple[int, str]] = deque(maxlen=STATE_HASHES_KEPT_MAX)
         self._handed_out = machine.applied
         self._paused_until = 0.0
+        self._ran_full_at = 0
         self.is_full = False
         """Apply stands still until the engine has room again."""
         self.slices_cut = 0
@@ -69,7 +71,7 @@ class Applier:
             True when committed entries are left for the next slice.
         """
         loop = self._loop
-        if self.is_full and loop.time() < self._paused_until:
+        if self._is_paused:
             return False
         deadline = loop.time() + APPLY_SLICE_MS / 1000
         try:
@@ -82,7 +84,9 @@ class Applier:
         except EngineFull:
             self._pause()
             return False
-        if self._machine.uncommitted_ops:
+        if self.is_full:
+            self.commit()
+        elif self._machine.uncommitted_ops:
             self._commit_soon()
         return False
 
@@ -91,8 +95,6 @@ class Applier:
         applied = machine.apply(entry.index, entry.data)
         if machine.commit_due:
             self._commit()
-        if self.is_full:
-            self._resume()
         self._hashes.append((entry.index, machine.state_hash()))
         if entry.index > self._raft.applied:
             self._raft.applied_to(entry.index)
@@ -121,8 +123,14 @@ class Applier:
 
     # --- a full engine ----------------------------------------------------------------------------
 
+    @property
+    def _is_paused(self) -> bool:
+        return self.is_full and self._loop.time() < self._paused_until
+
     def _pause(self) -> None:
         """The machine is at its last commit: begin there again, later."""
+        tried = self._entries[0].index if self._entries else 0
+        self._ran_full_at = max(self._ran_full_at, self._raft.applied, tried)
         self._entries.clear()
         self._paused_until = self._loop.time() + ENGINE_RETRY_SECONDS
         if not self.is_full:
@@ -137,8 +145,13 @@ class Applier:
 
     def collect_garbage(self) -> None:
         """Delete some rows that a flush left behind; call when there is nothing better to do."""
-        if not self._entries and self._machine.collect_garbage(GARBAGE_ROWS_PER_SWEEP_MAX):
-            self._commit_soon()
+        if self._entries or self._is_paused:
+            return
+        try:
+            if self._machine.collect_garbage(GARBAGE_ROWS_PER_SWEEP_MAX):
+                self._commit_soon()
+        except EngineFull:
+            self._pause()
 
     def _commit_soon(self) -> None:
         if self._commit_timer is None:
@@ -156,6 +169,8 @@ class Applier:
             self._commit_timer.cancel()
             self._commit_timer = None
         self._machine.commit()
+        if self.is_full and self._machine.applied >= self._ran_full_at:
+            self._resume()
 
     def hash_at(self, index: int | None) -> tuple[int, str] | None:
         """The state hash at an applied index (None: the newest); None when it is not kept."""

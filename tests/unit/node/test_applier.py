@@ -111,6 +111,38 @@ def test_a_full_engine_pauses_apply_and_nothing_is_lost_or_doubled(
     assert setup.raft.applied == 21
 
 
+def test_an_engine_has_room_only_when_what_filled_it_is_committed(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entries before it can be applied time and again: that is no reason to take new writes."""
+    monkeypatch.setattr(StateMachine, "commit_due", property(lambda m: m.applied == 10))
+    setup.engine.full = True
+    for _ in range(3):
+        setup.applier._paused_until = 0.0
+        setup.run()
+        assert setup.full == [True]
+    setup.engine.full = False
+    setup.applier.commit()  # as for rows of garbage, which take less room
+    assert setup.full == [True]
+    setup.applier._paused_until = 0.0
+    setup.run()
+    assert setup.full == [True, False]
+    assert setup.machine._committed >= 10
+
+
+def test_garbage_that_cannot_be_deleted_for_want_of_room_only_pauses_apply(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup.run()
+
+    def no_room(_machine: StateMachine, _budget: int) -> int:
+        raise EngineFull("no room")
+
+    monkeypatch.setattr(StateMachine, "collect_garbage", no_room)
+    setup.applier.collect_garbage()
+    assert setup.full == [True]
+
+
 def test_the_state_hash_of_every_newest_index_is_kept(setup: Setup) -> None:
     setup.run()
     for index in range(1, 22):
