@@ -18,13 +18,13 @@ from hashlib import blake2b
 from pathlib import Path
 from random import Random
 
-from kvnode.errors import LogCorrupt
+from kvnode.errors import DiskFull, LogCorrupt
 from kvnode.limits import RAFT_CACHE_BYTES_MAX, TICK_MS
 from kvnode.node.faults import as_fatal
 from kvnode.node.log_writer import WalStorage, decode_entry
 from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.node.snapshots import decode_marker
-from kvnode.snapshot.errors import SnapshotFailed
+from kvnode.snapshot.errors import NoRoomToLoad, SnapshotFailed
 from kvnode.store.lmdb_engine import LmdbEngine
 from kvnode.store.state_machine import StateMachine
 from raft.log import RaftLog
@@ -81,7 +81,7 @@ def recover(
         LogCorrupt: log and snapshots hold less, or other, than was acknowledged.
         ConfigurationError: the log belongs to another cluster or node.
         DiskFailed: reading or writing failed.
-        DiskFull: there is no room for the first segment.
+        DiskFull: there is no room for the first segment, or for a fresh engine.
     """
     try:
         return _recover(plan, file_system, observer, rng, warn)
@@ -171,6 +171,8 @@ def _rebuild(log: RaftLog, library: SnapshotLibrary, warn: Callable[[str], None]
             continue
         try:
             engine = library.load(path)
+        except NoRoomToLoad as error:
+            raise DiskFull(str(error)) from error
         except SnapshotFailed as damage:
             warn(f"snapshot {path.name} cannot be used, trying the one before: {damage}")
             continue

@@ -19,7 +19,7 @@ from kvnode.limits import (
 )
 from kvnode.node.snapshot_transfer import SnapshotFile
 from kvnode.snapshot import catalog, process, reader
-from kvnode.snapshot.errors import SnapshotDamaged, SnapshotFailed
+from kvnode.snapshot.errors import NoRoomToLoad, SnapshotDamaged, SnapshotFailed
 from kvnode.snapshot.worker import Request
 from kvnode.store.engine import EngineFull
 from kvnode.store.engine_directory import (
@@ -70,14 +70,20 @@ class SnapshotLibrary:
         """A new engine that holds the snapshot's state, beside the one in use.
 
         Raises:
-            SnapshotFailed: the file is damaged, or there is no room.
+            NoRoomToLoad: there is no room for another engine.
+            SnapshotFailed: the file is damaged.
         """
-        engine = create_engine(self._engines)
+        try:
+            engine = create_engine(self._engines)
+        except DiskFull as error:
+            raise NoRoomToLoad(f"{path.name} cannot be loaded: {error}") from error
         try:
             reader.load(path, engine, hash_key=self._hash_key)
         except (KvnodeError, OSError) as error:
             self.discard(engine)
-            if isinstance(error, SnapshotDamaged | EngineFull | DiskFull | OSError):
+            if isinstance(error, EngineFull):
+                raise NoRoomToLoad(f"{path.name} cannot be loaded: {error}") from error
+            if isinstance(error, SnapshotDamaged | OSError):
                 raise SnapshotFailed(f"{path.name} cannot be loaded: {error}") from error
             raise
         return engine

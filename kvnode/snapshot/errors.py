@@ -26,3 +26,7 @@ class SnapshotDamaged(KvnodeError):
 
 class SnapshotFailed(KvnodeError):
     """No snapshot came of it; the older ones are as they were. Try again later."""
+
+
+class NoRoomToLoad(SnapshotFailed):
+    """The file may be whole, but the engine's disk has no room for what is in it."""

@@ -9,27 +9,36 @@ So an old engine is trusted only if nothing can have happened to the cache in be
 
 Everything else is rebuilt from snapshot and log, in a fresh directory `<root>/<number>/`. One that
 was never finished has no note, so it is not trusted either.
+
+A fresh one needs room on the disk: LMDB writes its lock file through a memory map, and a page of a
+map that finds no block on the disk is no error but the death of the process (SIGBUS).
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 import lmdb
 
-from kvnode.limits import ENGINE_MAP_BYTES_MAX
+from kvnode.errors import DiskFailed, DiskFull
+from kvnode.limits import ENGINE_MAP_BYTES_MAX, ENGINE_ROOM_BYTES_MIN
 from kvnode.store.keyspace import FORMAT
 from kvnode.store.lmdb_engine import LmdbEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _NOTE: Final = "opened"
 _MARK: Final = "clean"
+_LOCK: Final = "lock.mdb"
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +74,8 @@ class CleanMark:
         return self._present
 
     def write(self) -> None:
-        """Put the mark. Call it when the rows are synced and the engine is closed."""
-        _write_synced(self._directory / _MARK, b"")
-        self._present = True
+        """Put the mark, if there is room; the rows must be synced and the engine closed."""
+        self._present |= _write_if_room(self._directory / _MARK, b"")
 
     def remove(self) -> None:
         """Remove the mark and sync that, before the first row is written; later calls are free."""
@@ -89,32 +97,43 @@ def open_engine(
 
     Returns:
         The engine, and whether it holds what an earlier process had committed.
+
+    Raises:
+        DiskFull: there is no room for a fresh one.
+        DiskFailed: the disk fails.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    numbers = _numbers(root)
-    newest = numbers[-1] if numbers else 0
-    if numbers and not rebuild:
-        engine = _reopen(root / str(newest), map_bytes)
-        if engine is not None:
-            _remove_all(root, numbers[:-1])
-            return engine, True
-    engine = _create(root / str(newest + 1), map_bytes)
-    trust(engine.path)
-    _remove_all(root, numbers)
-    return engine, False
+    with _disk(root):
+        root.mkdir(parents=True, exist_ok=True)
+        numbers = _numbers(root)
+        newest = numbers[-1] if numbers else 0
+        if numbers and not rebuild:
+            engine = _reopen(root / str(newest), map_bytes)
+            if engine is not None:
+                _remove_all(root, numbers[:-1])
+                return engine, True
+        # Before the new one is made, since they may take all the room that there is.
+        _remove_all(root, numbers)
+        engine = _create(root / str(newest + 1), map_bytes)
+        trust(engine.path)
+        return engine, False
 
 
 def create_engine(root: Path, *, map_bytes: int = ENGINE_MAP_BYTES_MAX) -> LmdbEngine:
     """Make a fresh engine beside those that are there: to be filled before it takes their place.
 
     Until `trust` it has no note: what a kill leaves of it half filled is never opened again.
+
+    Raises:
+        DiskFull: there is no room for it.
+        DiskFailed: the disk fails.
     """
-    return _create(root / str(_numbers(root)[-1] + 1), map_bytes)
+    with _disk(root):
+        return _create(root / str(_numbers(root)[-1] + 1), map_bytes)
 
 
 def trust(directory: Path) -> None:
     """The engine in `directory` is complete: a later start on this boot may open it again."""
-    _write_note(directory, _whereabouts(directory))
+    _write_synced(directory / _NOTE, _note(_whereabouts(directory)))
 
 
 def remove_engines(root: Path, *, keep: Path) -> None:
@@ -133,22 +152,52 @@ def _numbers(root: Path) -> list[int]:
     return sorted(int(entry.name) for entry in root.iterdir() if entry.name.isdecimal())
 
 
+@contextmanager
+def _disk(root: Path) -> Iterator[None]:
+    """Say what an error of the system, or of LMDB, means for a start."""
+    try:
+        yield
+    except (OSError, lmdb.Error) as error:
+        text = f"the engine in {root} cannot be opened: {error}"
+        if isinstance(error, lmdb.DiskError) or getattr(error, "errno", None) in _NO_ROOM:
+            raise DiskFull(text) from error
+        raise DiskFailed(text) from error
+
+
 def _reopen(directory: Path, map_bytes: int) -> LmdbEngine | None:
     mark = CleanMark(directory)
-    here = _whereabouts(directory)
-    if not may_reuse(_read_note(directory), here, clean=mark.present):
+    here, noted = _whereabouts(directory), _read_note(directory)
+    if not may_reuse(noted, here, clean=mark.present):
         return None
     try:
         engine = LmdbEngine(directory, map_bytes=map_bytes, mark=mark)
     except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError):
         return None
-    _write_note(directory, here)
+    if noted != here and not _write_if_room(directory / _NOTE, _note(here)):
+        # Without a note a kill costs a rebuild; with a wrong one it might cost rows.
+        (directory / _NOTE).unlink()
     return engine
 
 
 def _create(directory: Path, map_bytes: int) -> LmdbEngine:
+    room = os.statvfs(directory.parent)
+    if room.f_bavail * room.f_frsize < ENGINE_ROOM_BYTES_MIN:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     directory.mkdir(mode=0o700)
-    return LmdbEngine(directory, map_bytes=map_bytes, mark=CleanMark(directory))
+    try:
+        engine = LmdbEngine(directory, map_bytes=map_bytes, mark=CleanMark(directory))
+        _allocate(directory / _LOCK)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return engine
+
+
+def _allocate(path: Path) -> None:
+    """Give every page of a file its place on the disk; what it holds stays as it is."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 def _remove_all(root: Path, numbers: list[int]) -> None:
@@ -179,8 +228,19 @@ def _read_note(directory: Path) -> Whereabouts | None:
         return None  # never finished, damaged, or by another program: not to be trusted
 
 
-def _write_note(directory: Path, here: Whereabouts) -> None:
-    _write_synced(directory / _NOTE, json.dumps(asdict(here)).encode())
+def _note(here: Whereabouts) -> bytes:
+    return json.dumps(asdict(here)).encode()
+
+
+def _write_if_room(path: Path, content: bytes) -> bool:
+    """As `_write_synced`; False when the disk is full."""
+    try:
+        _write_synced(path, content)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        return False
+    return True
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -13,6 +13,7 @@ DESIGN.md has the rows, the entries and the reasons.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from kvnode.errors import ConfigurationError
 from kvnode.limits import ENGINE_COMMIT_BYTES_MAX, ENGINE_COMMIT_OPS_MAX
 from kvnode.store import batch, state_hash
 from kvnode.store.batch import Batch, Entry, Expire, Kind, Register
+from kvnode.store.engine import EngineFull
 from kvnode.store.export import live_rows
 from kvnode.store.keyspace import DATABASES, FORMAT, TAG_META, Database, Keyspace
 from kvnode.store.ops import UnknownOperation
@@ -188,7 +190,9 @@ class StateMachine:
     def close(self, *, clean: bool) -> None:
         """Close the engine: `clean` commits and makes it durable, else what is open is lost."""
         if clean:
-            self.commit()
+            # A full engine stays at its last commit: the log has the rest.
+            with suppress(EngineFull):
+                self.commit()
         self._engine.close(clean=clean)
 
     def adopt(self, engine: Engine) -> None:

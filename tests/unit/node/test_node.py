@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from kvnode.errors import DiskFull
+from kvnode.node import snapshot_library
 from kvnode.store import ops
+from kvnode.store.engine import EngineFull
 from kvnode.store.engine_directory import create_engine
 from kvnode.store.keyspace import Database
 from kvnode.store.reply import OK
@@ -147,6 +150,30 @@ async def test_an_engine_whose_load_was_cut_short_by_a_kill_is_not_trusted_at_th
         await cluster.leader()
         assert await read(node, ops.DBSIZE, 0) == 1
         assert node.machine.state_hash() == node.machine.recomputed_hash()
+
+
+async def test_a_start_without_room_for_the_snapshot_is_no_corruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        for i in range(3):
+            await write(node, ops.SET, 0, b"k%d" % i, b"x" * 800_000)
+            await node.snapshots.take()
+        assert node.raft.log.compacted
+        await cluster.stop(1)
+        shutil.rmtree(tmp_path / "n1" / "engine")
+
+        def no_room(*_arguments: object, **_options: object) -> None:
+            raise EngineFull("no room")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(snapshot_library.reader, "load", no_room)
+            with pytest.raises(DiskFull):
+                await cluster.start(1)
+        node = await cluster.start(1)
+        await cluster.leader()
+        assert await read(node, ops.DBSIZE, 0) == 3
 
 
 async def test_a_damaged_snapshot_falls_back_to_the_one_before_and_the_log(tmp_path: Path) -> None:

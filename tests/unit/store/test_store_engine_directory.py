@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kvnode.errors import DiskFull
 from kvnode.store import engine_directory
 from kvnode.store.engine_directory import (
     Whereabouts,
@@ -175,3 +177,70 @@ def test_a_new_engine_stands_beside_the_one_in_use_until_the_others_are_removed(
     remove_engines(tmp_path, keep=new.path)
     assert [entry.name for entry in tmp_path.iterdir()] == [new.path.name]
     new.close(clean=False)
+
+
+# --- a full disk ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No new file can be written; what is there can be read and removed."""
+
+    def refuse(path: Path, _content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "no room", str(path))
+
+    monkeypatch.setattr(engine_directory, "_write_synced", refuse)
+
+
+def test_an_engine_that_a_kill_left_on_a_full_disk_is_reused(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    open_with_row(tmp_path, clean=False)
+    request.getfixturevalue("no_room")
+    engine, reused = open_engine(tmp_path)
+    assert reused
+    engine.close(clean=True)  # which is no error without room for the mark
+    assert open_engine(tmp_path)[1]
+
+
+def test_a_note_that_cannot_be_renewed_for_want_of_room_is_trusted_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the place that it names, mounted once more, would vouch for rows of the one between."""
+    open_with_row(tmp_path, clean=True)
+    with monkeypatch.context() as elsewhere:
+        boot_again(elsewhere)
+        elsewhere.setattr(engine_directory, "_write_if_room", lambda path, content: False)
+        engine, reused = open_engine(tmp_path)
+        assert reused
+        engine.put(b"b", b"2")
+        engine.commit()
+        engine.close(clean=False)
+    assert not open_engine(tmp_path)[1]
+
+
+def test_a_fresh_engine_is_refused_where_its_lock_file_might_find_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_directory, "ENGINE_ROOM_BYTES_MIN", 1 << 60)
+    with pytest.raises(DiskFull):
+        open_engine(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_trusted_makes_room_before_the_fresh_engine_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_with_row(tmp_path, clean=False)
+    monkeypatch.setattr(engine_directory, "ENGINE_ROOM_BYTES_MIN", 1 << 60)
+    with pytest.raises(DiskFull):
+        open_engine(tmp_path, rebuild=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_page_of_the_lock_file_has_its_place_on_the_disk(tmp_path: Path) -> None:
+    """LMDB writes it through a map: a page without one kills the process when the disk is full."""
+    engine, _ = open_engine(tmp_path)
+    lock = (engine.path / "lock.mdb").stat()
+    assert lock.st_blocks * 512 >= lock.st_size
+    engine.close(clean=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+import lmdb
 import msgpack
 import pytest
 
@@ -102,6 +103,26 @@ def test_an_exception_leaves_the_machine_at_its_last_commit(driver: Driver) -> N
     assert driver.machine.uncommitted_ops == 0
     assert driver.machine.state_hash() == committed
     driver.check()
+
+
+def test_a_clean_close_of_a_full_engine_keeps_the_last_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(LmdbEngine(tmp_path))
+    driver.do(SET, 0, b"k", b"committed")
+    driver.machine.commit()
+    driver.do(SET, 0, b"k", b"in the log only")
+
+    def no_room(_engine: LmdbEngine) -> None:
+        raise lmdb.DiskError("no room")
+
+    with monkeypatch.context() as full:
+        full.setattr(LmdbEngine, "commit", no_room)
+        driver.machine.close(clean=True)
+    driver.crash(LmdbEngine(tmp_path))
+    assert driver.machine.applied == len(driver.log)
+    driver.check()
+    driver.machine.close(clean=False)
 
 
 def test_a_full_engine_forgets_the_transaction_and_can_go_on_with_more_room(
