@@ -92,9 +92,14 @@ class ReadRounds:
 
     @property
     def can_ask(self) -> bool:
-        """`flush` would ask for a round now."""
-        has_room = len(self._rounds) < ROUNDS_IN_FLIGHT_MAX
-        return bool(self._waiting) and has_room and not self._is_paused
+        """`flush` would ask for a round now: as many reads wait as are under way.
+
+        Fewer gather until a round comes back: each costs every node a fixed price.
+        """
+        if self._is_paused or len(self._rounds) >= ROUNDS_IN_FLIGHT_MAX:
+            return False
+        under_way = sum([len(round_.reads) for round_ in self._rounds.values()])
+        return len(self._waiting) >= max(1, under_way)
 
     def flush(self) -> None:
         """Start a round for what waits, unless enough are under way."""

@@ -71,6 +71,23 @@ def test_all_reads_of_a_pass_share_one_round_and_wait_for_its_index_to_be_applie
     assert setup.rounds.is_idle
 
 
+def test_fewer_reads_than_are_under_way_gather_until_a_round_comes_back() -> None:
+    setup = Setup()
+    first = [setup.submit() for _ in range(3)]
+    setup.rounds.flush()
+    second = [setup.submit() for _ in range(2)]
+    setup.rounds.flush()
+    assert setup.port.asked == [1]
+    assert not setup.rounds.can_ask
+    setup.rounds.confirmed(1, 0)
+    setup.rounds.release(0)
+    setup.rounds.flush()
+    assert setup.port.asked == [1, 2]
+    setup.rounds.confirmed(2, 0)
+    setup.rounds.release(0)
+    assert [read.results for read in first + second] == [[7]] * 5
+
+
 def test_a_read_that_arrives_during_a_round_is_not_served_by_it() -> None:
     setup = Setup()
     setup.submit()
