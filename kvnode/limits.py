@@ -55,8 +55,11 @@ PASS_COMMANDS_MAX = 512
 
 WAIT_POLL_MS_MIN = 1
 WAIT_POLL_MS_MAX = 100
-"""WAIT looks at the voters' progress this often: at first about a round trip, then ever more
-rarely, so that ten thousand waiting clients cost little."""
+"""While clients stand in WAIT a node looks at the voters' progress, or asks the leader for it, this
+often: at first about a round trip, then ever more rarely; once for all of them."""
+
+COVERAGE_ANSWER_MS_MAX = 300
+"""A leader that did not tell the voters' progress for this long is asked again."""
 
 SLOW_LOG_RECORDS = 128
 SLOW_LOG_RECORDS_MAX = 65_536

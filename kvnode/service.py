@@ -121,8 +121,17 @@ class Control(Protocol):
     def replicas_covering(self, index: int) -> int:
         """How many voters besides this node are known to have the log up to `index` on disk.
 
-        The leader counts their matches. Elsewhere it is what commit implies: a majority has all up
-        to the commit index, so at least a majority less this node.
+        The leader knows it. Elsewhere it is what the leader last told, and what commit implies: a
+        majority has all up to the commit index, so at least a majority less this node.
+        """
+
+    def when_covered(
+        self, index: int, count: int, done: Callable[[int], None]
+    ) -> Callable[[], None]:
+        """Find out when `count` voters besides this node have the log up to `index` on disk.
+
+        `done` is called once, in a later pass of the loop, with how many they are; never, if the
+        function that this returns was called before.
         """
 
     def take_snapshot(self, done: Callable[[str | None], None]) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from kvnode.node.node import Node
 from kvnode.service import Pending, SnapshotStatus
-from raft.types import Role
 
 
 class NodeControl:
@@ -23,13 +22,13 @@ class NodeControl:
 
     def replicas_covering(self, index: int) -> int:
         """How many voters besides this node are known to have the log up to `index` on disk."""
-        node = self._node
-        raft, own = node.raft, node.identity.node_id
-        if raft.role is Role.LEADER:
-            progress = raft.progress()
-            return sum(progress[peer].match >= index for peer in progress if peer != own)
-        majority = len(node.members) // 2 + 1
-        return majority - 1 if index <= raft.commit else 0
+        return self._node.coverage.covering(index)
+
+    def when_covered(
+        self, index: int, count: int, done: Callable[[int], None]
+    ) -> Callable[[], None]:
+        """Call `done` when they are `count` or more; returns what ends the wait before."""
+        return self._node.coverage.when_covered(index, count, done)
 
     def take_snapshot(self, done: Callable[[str | None], None]) -> bool:
         """Begin a snapshot; False when one is being taken or installed already."""

@@ -19,6 +19,7 @@ from kvnode.limits import TICK_MS
 from kvnode.node import reads
 from kvnode.node.applier import Applier
 from kvnode.node.clock import StampClock
+from kvnode.node.coverage import Coverage
 from kvnode.node.driver import Driver
 from kvnode.node.faults import as_fatal
 from kvnode.node.leader import LeaderDuties
@@ -32,6 +33,8 @@ from kvnode.node.snapshots import Snapshots
 from kvnode.node.transport import Transport
 from kvnode.node.wire import (
     AnyMessage,
+    CoverageAnswer,
+    CoverageQuery,
     Forward,
     ForwardRejected,
     Hello,
@@ -139,6 +142,7 @@ class Node:
             on_full=self._on_engine_full,
         )
         self.transport = self._make_transport(rng)
+        self.coverage = Coverage(self.raft, loop, self.transport.send, self.wake)
         self.driver = Driver(
             self.raft,
             self.transport,
@@ -503,6 +507,10 @@ class Node:
                 self.proposer.rejected()
             elif isinstance(message, SnapshotOffer | SnapshotChunk | SnapshotAck):
                 self.snapshots.on_message(sender, message)
+            elif isinstance(message, CoverageQuery):
+                self.coverage.asked(sender)
+            elif isinstance(message, CoverageAnswer):
+                self.coverage.answered(message)
             elif not self._is_frozen:
                 self.raft.step(sender, message)
         if sender == self.raft.leader:

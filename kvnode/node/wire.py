@@ -149,6 +149,22 @@ class SnapshotAck(NamedTuple("SnapshotAck", [("index", int), ("offset", int), ("
     CODE: ClassVar[int] = 105
 
 
+class CoverageQuery(NamedTuple("CoverageQuery", [])):
+    """The sender asks the leader how far each voter has the log."""
+
+    __slots__ = ()
+    CODE: ClassVar[int] = 106
+
+
+class CoverageAnswer(
+    NamedTuple("CoverageAnswer", [("term", int), ("voters", list[int]), ("matches", list[int])])
+):
+    """The leader of `term` knows that each of `voters` has the log up to its match on disk."""
+
+    __slots__ = ()
+    CODE: ClassVar[int] = 107
+
+
 class Verdict(IntEnum):
     """What the receiver of a snapshot says with its offset."""
 
@@ -159,7 +175,16 @@ class Verdict(IntEnum):
     """Not from this leader, or it cannot be stored here: start again later."""
 
 
-NodeMessage = Forward | ForwardRejected | Register | SnapshotOffer | SnapshotChunk | SnapshotAck
+NodeMessage = (
+    Forward
+    | ForwardRejected
+    | Register
+    | SnapshotOffer
+    | SnapshotChunk
+    | SnapshotAck
+    | CoverageQuery
+    | CoverageAnswer
+)
 AnyMessage = Message | NodeMessage
 
 
@@ -208,12 +233,17 @@ def _unpack(body: bytes | bytearray | memoryview) -> list[Any]:
 
 
 def _take(values: list[Any], kinds: tuple[type, ...], what: str) -> list[Any]:
-    """Check the count and the types of `values`; ints must be u64 and bools are no ints."""
+    """Check the count and the types of `values`; ints must be u64 and bools are no ints.
+
+    A list holds such ints.
+    """
     if len(values) != len(kinds):
         raise MalformedFrame(f"{what}: {len(values)} fields instead of {len(kinds)}")
     for value, kind in zip(values, kinds, strict=True):
         if type(value) is not kind or (type(value) is int and not 0 <= value <= _U64_MAX):
             raise MalformedFrame(f"{what}: a field is not a proper {kind.__name__}")
+        if isinstance(value, list):
+            _take(value, (int,) * len(value), what)
     return values
 
 
@@ -260,6 +290,8 @@ _NODE_FIELDS: dict[int, tuple[type[Any], tuple[type, ...]]] = {
     SnapshotOffer.CODE: (SnapshotOffer, (int, int, int, int)),
     SnapshotChunk.CODE: (SnapshotChunk, (int, int, int, bytes)),
     SnapshotAck.CODE: (SnapshotAck, (int, int, int)),
+    CoverageQuery.CODE: (CoverageQuery, ()),
+    CoverageAnswer.CODE: (CoverageAnswer, (int, list, list)),
 }
 
 

@@ -29,6 +29,7 @@ class FakeService:
         written: how many writes arrived; `read`: how many reads; `read_stale`: how many of them
             without a round.
         matches: up to where each other voter has the log.
+        waits: who waits for them, as (index, count, what is called then).
         snapshots: who waits for the end of a snapshot.
         role: what `status` claims this node to be.
         refuse: if set, every operation is answered with it.
@@ -37,7 +38,8 @@ class FakeService:
     def __init__(self, wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
         self.held: list[Pending] = []
         self.written = self.read = self.read_stale = 0
-        self.matches = [6]
+        self._matches = [6]
+        self.waits: dict[object, tuple[int, int, Callable[[int], None]]] = {}
         self.snapshots: list[Callable[[str | None], None]] = []
         self.saved_at_s = 0
         self.role = "leader"
@@ -98,6 +100,24 @@ class FakeService:
 
     def replicas_covering(self, index: int) -> int:
         return sum(match >= index for match in self.matches)
+
+    def when_covered(
+        self, index: int, count: int, done: Callable[[int], None]
+    ) -> Callable[[], None]:
+        key = object()
+        self.waits[key] = (index, count, done)
+        return lambda: self.waits.pop(key, None) and None
+
+    @property
+    def matches(self) -> list[int]:
+        return self._matches
+
+    @matches.setter
+    def matches(self, matches: list[int]) -> None:
+        self._matches = matches
+        for index, count, done in list(self.waits.values()):
+            if self.replicas_covering(index) >= count:
+                done(self.replicas_covering(index))
 
     def take_snapshot(self, done: Callable[[str | None], None]) -> bool:
         if self.snapshots:

@@ -11,7 +11,6 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
-from kvnode.limits import WAIT_POLL_MS_MAX, WAIT_POLL_MS_MIN
 from kvnode.resp.commands.command import LOCAL
 from kvnode.resp.commands.grammar import INT64_MAX, integer, wrong_subcommand
 from kvnode.resp.encoder import OK_BYTES, RESP2, encode2, encode3, status
@@ -86,36 +85,24 @@ class Blocked:
 
 
 class ReplicaWait(Blocked):
-    """WAIT: looks again and again, ever more rarely, how many voters have the log up to `index`."""
+    """WAIT: until `count` voters have the log up to `index`."""
 
-    __slots__ = ("_count", "_index", "_poll", "_poll_ms")
+    __slots__ = ("_control", "_forget", "_index")
 
     def __init__(
         self, connection: Connection, count: int, index: int, timeout_s: float | None
     ) -> None:
         super().__init__(connection, None, timeout_s, may_unblock=True)
-        self._count = count
+        self._control = control_of(connection)
         self._index = index
-        self._poll_ms = WAIT_POLL_MS_MIN
-        self._poll = connection.server.loop.call_later(self._poll_ms / 1000, self._look)
-
-    def _covering(self) -> int:
-        return control_of(self._connection).replicas_covering(self._index)
-
-    def _look(self) -> None:
-        covering = self._covering()
-        if covering >= self._count:
-            self.finish(covering)
-            return
-        self._poll_ms = min(2 * self._poll_ms, WAIT_POLL_MS_MAX)
-        self._poll = self._connection.server.loop.call_later(self._poll_ms / 1000, self._look)
+        self._forget = self._control.when_covered(index, count, self.finish)
 
     def finish(self, result: Result) -> None:
-        self._poll.cancel()
+        self._forget()
         super().finish(result)
 
     def expire(self) -> None:
-        self.finish(self._covering())
+        self.finish(self._control.replicas_covering(self._index))
 
 
 def wait(connection: Connection, arguments: list[bytes]) -> bytes | None:

@@ -11,6 +11,7 @@ import pytest
 
 from kvnode.errors import DiskFull
 from kvnode.node import snapshot_library
+from kvnode.node.node import Node
 from kvnode.store import ops
 from kvnode.store.engine import EngineFull
 from kvnode.store.engine_directory import create_engine
@@ -237,3 +238,29 @@ async def test_leadership_is_handed_over_without_an_error(
         assert await leader.hand_over(5)
         assert sorted(await asyncio.gather(*increments)) == list(range(1, 51))
         assert not leader.duties.leads
+
+
+async def covered(node: Node, count: int) -> int:
+    """How many cover what is applied at `node`, as soon as they are `count`."""
+    result: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    node.coverage.when_covered(node.machine.applied, count, result.set_result)
+    return await result
+
+
+async def test_a_follower_learns_from_the_leader_that_all_voters_have_a_write(
+    tmp_path: Path,
+) -> None:
+    async with cluster_of(3, tmp_path) as cluster:
+        leader = await cluster.leader()
+        follower, other = [node for node in cluster.nodes.values() if node is not leader]
+        await write(follower, ops.SET, 0, b"k", b"v")
+        assert await covered(follower, 2) == 2
+        assert await covered(leader, 2) == 2
+        await cluster.stop(other.identity.node_id)
+        await write(follower, ops.SET, 0, b"k", b"w")
+        waiting = asyncio.create_task(covered(follower, 2))
+        assert await covered(follower, 1) == 1
+        assert follower.coverage.covering(follower.machine.applied) == 1
+        assert not waiting.done()
+        await cluster.start(other.identity.node_id)
+        assert await waiting == 2

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from kvnode.node import wire
 from kvnode.node.wire import (
+    CoverageAnswer,
+    CoverageQuery,
     Forward,
     ForwardRejected,
     FrameBuffer,
@@ -45,6 +47,9 @@ def test_messages_of_raft_and_of_the_node_come_back_equal_and_in_order() -> None
         SnapshotOffer(3, 100, 2, 12345),
         SnapshotChunk(3, 100, 0, b"bytes"),
         SnapshotAck(100, 5, 0),
+        CoverageQuery(),
+        CoverageAnswer(3, [1, 2**64 - 1], [7, 0]),
+        CoverageAnswer(3, [], []),
     ]
     stamp, back = wire.decode_messages(body(wire.encode_messages(1234, messages)))
     assert (stamp, back) == (1234, messages)
@@ -81,6 +86,11 @@ def test_a_hello_of_another_wire_version_gets_a_refusal_that_says_so() -> None:
         [1, "messages"],
         [1, [17]],
         [1, [[Heartbeat.CODE, 1]]],
+        [1, [[wire.CoverageQuery.CODE, 1]]],
+        [1, [[wire.CoverageAnswer.CODE, 3, [1], 7]]],
+        [1, [[wire.CoverageAnswer.CODE, 3, [1], [-7]]]],
+        [1, [[wire.CoverageAnswer.CODE, 3, [1], [[7]]]]],
+        [1, [[wire.CoverageAnswer.CODE, 3, [True], [7]]]],
     ],
 )
 def test_nonsense_is_a_malformed_frame_and_nothing_else(fields: object) -> None:

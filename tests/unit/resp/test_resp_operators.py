@@ -87,7 +87,7 @@ async def test_a_waiting_client_can_be_unblocked(
 
 
 async def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind(
-    server: RespServer, client: MemoryClient
+    service: FakeService, server: RespServer, client: MemoryClient
 ) -> None:
     client.send("WAIT", 2, 0)
     assert server.pending_bytes > 0
@@ -96,6 +96,7 @@ async def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind(
     await rest()
     assert server.pending_bytes == 0
     assert client.connection.blocked is None
+    assert not service.waits
     assert blocked is not None
     blocked.finish(7)  # late news changes nothing
     assert server.pending_bytes == 0
