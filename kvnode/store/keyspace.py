@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from xxhash import xxh3_64_intdigest
 
-from kvnode.store.removals import Removals
+from kvnode.store.arrivals import Arrivals
+from kvnode.store.buckets import Buckets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,7 +165,8 @@ class Keyspace:
         databases: by number; a flushed one is replaced.
         stamp_ms: milliseconds since the epoch by which deadlines are judged.
         revision: of the newest write; a write op raises it once, with `advance`.
-        removals: what WATCH needs to know of keys that are gone.
+        removals: versions of removed records, for WATCH (`buckets`).
+        arrivals: how keys came, for WATCH too; None until somebody watches (`arrivals`).
         expired_keys: records deleted or overwritten because they had expired; local, for INFO.
         written_bytes: record bytes given to the engine so far; commits are bounded by it.
     """
@@ -172,6 +174,7 @@ class Keyspace:
     __slots__ = (
         "_next_deadline",
         "_prototype",
+        "arrivals",
         "databases",
         "engine",
         "expired_keys",
@@ -191,14 +194,22 @@ class Keyspace:
         self.expired_keys = 0
         self.databases = [Database(generation) for generation in range(DATABASES)]
         self.next_generation = DATABASES
-        self.removals = Removals()
+        self.removals = Buckets()
+        self.arrivals: Arrivals | None = None
         self._next_deadline: int | None = None
 
-    def restore(self, databases: list[Database], next_generation: int, removals: Removals) -> None:
-        """Take the databases and removals that the meta row tells of."""
+    def restore(
+        self,
+        databases: list[Database],
+        next_generation: int,
+        removals: Buckets,
+        arrivals: Arrivals | None,
+    ) -> None:
+        """Take what the meta row tells of."""
         self.databases = databases
         self.next_generation = next_generation
         self.removals = removals
+        self.arrivals = arrivals
         self._next_deadline = _UNKNOWN
 
     # --- one key ------------------------------------------------------------------------------
@@ -235,6 +246,12 @@ class Keyspace:
         """Raise the revision: once per op that changes something, before its records are built."""
         self.revision += 1
 
+    def note_arrivals(self) -> Arrivals:
+        """Begin to note how keys come, unless that is done already (`kvnode.store.arrivals`)."""
+        if self.arrivals is None:
+            self.arrivals = Arrivals.begin(self.revision, DATABASES)
+        return self.arrivals
+
     def record(self, kind: int, key: bytes, payload: bytes, deadline_ms: int = 0) -> bytes:
         """Build a record of this revision."""
         if not deadline_ms and len(key) <= SUFFIX_KEY_BYTES_MAX:
@@ -254,6 +271,8 @@ class Keyspace:
         seed = int.from_bytes(tail[:HASH_BYTES], "big")
         change = xxh3_64_intdigest(record, seed)
         if old is None:
+            if self.arrivals is not None:
+                self.arrivals.created.note(number, seed, self.revision)
             database.keys += 1
             database.record_bytes += PREFIX_BYTES + len(tail) + len(record)
             if record[0] & HAS_DEADLINE:
@@ -265,6 +284,8 @@ class Keyspace:
                 was_due_ms = deadline_of(old)
                 if 0 < was_due_ms <= self.stamp_ms:
                     self.expired_keys += 1
+                    if self.arrivals is not None:
+                        self.arrivals.created.note(number, seed, self.revision)
                 self._unindex(database, tail, was_due_ms)
                 self._index(database, tail, deadline_of(record))
         database.hash_sum = (database.hash_sum + change) & SUM_MASK
@@ -361,6 +382,8 @@ class Keyspace:
         if not database.keys:
             return False
         self.engine.put(TAG_GARBAGE + _U64.pack(database.generation), b"")
+        if self.arrivals is not None:
+            self.arrivals.sweep(number)
         # It has keys, so it was written after whatever its floor tells of.
         self.databases[number] = Database(self.next_generation, floor=database.newest)
         self.next_generation += 1
@@ -371,8 +394,12 @@ class Keyspace:
         """Exchange two databases at once, as a write of this revision."""
         one, other = self.databases[first], self.databases[second]
         one.floor, other.floor = max(other.floor, other.newest), max(one.floor, one.newest)
-        for database in (one, other):
-            database.swapped = database.newest = self.revision
+        for number, newcomer in ((first, other), (second, one)):
+            if self.arrivals is not None:
+                self.arrivals.sweep(number)
+                if newcomer.keys:
+                    self.arrivals.bring(number, self.revision)
+            newcomer.swapped = newcomer.newest = self.revision
         self.databases[first], self.databases[second] = other, one
 
     @property

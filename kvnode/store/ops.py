@@ -35,6 +35,7 @@ RENAME: Final = 16
 COPY: Final = 17
 MOVE: Final = 18
 SWAPDB: Final = 19
+EXEC_WATCHED: Final = 20
 
 FIRST_READ: Final = 64
 GET: Final = 64
@@ -53,7 +54,7 @@ RANDOMKEY: Final = 76
 EXPIRETIME: Final = 77
 OBJECT: Final = 78
 
-LEVEL: Final = 1
+LEVEL: Final = 2
 """The newest feature level that this program knows."""
 
 SINCE: Final[dict[int, int]] = {
@@ -61,6 +62,7 @@ SINCE: Final[dict[int, int]] = {
     **dict.fromkeys([GETDEL, GETEX, MSETNX, INCRBYFLOAT, SETRANGE, RENAME, COPY, MOVE, SWAPDB], 1),
     **dict.fromkeys([GET, MGET, EXISTS, TYPE, STRLEN, TTL, KEYS, SCAN, DBSIZE, VERSION], 1),
     **dict.fromkeys([GETRANGE, LCS, RANDOMKEY, EXPIRETIME, OBJECT], 1),
+    EXEC_WATCHED: 2,
 }
 """Feature level of each code. An op is proposed only when every member has reached its level."""
 
@@ -71,7 +73,7 @@ GROWING: Final = frozenset((SET, MSET, INCRBY, APPEND, MSETNX, INCRBYFLOAT, SETR
 
 def can_grow(op: Op) -> bool:
     """Whether an op, or one inside a transaction, can make the data larger."""
-    if op[0] == EXEC:
+    if op[0] in (EXEC, EXEC_WATCHED):
         return any(inner[0] in GROWING for inner in op[3])
     return op[0] in GROWING
 

@@ -29,6 +29,8 @@ def fold(applied: int, space: Keyspace, databases: list[Database], sessions: Ses
     ]
     removals = xxh3_64_intdigest(space.removals.versions)
     state = [applied, space.stamp_ms, space.revision, counted, sessions.to_rows(), removals]
+    if space.arrivals is not None:
+        state.append(space.arrivals.to_hash())
     return xxh3_64_hexdigest(msgpack.packb(state))
 
 

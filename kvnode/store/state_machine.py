@@ -23,13 +23,14 @@ import msgpack
 from kvnode.errors import ConfigurationError
 from kvnode.limits import ENGINE_COMMIT_BYTES_MAX, ENGINE_COMMIT_OPS_MAX
 from kvnode.store import batch, state_hash
+from kvnode.store.arrivals import Arrivals
 from kvnode.store.batch import Batch, Entry, Expire, Kind, Register
+from kvnode.store.buckets import Buckets
 from kvnode.store.engine import EngineFull
 from kvnode.store.export import live_rows
 from kvnode.store.keyspace import DATABASES, FORMAT, TAG_META, Database, Keyspace
 from kvnode.store.ops import UnknownOperation
 from kvnode.store.redis.table import READS, WRITES
-from kvnode.store.removals import Removals
 from kvnode.store.sessions import Outcome, Session, Sessions
 
 if TYPE_CHECKING:
@@ -222,9 +223,10 @@ class StateMachine:
         databases = [database.to_row() for database in space.databases]
         fields = [FORMAT, self._fingerprint, self.applied, space.stamp_ms, space.revision]
         rows = self._sessions.to_rows()
-        packed: bytes = msgpack.packb(
-            [*fields, space.next_generation, databases, rows, space.removals.versions]
-        )
+        fields += [space.next_generation, databases, rows, space.removals.versions]
+        if space.arrivals is not None:
+            fields.append(space.arrivals.to_row())
+        packed: bytes = msgpack.packb(fields)
         return packed
 
     def _load(self) -> None:
@@ -233,16 +235,17 @@ class StateMachine:
         if meta is None:
             self.applied = space.stamp_ms = space.revision = 0
             empty = [Database(number) for number in range(DATABASES)]
-            space.restore(empty, DATABASES, Removals())
+            space.restore(empty, DATABASES, Buckets(), None)
             self._sessions = Sessions()
         else:
             form, fingerprint, *fields = msgpack.unpackb(meta)
             if form != FORMAT or fingerprint != self._fingerprint:
                 raise ConfigurationError("the engine belongs to another cluster or format")
             self.applied, space.stamp_ms, space.revision, generation, *fields = fields
-            databases, sessions, removals = fields
+            databases, sessions, removals, *rest = fields
+            arrivals = Arrivals.from_row(rest[0]) if rest else None
             restored = [Database(*counted) for counted in databases]
-            space.restore(restored, generation, Removals(removals))
+            space.restore(restored, generation, Buckets(removals), arrivals)
             self._sessions = Sessions.from_rows(sessions)
         self._note_commit()
 

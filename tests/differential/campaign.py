@@ -133,7 +133,7 @@ class Campaign:
 
     def _first_unaccepted(self, sequence: Sequence, found: list[Difference]) -> Difference | None:
         """The first one that counts: what comes behind it is often only its consequence."""
-        sent = {step.name for step in sequence.steps if isinstance(step, Send)}
+        sent = [step.name for step in sequence.steps if isinstance(step, Send)]
         for difference in found:
             accepted = accepted_by(difference, sent)
             if accepted is None:

@@ -147,11 +147,13 @@ def accepted_by(difference: Difference, sent: Collection[bytes] = ()) -> Accepte
 
     Args:
         difference: one that was found.
-        sent: the commands of its sequence in lower case.
+        sent: the commands of its sequence in lower case, each as often as it was sent.
     """
     texts = difference.redis, difference.kvnode
     for accepted in (*DELIBERATE, *OPEN):
-        possible = not accepted.after or not accepted.after.isdisjoint(sent)
-        if possible and accepted.matches(difference.name, difference.line, *texts):
+        possible = sum(name in accepted.after for name in sent) >= accepted.times
+        if (possible or not accepted.after) and accepted.matches(
+            difference.name, difference.line, *texts
+        ):
             return accepted
     return None

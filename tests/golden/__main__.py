@@ -16,7 +16,7 @@ from pathlib import Path
 from kvnode.store import ops
 from tests.support.nodes import Cluster, read, write
 
-VERSION = "v1"
+VERSION = "v2"
 GOLDEN = Path(__file__).parent / VERSION
 FAR_MS = 32_503_680_000_000
 """The year 3000: a deadline that no test run reaches."""
@@ -32,10 +32,16 @@ async def fill(cluster: Cluster) -> dict[str, object]:
     await write(node, ops.SET, 0, b"long" * 1_000, b"a long key")
     await write(node, ops.SET, 0, b"binary\x00\xff", bytes(range(256)) * 3)
     await write(node, ops.INCRBY, 1, b"counter", 41)
+    # Watched from before the snapshot until behind it, so that arrivals are in both.
+    watch = [9, b"nobody", await read(node, ops.VERSION, 9, b"nobody")]
+    await write(node, ops.EXEC_WATCHED, 0, [watch], [[ops.SET, 9, b"somebody", b"1"]])
+    watch = [9, b"nobody", await read(node, ops.VERSION, 9, b"nobody")]
+    await write(node, ops.SWAPDB, 0, 9, 10)
     await node.snapshots.take()
     await write(node, ops.INCRBY, 1, b"counter", 1)
     await write(node, ops.DEL, 0, b"key:0")
     await write(node, ops.FLUSHDB, 15)
+    await write(node, ops.EXEC_WATCHED, 0, [watch], [[ops.SET, 9, b"passed", b"1"]])
     await write(node, ops.EXEC, 0, [], [[ops.APPEND, 0, b"key:16", b"!"], [ops.GET, 0, b"key:16"]])
     keys = {str(db): await read(node, ops.DBSIZE, db) for db in range(16)}
     newest = node.applier.hash_at(None)

@@ -160,8 +160,9 @@ def exec_(connection: Connection, _arguments: list[bytes]) -> bytes | None:
         return transaction.render([])
     if transaction.has_local:
         connection.begin_barrier()
+    code = ops.EXEC_WATCHED if watches else ops.EXEC
     connection.submit(
-        WRITE, [ops.EXEC, connection.db, watches, queued], transaction.size, transaction.render
+        WRITE, [code, connection.db, watches, queued], transaction.size, transaction.render
     )
     return None
 

@@ -56,6 +56,7 @@ SIMPLE_WRITES: Final[dict[int, Meaning]] = {
 
 WRITES: Final[dict[int, Meaning]] = {
     **SIMPLE_WRITES,
-    ops.EXEC: transactions.exec_of({**READS, **SIMPLE_WRITES}),
+    ops.EXEC: transactions.exec_of({**READS, **SIMPLE_WRITES}, by_arrivals=False),
+    ops.EXEC_WATCHED: transactions.exec_of({**READS, **SIMPLE_WRITES}, by_arrivals=True),
 }
 """What may stand in a log entry by itself."""

@@ -16,7 +16,11 @@ What VERSION answers is a number that only EXEC understands:
 An expired key is absent, whether or not its row is deleted, so expiry touches a key that was
 watched alive and no other. FLUSH touches the keys that it deletes. SWAPDB is a write of all keys of
 both databases. A key that was absent and is absent is touched if a record of it, written after the
-WATCH, was removed (`removals`), flushed or swapped away (`Database.floor`), or lies there expired.
+WATCH, was removed (`Keyspace.removals`) or lies there expired, or if FLUSH or SWAPDB took it away.
+
+The last of these is judged in two ways. EXEC, the older op, takes every absent key for touched if
+anything at all was written to the database before it was swept (`Database.floor`). EXEC_WATCHED
+asks `kvnode.store.arrivals` whether this key can have been there; it is what is proposed today.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from kvnode.store.ops import UnknownOperation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kvnode.store.arrivals import Arrivals
     from kvnode.store.keyspace import Keyspace
     from kvnode.store.ops import Op
     from kvnode.store.reply import Result
@@ -47,15 +52,16 @@ def version(space: Keyspace, op: Op) -> Result:
 
 
 def exec_of(
-    meanings: dict[int, Callable[[Keyspace, Op], Result]],
+    meanings: dict[int, Callable[[Keyspace, Op], Result]], *, by_arrivals: bool
 ) -> Callable[[Keyspace, Op], Result]:
-    """EXEC over the given op codes."""
+    """EXEC over the given op codes, or with `by_arrivals` EXEC_WATCHED."""
 
     def exec_(space: Keyspace, op: Op) -> Result:
         """EXEC: results of all ops, or None if a watched key is no longer what it was."""
         _, _, watches, inner_ops = op
+        arrivals = space.note_arrivals() if by_arrivals else None
         for number, key, seen in watches:
-            if not _is_untouched(space, number, key, seen):
+            if not _is_untouched(space, arrivals, number, key, seen):
                 return None
         results: list[Result] = []
         for inner in inner_ops:
@@ -68,7 +74,9 @@ def exec_of(
     return exec_
 
 
-def _is_untouched(space: Keyspace, number: int, key: bytes, seen: int) -> bool:
+def _is_untouched(
+    space: Keyspace, arrivals: Arrivals | None, number: int, key: bytes, seen: int
+) -> bool:
     database = space.databases[number]
     tail, row, live = space.look_up(number, key)
     if live is not None:
@@ -76,10 +84,15 @@ def _is_untouched(space: Keyspace, number: int, key: bytes, seen: int) -> bool:
     if seen > _ABSENT:
         return seen == 0
     key_hash = int.from_bytes(tail[:HASH_BYTES], "big")
-    newest = max(database.floor, space.removals.newest(number, key_hash))
+    revision = _ABSENT - seen
+    newest = space.removals.newest(number, key_hash)
     if row is not None:
         newest = max(newest, _seen_version(database, row))
-    return newest <= _ABSENT - seen
+    if newest > revision:
+        return False
+    return database.floor <= revision or (
+        arrivals is not None and arrivals.rule_out(number, key_hash, revision)
+    )
 
 
 def _seen_version(database: Database, record: bytes) -> int:

@@ -264,7 +264,7 @@ async def test_nothing_overtakes_a_watch(service: FakeService, client: MemoryCli
     service.answer()
     assert await client.replies() == [b"OK", b"OK"]
     code, _, watches, queued = service.held[0].op
-    assert (code, queued) == (ops.EXEC, [])
+    assert (code, queued) == (ops.EXEC_WATCHED, [])
     assert [watch[:2] for watch in watches] == [[0, b"b"], [0, b"a"]]
 
 

@@ -51,21 +51,26 @@ class Model:
     Attributes:
         keys: (value, deadline) by database and key.
         touched: places that a client who watches them would see change; tests clear it.
-        swept: databases that were flushed or swapped: there the store may take an absent key for a
-            touched one.
+        arrived: databases that SWAPDB has put in their place; tests clear it.
+        doubtful: those of them that were swept again: there the store may take an absent key for a
+            touched one; tests clear it.
+        ghosts: keys that have expired, whose rows may still be there.
     """
 
     def __init__(self) -> None:
         self.now_ms = 0
         self.keys: dict[Place, tuple[bytes, int | None]] = {}
         self.touched: set[Place] = set()
-        self.swept: set[int] = set()
+        self.arrived: set[int] = set()
+        self.doubtful: set[int] = set()
+        self.ghosts: set[bytes] = set()
 
     def drop_expired(self) -> None:
         """What has expired is not there: a model need not remember it."""
         for place, (_, deadline) in list(self.keys.items()):
             if deadline is not None and deadline <= self.now_ms:
                 self.drop(place)
+                self.ghosts.add(place[1])
 
     def apply(self, op: Op) -> Result:
         """Run one op, a read or a write."""
@@ -143,8 +148,12 @@ class Model:
     def flushdb(self, db: int) -> Result:
         for place in [place for place in self.keys if place[0] == db]:
             self.drop(place)
-        self.swept.add(db)
+        self.sweep(db)
         return OK
+
+    def sweep(self, db: int) -> None:
+        if db in self.arrived:
+            self.doubtful.add(db)
 
     def exec(self, _db: int, _watches: list[Any], inner: list[Op]) -> Result:
         return [self.apply(op) for op in inner]
@@ -208,7 +217,9 @@ class Model:
                 if db in other:
                     self.touched.add((db, key))
             self.keys = moved
-            self.swept |= {first, second}
+            for db in other:
+                self.sweep(db)
+            self.arrived |= {first, second}
         return OK
 
     # --- reads ------------------------------------------------------------------------------------

@@ -238,7 +238,15 @@ def test_what_watch_needs_is_part_of_the_hash(driver: Driver) -> None:
         hashes.add(driver.machine.state_hash())
     space.databases[1].floor = 9
     hashes.add(driver.machine.state_hash())
-    assert len(hashes) == 6
+    arrivals = space.note_arrivals()
+    hashes.add(driver.machine.state_hash())
+    arrivals.created.note(0, 7, 1)
+    hashes.add(driver.machine.state_hash())
+    arrivals.bring(3, 1)
+    hashes.add(driver.machine.state_hash())
+    arrivals.sweep(3)
+    hashes.add(driver.machine.state_hash())
+    assert len(hashes) == 10
 
 
 def test_generations_are_no_part_of_the_hash(driver: Driver) -> None:

@@ -9,6 +9,7 @@ from kvnode.store.ops import (
     COPY,
     DEL,
     EXEC,
+    EXEC_WATCHED,
     EXPIRE,
     FLUSHALL,
     FLUSHDB,
@@ -58,12 +59,15 @@ WAIT: Op = []
 """In place of an op: let twenty milliseconds pass."""
 
 
-def is_aborted(driver: Driver, before: list[Op], between: list[Op]) -> bool:
+def is_aborted(
+    driver: Driver, before: list[Op], between: list[Op], code: int = EXEC_WATCHED
+) -> bool:
     """Whether what happens between WATCH and EXEC aborts it."""
     play(driver, before)
+    driver.do(code, 0, [], [])
     watch = [0, b"k", driver.read(VERSION, 0, b"k")]
     play(driver, between)
-    passed = driver.do(EXEC, 0, [watch], [[SET, 9, b"done", b"1"]])
+    passed = driver.do(code, 0, [watch], [[SET, 9, b"done", b"1"]])
     assert driver.read(GET, 9, b"done") == (b"1" if passed else None)
     driver.check()
     return passed is None
@@ -78,6 +82,10 @@ def play(driver: Driver, steps: list[Op]) -> None:
             driver.tick()
 
 
+BOTH = pytest.mark.parametrize("code", [EXEC, EXEC_WATCHED])
+
+
+@BOTH
 @pytest.mark.parametrize(
     "change",
     [
@@ -98,11 +106,12 @@ def play(driver: Driver, steps: list[Op]) -> None:
     ],
 )
 def test_a_key_that_was_there_is_touched_by_every_write_to_it(
-    driver: Driver, change: list[Op]
+    driver: Driver, change: list[Op], code: int
 ) -> None:
-    assert is_aborted(driver, [SET_K, SET_OTHER], change)
+    assert is_aborted(driver, [SET_K, SET_OTHER], change, code)
 
 
+@BOTH
 @pytest.mark.parametrize(
     "change",
     [
@@ -120,12 +129,29 @@ def test_a_key_that_was_there_is_touched_by_every_write_to_it(
         [[SWAPDB, 0, 0, 2], DEL_K],
         [[SWAPDB, 0, 0, 2], [SWAPDB, 0, 0, 2]],
         [[SWAPDB, 0, 0, 2], [FLUSHDB, 0]],
+        [[SWAPDB, 0, 0, 2], [SWAPDB, 0, 0, 3]],
+        [[SWAPDB, 0, 0, 2], [FLUSHDB, 0], [SWAPDB, 0, 0, 3]],
+        [[SWAPDB, 0, 0, 2], DEL_K, [FLUSHDB, 0]],
+        [[SWAPDB, 0, 0, 3], [SWAPDB, 0, 0, 2], [FLUSHDB, 0]],
+        [[SWAPDB, 0, 0, 3], SET_K, [SWAPDB, 0, 0, 3]],
+        [SET_K_BRIEFLY, WAIT, [FLUSHDB, 0]],
+        [SET_K_BRIEFLY, WAIT, SET_K, [FLUSHDB, 0]],
+        [SET_K, [SWAPDB, 0, 0, 3], [FLUSHDB, 0], [FLUSHDB, 3]],
     ],
 )
 def test_an_absent_key_is_touched_by_coming_even_if_it_has_gone_again(
-    driver: Driver, change: list[Op]
+    driver: Driver, change: list[Op], code: int
 ) -> None:
-    assert is_aborted(driver, [SET_OTHER, [SET, 2, b"k", b"1"]], change)
+    assert is_aborted(driver, [SET_OTHER, [SET, 2, b"k", b"1"]], change, code)
+
+
+@pytest.mark.parametrize("gap", [b"2", b""])
+def test_a_key_that_had_expired_and_comes_again_is_touched_though_it_is_swept(
+    driver: Driver, gap: bytes
+) -> None:
+    """Its row was there all the time: the record is not new, but the key is."""
+    play(driver, [SET_K_BRIEFLY, WAIT])
+    assert is_aborted(driver, [], [[SET, 0, b"k", gap], [FLUSHDB, 0]])
 
 
 @pytest.mark.parametrize("physically", [False, True])
@@ -155,10 +181,56 @@ def test_an_absent_key_is_touched_by_coming_even_if_it_has_expired(
         [[INCRBY, 0, b"other", 1], [DEL, 0, b"other"]],
     ],
 )
+@BOTH
 def test_an_absent_key_is_not_touched_by_what_happens_to_others(
+    driver: Driver, change: list[Op], code: int
+) -> None:
+    assert not is_aborted(driver, [SET_OTHER], change, code)
+
+
+SWEEPS_OF_OTHERS: list[list[Op]] = [
+    [SET_OTHER, [FLUSHDB, 0]],
+    [SET_OTHER, [FLUSHALL, 0]],
+    [SET_OTHER, [SWAPDB, 0, 0, 1]],
+    [[SET, 1, b"other", b"1"], [SWAPDB, 0, 0, 1]],
+    [SET_OTHER, [SWAPDB, 0, 0, 1], SET_OTHER],
+    [SET_OTHER, [SWAPDB, 0, 0, 4], [SWAPDB, 0, 0, 4]],
+    [[SWAPDB, 0, 0, 4], SET_OTHER, [FLUSHDB, 0]],
+    [[SET, 0, b"new", b"1"], [FLUSHDB, 0], SET_OTHER, [FLUSHDB, 0]],
+    [[INCRBY, 0, b"n", 1], [DEL, 0, b"n"], [FLUSHDB, 0]],
+]
+
+
+@pytest.mark.parametrize("change", SWEEPS_OF_OTHERS)
+def test_an_absent_key_is_not_touched_by_a_sweep_of_others(
     driver: Driver, change: list[Op]
 ) -> None:
     assert not is_aborted(driver, [SET_OTHER], change)
+
+
+def test_exec_of_old_logs_is_judged_as_ever_and_leaves_no_notes(driver: Driver) -> None:
+    """Else an old log would give another state than the one that was snapshotted from it."""
+    for sweep in ([FLUSHDB, 0], [FLUSHALL, 0], [SWAPDB, 0, 0, 1]):
+        assert is_aborted(driver, [SET_OTHER], [SET_OTHER, sweep], EXEC)
+    assert driver.machine._space.arrivals is None
+
+
+def test_a_watch_older_than_the_notes_is_aborted_by_any_sweep(driver: Driver) -> None:
+    driver.do(*SET_OTHER)
+    watch = [0, b"k", driver.read(VERSION, 0, b"k")]
+    play(driver, [SET_OTHER, [FLUSHDB, 0]])
+    assert driver.do(EXEC_WATCHED, 0, [watch], []) is None
+    watch = [0, b"k", driver.read(VERSION, 0, b"k")]
+    play(driver, [SET_OTHER, [FLUSHDB, 0]])
+    assert driver.do(EXEC_WATCHED, 0, [watch], []) == []
+
+
+def test_what_was_brought_with_keys_and_swept_away_again_may_have_held_the_key(
+    driver: Driver,
+) -> None:
+    """Needless, but it cannot be told: the one case besides keys of the same bucket."""
+    driver.do(SET, 2, b"other", b"1")
+    assert is_aborted(driver, [SET_OTHER], [[SWAPDB, 0, 0, 2], [FLUSHDB, 0]])
 
 
 def test_a_key_that_had_expired_before_the_watch_is_not_touched_by_its_deletion(
@@ -170,12 +242,17 @@ def test_a_key_that_had_expired_before_the_watch_is_not_touched_by_its_deletion(
     assert driver.do(EXEC, 0, [watch], []) == []
 
 
-def test_what_was_removed_is_remembered_after_a_restart(driver: Driver) -> None:
-    watch = [0, b"k", driver.read(VERSION, 0, b"k")]
-    play(driver, [SET_K, DEL_K])
+@pytest.mark.parametrize("went", [DEL_K, [FLUSHDB, 0], [SWAPDB, 0, 0, 1]])
+def test_what_went_is_remembered_after_a_restart(driver: Driver, went: Op) -> None:
+    driver.do(EXEC_WATCHED, 0, [], [])
+    seen = driver.read(VERSION, 0, b"k")
+    play(driver, [SET_K, went])
+    hashed = driver.machine.state_hash()
     driver.machine.commit()
     driver.crash()
-    assert driver.do(EXEC, 0, [watch], []) is None
+    assert driver.machine.state_hash() == hashed
+    assert driver.do(EXEC_WATCHED, 0, [[0, b"k", seen]], []) is None
+    assert driver.do(EXEC_WATCHED, 0, [[0, b"other", seen]], []) == []
 
 
 def test_a_failed_watch_never_passes(driver: Driver) -> None:
@@ -184,8 +261,9 @@ def test_a_failed_watch_never_passes(driver: Driver) -> None:
     assert driver.do(EXEC, 0, [[0, b"k", -1]], []) is None
 
 
-@pytest.mark.parametrize("inner", [[99, 0], [EXEC, 0, [], []]])
-def test_an_unknown_or_nested_op_stops_the_node(driver: Driver, inner: Op) -> None:
+@BOTH
+@pytest.mark.parametrize("inner", [[99, 0], [EXEC, 0, [], []], [EXEC_WATCHED, 0, [], []]])
+def test_an_unknown_or_nested_op_stops_the_node(driver: Driver, inner: Op, code: int) -> None:
     with pytest.raises(UnknownOperation):
-        driver.do(EXEC, 0, [], [[SET, 0, b"k", b"1"], inner])
+        driver.do(code, 0, [], [[SET, 0, b"k", b"1"], inner])
     assert driver.read(GET, 0, b"k") is None

@@ -1,10 +1,12 @@
-"""What is remembered of keys that are gone, so that WATCH of an absent key can be judged.
+"""One version per bucket of keys: what can be remembered of keys that are gone, in fixed space.
 
-A key that is there is judged by its version. A key that was absent at WATCH and is absent at EXEC
-may have come and gone in between, and then Redis aborts the EXEC. Remembering every removed key
-would grow for ever, so all keys share a fixed number of buckets, and each keeps the highest version
-that a removed record of it had. A version is the revision of a write: a removed record written
-after the WATCH is what proves that the key came and went.
+WATCH of an absent key asks whether the key has come and gone again in the meantime. Remembering
+every such key would grow for ever, so all keys share a fixed number of buckets, and each keeps the
+highest version noted for any of its keys. A version is the revision of a write.
+
+`Keyspace.removals` are such buckets: they note the version of each record that is removed. A
+removed record that was written after the WATCH is the proof that the key came and went. What FLUSH
+and SWAPDB take away at once is not noted there; see `kvnode.store.arrivals`.
 
 Two keys of one bucket are mistaken for each other, so an EXEC may abort without need; it never
 passes when it should not. The mistake takes a removal, between WATCH and EXEC, of another key that
@@ -23,11 +25,11 @@ _pack_into = _VERSION.pack_into
 _unpack_from = _VERSION.unpack_from
 
 
-class Removals:
+class Buckets:
     """Replicated: kept in the meta row and the state hash as the bytes it is.
 
     Args:
-        versions: what `bytes()` of an earlier one gave.
+        versions: what `bytes()` of an earlier one's `versions` gave.
     """
 
     __slots__ = ("versions",)
@@ -36,13 +38,13 @@ class Removals:
         self.versions = bytearray(versions)
 
     def note(self, number: int, key_hash: int, version: int) -> None:
-        """A record of this version was removed from database `number`."""
+        """Note a version for a key of database `number`."""
         offset = _offset(number, key_hash)
         if version > _unpack_from(self.versions, offset)[0]:
             _pack_into(self.versions, offset, version)
 
     def newest(self, number: int, key_hash: int) -> int:
-        """No removed record of this key had a higher version; 0 if none was removed."""
+        """No higher version was noted for this key; 0 if none was."""
         version: int = _unpack_from(self.versions, _offset(number, key_hash))[0]
         return version
 
