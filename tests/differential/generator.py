@@ -93,6 +93,8 @@ class Generator:
             return [self._short_life(rng)]
         if dice < 0.1203:
             return [self._expires_while_watched(rng)]
+        if dice < 0.124:
+            return [(step,) for step in self._swept_while_watched(rng)]
         joined = rng.random() < JOINED_SHARE
         return [(Send(self._arguments(rng), self._connection(rng), joined),)]
 
@@ -185,6 +187,24 @@ class Generator:
             Settle(key),
             Send((b"MULTI",)),
             Send((b"GET", key), joined=True),
+            Send((b"EXEC",), joined=True),
+        )
+
+    def _swept_while_watched(self, rng: random.Random) -> Unit:
+        """FLUSH and SWAPDB between a WATCH, mostly of an absent key, and its EXEC."""
+        watched = ATOMS["newkey"](rng)
+        between: list[tuple[bytes, ...]] = []
+        for _ in range(rng.randint(1, 4)):
+            key = watched if rng.random() < 0.1 else ATOMS["key"](rng)
+            writes = ((b"SET", key, b"1"), (b"DEL", key), (b"SELECT", rng.choice((b"0", b"1"))))
+            sweeps = ((b"FLUSHDB",), (b"FLUSHALL",), (b"SWAPDB", b"0", b"1"))
+            between.append(rng.choice(writes if rng.random() < 0.6 else sweeps))
+        return (
+            Send((b"RESET",)),
+            Send((b"WATCH", watched), joined=True),
+            *(Send(line, joined=True) for line in between),
+            Send((b"MULTI",)),
+            Send((b"GET", watched), joined=True),
             Send((b"EXEC",), joined=True),
         )
 

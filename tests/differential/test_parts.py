@@ -8,7 +8,13 @@ import shlex
 import pytest
 
 from tests.differential.commands import ATOMS, COMMANDS, EXCLUDED, RENDERS, without_row
-from tests.differential.compare import Transcript, answers, differences
+from tests.differential.compare import (
+    Difference,
+    Transcript,
+    accepted_by,
+    answers,
+    differences,
+)
 from tests.differential.generator import COMMANDS_MIN, Generator
 from tests.differential.machine import chunks
 from tests.differential.resp import QUEUED, NotResp, Reader, Reply
@@ -32,6 +38,14 @@ def replies_of(stream: bytes) -> list[Reply]:
 
 def number(value: int) -> Reply:
     return Reply(b":", b"%d" % value)
+
+
+def test_a_needless_abort_is_accepted_only_behind_two_sweeps() -> None:
+    aborted = Difference("exec", (b"EXEC",), "*[+b'OK']", "*(null)", ("exec", "*", "*null"))
+    passed = Difference("exec", (b"EXEC",), "*(null)", "*[+b'OK']", ("exec", "*null", "*"))
+    assert accepted_by(aborted, [b"watch", b"swapdb"]) is None
+    assert accepted_by(aborted, [b"swapdb", b"swapdb"]) is not None
+    assert accepted_by(passed, [b"swapdb", b"swapdb"]) is None
 
 
 # --- resp -----------------------------------------------------------------------------------------
