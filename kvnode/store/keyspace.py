@@ -51,6 +51,9 @@ HASH_BYTES: Final = 8
 HEADER_BYTES: Final = 1 + 8
 """Kind and version: where the payload begins in a record without deadline and key."""
 
+HEAD_BYTES_MAX: Final = HEADER_BYTES + 8 + 4
+"""Kind, version, deadline and the length of the key: enough to tell where the payload begins."""
+
 SUM_MASK: Final = 2**64 - 1
 
 _U64 = Struct(">Q")
@@ -133,13 +136,18 @@ def version_of(record: bytes) -> int:
 
 def payload_of(record: bytes) -> bytes:
     """What the record says after its header: the bytes of a string."""
-    kind = record[0]
-    if kind < HAS_DEADLINE:
+    if record[0] < HAS_DEADLINE:
         return record[HEADER_BYTES:]
+    return record[payload_start(record) :]
+
+
+def payload_start(head: bytes) -> int:
+    """Where the payload begins in the record that begins with `head`."""
+    kind = head[0]
     start = HEADER_BYTES + 8 if kind & HAS_DEADLINE else HEADER_BYTES
     if kind & HAS_KEY:
-        start += _LENGTH.size + _LENGTH.unpack_from(record, start)[0]
-    return record[start:]
+        start += _LENGTH.size + _LENGTH.unpack_from(head, start)[0]
+    return start
 
 
 def key_of(suffix: bytes, record: bytes) -> bytes:
@@ -229,6 +237,15 @@ class Keyspace:
         if record is None or (record[0] & HAS_DEADLINE and self.is_expired(record)):
             return None
         return record
+
+    def size(self, number: int, key: bytes) -> int | None:
+        """Bytes of the payload of a key that is there and has not expired; it is not copied."""
+        row = self.databases[number].record_prefix + self.locate(key)
+        found = self.engine.peek(row, HEAD_BYTES_MAX)
+        if found is None or self.is_expired(found[0]):
+            return None
+        head, record_bytes = found
+        return record_bytes - payload_start(head)
 
     def look_up(self, number: int, key: bytes) -> tuple[bytes, bytes | None, bytes | None]:
         """For writes: the key's tail, what its row holds, and the same unless it has expired."""

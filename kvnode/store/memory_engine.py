@@ -24,6 +24,10 @@ class MemoryEngine:
         self._undo: dict[bytes, bytes | None] = {}
         self.get = self._rows.get
 
+    def peek(self, key: bytes, length: int, /) -> tuple[bytes, int] | None:
+        value = self._rows.get(key)
+        return None if value is None else (value[:length], len(value))
+
     def put(self, key: bytes, value: bytes, /) -> None:
         if key not in self._undo:
             self._undo[key] = self._rows.get(key)

@@ -53,6 +53,7 @@ LCS: Final = 75
 RANDOMKEY: Final = 76
 EXPIRETIME: Final = 77
 OBJECT: Final = 78
+SIZE: Final = 79
 
 LEVEL: Final = 2
 """The newest feature level that this program knows."""
@@ -61,7 +62,7 @@ SINCE: Final[dict[int, int]] = {
     **dict.fromkeys([SET, MSET, DEL, INCRBY, APPEND, EXPIRE, PERSIST, FLUSHDB, FLUSHALL, EXEC], 1),
     **dict.fromkeys([GETDEL, GETEX, MSETNX, INCRBYFLOAT, SETRANGE, RENAME, COPY, MOVE, SWAPDB], 1),
     **dict.fromkeys([GET, MGET, EXISTS, TYPE, STRLEN, TTL, KEYS, SCAN, DBSIZE, VERSION], 1),
-    **dict.fromkeys([GETRANGE, LCS, RANDOMKEY, EXPIRETIME, OBJECT], 1),
+    **dict.fromkeys([GETRANGE, LCS, RANDOMKEY, EXPIRETIME, OBJECT, SIZE], 1),
     EXEC_WATCHED: 2,
 }
 """Feature level of each code. An op is proposed only when every member has reached its level."""

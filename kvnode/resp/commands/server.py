@@ -113,18 +113,18 @@ RECORD_OVERHEAD_BYTES: Final = 64
 
 
 def parse_memory_usage(db: int, arguments: list[bytes]) -> Op:
-    """MEMORY USAGE key [SAMPLES n]: reads the value, since only its size is asked for."""
+    """MEMORY USAGE key [SAMPLES n]: there is nothing to sample, the size is known."""
     for at in range(3, len(arguments), 2):
         if arguments[at].upper() != b"SAMPLES" or at + 1 == len(arguments):
             raise CommandError(SYNTAX_ERROR)
         if integer(arguments[at + 1]) < 0:
             raise CommandError(SYNTAX_ERROR)
-    return [ops.GET, db, check_key(arguments[2])]
+    return [ops.SIZE, db, check_key(arguments[2])]
 
 
 def _usage(result: Result) -> Result:
     """An estimate: the value and what the engine adds, without the key."""
-    return len(result) + RECORD_OVERHEAD_BYTES if isinstance(result, bytes) else result
+    return result + RECORD_OVERHEAD_BYTES if isinstance(result, int) else result
 
 
 USAGE: Final[Renders] = (

@@ -188,6 +188,11 @@ def randomkey(space: Keyspace, op: Op) -> Result:
     return None
 
 
+def size(space: Keyspace, op: Op) -> Result:
+    """MEMORY USAGE: the bytes of a value of any kind, which is not read for it."""
+    return space.size(op[1], op[2])
+
+
 def object_(space: Keyspace, op: Op) -> Result:
     """OBJECT: what tools expect of a Redis without an LFU policy.
 

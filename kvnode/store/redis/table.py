@@ -31,6 +31,7 @@ READS: Final[dict[int, Meaning]] = {
     ops.RANDOMKEY: keys.randomkey,
     ops.EXPIRETIME: keys.expiretime,
     ops.OBJECT: keys.object_,
+    ops.SIZE: keys.size,
 }
 
 SIMPLE_WRITES: Final[dict[int, Meaning]] = {

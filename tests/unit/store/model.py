@@ -38,6 +38,7 @@ NAMES = {
     ops.TTL: "ttl",
     ops.GETRANGE: "getrange",
     ops.EXPIRETIME: "expiretime",
+    ops.SIZE: "size",
 }
 INT64 = range(-(2**63), 2**63)
 
@@ -238,6 +239,9 @@ class Model:
 
     def strlen(self, db: int, key: bytes) -> Result:
         return len(self.keys.get((db, key), (b"",))[0])
+
+    def size(self, db: int, key: bytes) -> Result:
+        return len(self.keys[db, key][0]) if (db, key) in self.keys else None
 
     def ttl(self, db: int, key: bytes, in_ms: int) -> Result:
         if (db, key) not in self.keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import lmdb
@@ -72,6 +73,35 @@ def test_a_row_that_is_not_above_the_others_cannot_be_appended(
         engine.append((key, b"x") for key in late)
     engine.abort()
     assert list(engine.keys(b"", b"z")) == [b"a", b"b"]
+
+
+def test_a_peek_sees_what_a_get_sees_committed_or_not(engine: Engine) -> None:
+    assert engine.peek(b"a", 2) is None
+    engine.put(b"a", b"12345")
+    assert engine.peek(b"a", 2) == (b"12", 5)
+    engine.commit()
+    assert engine.peek(b"a", 9) == (b"12345", 5)
+    engine.delete(b"a")
+    assert engine.peek(b"a", 2) is None
+    engine.put(b"b", b"")
+    assert engine.peek(b"b", 2) == (b"", 0)
+    engine.abort()
+    assert engine.peek(b"a", 0) == (b"", 5)
+    assert engine.peek(b"b", 2) is None
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_peek_does_not_copy_the_value(tmp_path: Path, committed: bool) -> None:
+    engine = LmdbEngine(tmp_path, map_bytes=1 << 28)
+    engine.put(b"a", bytes(1 << 26))
+    if committed:
+        engine.commit()
+    tracemalloc.start()
+    assert engine.peek(b"a", 3) == (bytes(3), 1 << 26)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most_bytes < 1 << 16
+    engine.close(clean=False)
 
 
 def test_deleting_an_absent_row_is_nothing(engine: Engine) -> None:

@@ -71,6 +71,7 @@ READ: st.SearchStrategy[Op] = st.one_of(
     st.tuples(st.just(ops.EXISTS), DB, KEY, KEY),
     st.tuples(st.just(ops.TYPE), DB, KEY),
     st.tuples(st.just(ops.STRLEN), DB, KEY),
+    st.tuples(st.just(ops.SIZE), DB, KEY),
     st.tuples(st.just(ops.TTL), DB, KEY, st.integers(0, 1)),
     st.tuples(st.just(ops.EXPIRETIME), DB, KEY, st.integers(0, 1)),
     st.tuples(st.just(ops.GETRANGE), DB, KEY, st.integers(-9, 9), st.integers(-9, 9)),

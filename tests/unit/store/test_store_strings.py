@@ -21,6 +21,7 @@ from kvnode.store.ops import (
     MSETNX,
     SET,
     SETRANGE,
+    SIZE,
     STRLEN,
     TTL,
     GetexFlag,
@@ -321,3 +322,17 @@ def test_getrange_takes_both_ends_and_negative_ones(
     driver.do(SET, 0, b"k", b"This is a string")
     assert driver.read(GETRANGE, 0, b"k", first, last) == part
     assert driver.read(GETRANGE, 0, b"none", first, last) == b""
+
+
+@pytest.mark.parametrize("key", [b"k", b"k" * 5_000])
+@pytest.mark.parametrize("expire_ms", [0, 100])
+def test_size_is_that_of_the_value_whatever_else_its_record_holds(
+    driver: Driver, key: bytes, expire_ms: int
+) -> None:
+    assert driver.read(SIZE, 0, key) is None
+    driver.do(SET, 0, key, bytes(1234), PX if expire_ms else 0, expire_ms)
+    assert driver.read(SIZE, 0, key) == 1234
+    assert driver.read(SIZE, 1, key) is None
+    driver.now_ms += 100
+    driver.tick()
+    assert driver.read(SIZE, 0, key) == (None if expire_ms else 1234)
