@@ -4,6 +4,16 @@ One run on three nodes, in this order: load a million small keys; SET's p99 with
 snapshot; a follower stopped and started, killed and started; a follower that was away while the
 others wrote a million more and cut their logs, caught up under load. Prints JSON and writes it to
 `bench-results/`. Nothing here is a test: nothing fails because it was slow.
+
+    python -m scripts.bench.recovery --keys 100000 --entries 1000000 --catch-up-only
+        [--snapshot-log-bytes 8gb]
+
+A log entry holds as many commands as waited for it: a million commands are some thousand entries.
+With `--entries` the follower is away for so many *entries* instead: two clients in lock step on
+each of the others, so that hardly two commands ever wait together. A few syncs per entry make that
+some 1,400 entries per second, twelve minutes for a million. Above `--snapshot-log-bytes` the others
+cut their logs, and the follower gets a snapshot and the rest; with more than they write it gets
+every entry.
 """
 
 from __future__ import annotations
@@ -20,7 +30,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.bench.measure import HOST, RESULTS, machine, redis_benchmark
+from scripts.bench.measure import HOST, RESULTS, BenchFailed, machine, redis_benchmark
 from scripts.local_cluster import LocalCluster, LocalNode
 
 PAIRS_PER_COMMAND = 250
@@ -29,6 +39,11 @@ CATCH_UP_SECONDS_MAX = 180.0
 LOAD_CLIENTS = 256
 QUIET_REQUESTS = 60_000
 SNAPSHOT_LOG_BYTES = "16mb"
+LOCK_STEP_CLIENTS = 2
+"""On each node. As many as a node has batches in flight: one command each."""
+STATUS_ATTEMPTS = 10
+WITHOUT_END = 1_000_000_000
+"""Requests of a load that is killed when it has done its work."""
 
 
 def load_keys(port: int, first: int, count: int) -> float:
@@ -96,44 +111,103 @@ def restarts(node: LocalNode) -> dict[str, float]:
     return {"after_stop_s": after_stop, "after_kill_s": timed_start(node, node.ready)}
 
 
+def commands_done(port: int) -> int:
+    """Commands that a node has taken since its start."""
+    with socket.create_connection((HOST, port), timeout=30) as connection:
+        connection.sendall(b"INFO stats\r\n")
+        replies = connection.makefile("rb")
+        body = replies.read(int(replies.readline()[1:]))
+    line = next(x for x in body.splitlines() if x.startswith(b"total_commands_processed"))
+    return int(line.split(b":")[1])
+
+
 @contextlib.contextmanager
-def load(port: int) -> Iterator[Callable[[], float]]:
-    """256 clients that SET all the time; yields a function that tells commands per second."""
+def clients(port: int, count: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Clients that SET all the time, each when its last one was answered."""
     process = subprocess.Popen(
         [
-            *("redis-benchmark", "-p", str(port), "-c", str(LOAD_CLIENTS), "-d", "64"),
-            *("-r", "10000", "-t", "set", "-n", "100000000", "-q"),
+            *("redis-benchmark", "-p", str(port), "-c", str(count), "-d", "64"),
+            *("-r", "10000", "-t", "set", "-n", str(WITHOUT_END), "-q"),
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    marks: list[tuple[float, int]] = []
-
-    def count() -> int:
-        with socket.create_connection((HOST, port), timeout=30) as connection:
-            connection.sendall(b"INFO stats\r\n")
-            replies = connection.makefile("rb")
-            body = replies.read(int(replies.readline()[1:]))
-        line = next(x for x in body.splitlines() if x.startswith(b"total_commands_processed"))
-        return int(line.split(b":")[1])
-
-    def rate() -> float:
-        marks.append((time.monotonic(), count()))
-        (t0, n0), (t1, n1) = marks[-2] if len(marks) > 1 else marks[0], marks[-1]
-        return (n1 - n0) / (t1 - t0) if t1 > t0 else 0.0
-
     try:
-        yield rate
+        yield process
     finally:
         process.kill()
         process.wait()
 
 
-def catch_up(leader: LocalNode, node: LocalNode, keys: int) -> dict[str, Any]:
-    """A follower away while `keys` more are written comes back under load."""
+@contextlib.contextmanager
+def load(port: int) -> Iterator[Callable[[], float]]:
+    """256 clients that SET all the time; yields a function that tells commands per second."""
+    marks: list[tuple[float, int]] = []
+
+    def rate() -> float:
+        marks.append((time.monotonic(), commands_done(port)))
+        (t0, n0), (t1, n1) = marks[-2] if len(marks) > 1 else marks[0], marks[-1]
+        return (n1 - n0) / (t1 - t0) if t1 > t0 else 0.0
+
+    with clients(port, LOAD_CLIENTS):
+        yield rate
+
+
+def applied(node: LocalNode) -> int:
+    """The log index up to which a node has applied.
+
+    Raises:
+        BenchFailed: it does not tell.
+    """
+    for _ in range(STATUS_ATTEMPTS):
+        if (status := node.status()) is not None:
+            return int(status["applied"])
+    raise BenchFailed(f"{node.name} does not answer: {node.log_tail()}")
+
+
+def write_entries(nodes: list[LocalNode], count: int) -> dict[str, float]:
+    """Write `count` log entries with hardly more than a command in each; what it took.
+
+    Raises:
+        BenchFailed: the clients ended before.
+    """
+    began, first = time.monotonic(), applied(nodes[0])
+    before = sum(commands_done(node.ports.client) for node in nodes)
+    with contextlib.ExitStack() as running:
+        loads = [
+            running.enter_context(clients(node.ports.client, LOCK_STEP_CLIENTS)) for node in nodes
+        ]
+        while applied(nodes[0]) - first < count:
+            if any(process.poll() is not None for process in loads):
+                raise BenchFailed("redis-benchmark ended: it was answered with an error")
+            time.sleep(0.1)
+    entries = applied(nodes[0]) - first
+    commands = sum(commands_done(node.ports.client) for node in nodes) - before
+    return {
+        "entries": entries,
+        "commands_per_entry": round(commands / entries, 2),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def fall_behind(
+    nodes: list[LocalNode], leader: LocalNode, keys: int, entries: int
+) -> dict[str, float]:
+    """Write what the follower that is away will lack: so many entries, or else so many keys."""
+    if entries:
+        return write_entries(nodes, entries)
+    before = applied(leader)
+    seconds = load_keys(leader.ports.client, keys, keys)
+    return {"entries": applied(leader) - before, "seconds": round(seconds, 1)}
+
+
+def catch_up(
+    nodes: list[LocalNode], leader: LocalNode, node: LocalNode, keys: int, entries: int
+) -> dict[str, Any]:
+    """A follower that was away while the others wrote comes back under load."""
     node.kill()
-    load_keys(leader.ports.client, keys, keys)
-    away = (leader.status() or {})["applied"]
+    behind = fall_behind([each for each in nodes if each is not node], leader, keys, entries)
+    away = applied(leader)
 
     def caught_up() -> bool:
         status = node.status()
@@ -148,6 +222,7 @@ def catch_up(leader: LocalNode, node: LocalNode, keys: int) -> dict[str, Any]:
         during = rate()
     status = leader.status() or {}
     return {
+        "behind": behind,
         "seconds": seconds,
         "leader_sets_per_s_without": round(without),
         "leader_sets_per_s_during": round(during),
@@ -157,20 +232,23 @@ def catch_up(leader: LocalNode, node: LocalNode, keys: int) -> dict[str, Any]:
     }
 
 
-def run(keys: int, directory: Path) -> dict[str, Any]:
+def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """All of it; returns the figures."""
-    cluster = LocalCluster(directory, environment={"KVNODE_SNAPSHOT_LOG_BYTES": SNAPSHOT_LOG_BYTES})
+    keys, log_bytes = options.keys, options.snapshot_log_bytes
+    cluster = LocalCluster(directory, environment={"KVNODE_SNAPSHOT_LOG_BYTES": log_bytes})
     try:
         cluster.start()
         leader = cluster.wait_leader()
         follower = next(node for node in cluster.nodes if node is not leader)
         figures: dict[str, Any] = {"keys": keys, "machine": machine(directory)}
+        figures["snapshot_log_bytes"] = log_bytes
         figures["load_s"] = round(load_keys(leader.ports.client, 0, keys), 1)
         time.sleep(10)  # let the snapshots that the load set off come to their end
-        figures["set_quiet"] = set_figures(leader.ports.client)
-        figures["set_during_snapshot"] = during_snapshot(leader)
-        figures["restart"] = restarts(follower)
-        figures["catch_up"] = catch_up(leader, follower, keys)
+        if not options.catch_up_only:
+            figures["set_quiet"] = set_figures(leader.ports.client)
+            figures["set_during_snapshot"] = during_snapshot(leader)
+            figures["restart"] = restarts(follower)
+        figures["catch_up"] = catch_up(cluster.nodes, leader, follower, keys, options.entries)
         return figures
     finally:
         cluster.stop()
@@ -181,9 +259,12 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--entries", type=int, default=0, help="log entries to be behind by")
+    parser.add_argument("--snapshot-log-bytes", default=SNAPSHOT_LOG_BYTES, metavar="SIZE")
+    parser.add_argument("--catch-up-only", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kvnode-bench-") as directory:
-        figures = run(arguments.keys, Path(directory))
+        figures = run(arguments, Path(directory))
     text = json.dumps(figures, indent=2)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"recovery-{time.strftime('%Y%m%d-%H%M%S')}.json").write_text(text + "\n")
