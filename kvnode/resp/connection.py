@@ -42,11 +42,12 @@ from kvnode.limits import (
 )
 from kvnode.resp.commands.command import LOCAL, READ, Command, MustWait
 from kvnode.resp.commands.lookup import SPELLINGS, look_up
-from kvnode.resp.commands.transactions import Transaction, Watch
+from kvnode.resp.commands.transactions import Watch
 from kvnode.resp.encoder import QUEUED, RESP2, Render, error
 from kvnode.resp.parser import Arguments, Parser
 from kvnode.resp.parser import Request as ParsedRequest
 from kvnode.resp.request import MINUS, REQUEST_OVERHEAD_BYTES, MutedRequest, Request
+from kvnode.resp.session import Session
 from kvnode.service import Op
 from kvnode.store.ops import FIRST_READ
 from kvnode.store.reply import Result
@@ -74,15 +75,10 @@ OUTCOME_UNKNOWN: Final = "UNKNOWN the node is stopping; the command may have bee
 NOT_BEGUN: Final = "BUSY the node is stopping; the command was not done"
 
 
-class Connection(asyncio.Protocol):
-    """The state of one client, and all that happens to it. Built by `RespServer`.
+class Connection(Session, asyncio.Protocol):
+    """What one client asks, and what it is answered. Built by `RespServer`.
 
     Attributes:
-        id: number of the connection, for CLIENT ID; never reused.
-        db: the selected database.
-        protocol: 2 or 3.
-        transaction: the commands since MULTI, if there was one.
-        watches: `[db, key, version]` of each watched key.
         waiting: requests that are not answered, or whose answer waits for an earlier one.
         replies: encoded answers for the next write.
         in_flight: data commands that the node has and has not answered.
@@ -92,83 +88,45 @@ class Connection(asyncio.Protocol):
         is_closing: commands are no longer run (QUIT, a violation).
         is_ending: nothing more is read; closed as soon as all is answered.
         is_lost: results are no longer wanted.
-        is_read_only: its reads may be stale (READONLY).
         blocked: what it waits for besides its own operations.
-        runs_transaction: a local command of an EXEC is being run: it must not wait.
         clock_ns: when the commands that are being begun had their turn (monotonic).
     """
 
     __slots__ = (
         "_backlog",
-        "_barrier",
         "_closing_timer",
-        "_new_request",
-        "_parser",
         "_paused",
         "_reads_max",
         "_run_kind",
-        "_skips_next",
-        "_special",
-        "_submit_read",
         "_transport",
         "blocked",
         "clock_ns",
-        "db",
         "held_bytes",
-        "id",
         "in_flight",
-        "is_authenticated",
         "is_closing",
         "is_dirty",
         "is_ending",
         "is_lost",
-        "is_read_only",
         "last_command",
         "last_heard_ns",
-        "library",
-        "library_version",
-        "name",
-        "opened_ns",
         "output_bytes",
-        "protocol",
         "replies",
-        "runs_transaction",
-        "server",
-        "transaction",
         "unanswered_bytes",
         "waiting",
-        "watches",
     )
 
     def __init__(self, server: RespServer, number: int) -> None:
-        self.server = server
-        self.id = number
-        self.is_authenticated = server.config.password is None
-        self._parser = Parser(restricted=not self.is_authenticated)
+        super().__init__(server, number, Parser())
         self._transport: asyncio.Transport | None = None
-        self.opened_ns = self.last_heard_ns = self.clock_ns = monotonic_ns()
-        self.name = self.library = self.library_version = ""
+        self.last_heard_ns = self.clock_ns = self.opened_ns
         self.last_command: Command | None = None
-        self.db = 0
-        self.protocol = RESP2
-        self.transaction: Transaction | None = None
-        self.watches: list[list[int | bytes]] = []
         self.waiting: deque[Request] = deque()
         self.replies: list[bytes] = []
         self._backlog: deque[ParsedRequest] = deque()
         self.in_flight = 0
         self._run_kind = LOCAL
         self._reads_max = READS_MIN
-        self._barrier = False
-        self._skips_next = False
         self.blocked: Blocked | None = None
-        self.is_read_only = False
-        self.runs_transaction = False
-        self._new_request: type[Request] = Request
-        self._submit_read = server.submit_read
-        # One look instead of many on the common path, see `_note_special`.
-        self._special = False
-        self._note_special()
         self.unanswered_bytes = 0
         self.held_bytes = 0
         self.output_bytes = 0
@@ -234,7 +192,7 @@ class Connection(asyncio.Protocol):
         if self.is_ending:
             return
         self.last_heard_ns = self.clock_ns = monotonic_ns()
-        parser = self._parser
+        parser = self.parser
         requests = parser.feed(data)
         if self._backlog:
             self._postpone(requests)
@@ -255,7 +213,7 @@ class Connection(asyncio.Protocol):
 
     def _continue_parsing(self) -> None:
         """Look at what a stranger sent behind its last command, and at a stream that broke."""
-        parser = self._parser
+        parser = self.parser
         while not self._backlog and not self.is_closing and (requests := parser.feed(b"")):
             self._execute_all(requests)
         if parser.violation is not None and not self._backlog and not self.is_closing:
@@ -315,7 +273,7 @@ class Connection(asyncio.Protocol):
             self.touch()
         else:
             self._continue_parsing()
-            self._hold(self._parser.held_bytes)
+            self._hold(self.parser.held_bytes)
 
     def _execute(self, arguments: Arguments, size: int) -> bool:
         """Begin one command; False if it must wait for those before it."""
@@ -332,7 +290,7 @@ class Connection(asyncio.Protocol):
         if count != arity and (arity > 0 or count < -arity):
             self._reject(command, f"ERR wrong number of arguments for '{command.name}' command")
             return True
-        if self._special:
+        if self.is_special:
             begun = self._execute_specially(command, arguments, size)
             if begun is not None:
                 return begun
@@ -353,7 +311,7 @@ class Connection(asyncio.Protocol):
         tally.calls += 1
         self.last_command = command
         render = command.renders[self.protocol - RESP2]
-        request = self._new_request(op, size, render, self, tally, arguments)
+        request = self.new_request(op, size, render, self, tally, arguments)
         self.waiting.append(request)
         self.in_flight += 1
         self._run_kind = kind
@@ -361,7 +319,7 @@ class Connection(asyncio.Protocol):
         self.unanswered_bytes += size
         server.in_flight_bytes += size
         if kind == READ:
-            self._submit_read(request)
+            self.submit_read(request)
         else:
             server.submit_write(request)
         return True
@@ -392,12 +350,12 @@ class Connection(asyncio.Protocol):
         self, command: Command, arguments: list[bytes], size: int
     ) -> bool | None:
         """What is not as usual: True if it is done, False if it must wait, None if it goes on."""
-        if self._barrier:
+        if self.barrier:
             return False
         pause = self.server.pause
         if pause is not None and pause.holds(command, self.transaction):
             return False
-        if self._skips_next:
+        if self.skips_next:
             return self._execute_muted(arguments, size)
         if not self.is_authenticated and not command.without_login:
             self._reject(command, NO_LOGIN)
@@ -415,15 +373,15 @@ class Connection(asyncio.Protocol):
 
     def _execute_muted(self, arguments: list[bytes], size: int) -> bool:
         """Run the one command behind CLIENT REPLY SKIP."""
-        usual = self._new_request
-        self._skips_next = False
-        self._new_request = MutedRequest
-        self._note_special()
+        usual = self.new_request
+        self.skips_next = False
+        self.new_request = MutedRequest
+        self.note_special()
         begun = self._execute(arguments, size)
-        if self._new_request is MutedRequest:
-            self._new_request = usual
+        if self.new_request is MutedRequest:
+            self.new_request = usual
         if not begun:
-            self._skips_next = self._special = True
+            self.skips_next = self.is_special = True
         return begun
 
     def _reject(self, command: Command | None, text: str) -> None:
@@ -458,9 +416,9 @@ class Connection(asyncio.Protocol):
         """Answer in turn: at once, or when the commands before are answered."""
         if encoded[:1] == MINUS:
             self.server.stats.count_error(encoded)
-        if self._skips_next or self._new_request is MutedRequest:
-            self._skips_next = False
-            self._note_special()
+        if self.skips_next or self.new_request is MutedRequest:
+            self.skips_next = False
+            self.note_special()
             return
         self.output_bytes += len(encoded)
         if self.waiting:
@@ -474,7 +432,7 @@ class Connection(asyncio.Protocol):
     def _request(self, op: Op, size: int, render: Render) -> Request:
         command = self.last_command
         assert command is not None
-        return self._new_request(op, size, render, self, self.server.tallies[command.index], [])
+        return self.new_request(op, size, render, self, self.server.tallies[command.index], [])
 
     def expect(self, kind: int, size: int, render: Render, op: Op | None = None) -> Request:
         """Append a request of the running kind, to be completed by whoever gets it."""
@@ -490,7 +448,7 @@ class Connection(asyncio.Protocol):
         """Hand an operation to the node."""
         request = self.expect(kind, size, render, op)
         if kind == READ:
-            self._submit_read(request)
+            self.submit_read(request)
         else:
             self.server.submit_write(request)
 
@@ -522,76 +480,11 @@ class Connection(asyncio.Protocol):
         self.end_barrier()
         return Watch.render(result)
 
-    def begin_barrier(self) -> None:
-        """Begin nothing until `end_barrier`."""
-        self._barrier = self._special = True
-
-    def end_barrier(self) -> None:
-        self._barrier = False
-        self._note_special()
-
-    def begin_transaction(self, transaction: Transaction) -> None:
-        self.transaction = transaction
-        self._special = True
-
-    def end_transaction(self) -> None:
-        """Forget the queue and the watched keys."""
-        self.transaction = None
-        self.watches = []
-        self._note_special()
-
-    def log_in(self) -> None:
-        self.is_authenticated = True
-        self._parser.restricted = False
-        self._note_special()
-
-    def reset(self) -> None:
-        """As new: no transaction, database 0, RESP2, no name, and not logged in."""
-        self.end_transaction()
-        self.db = 0
-        self.protocol = RESP2
-        self.name = ""
-        self.set_read_only(False)
-        self.mute(False)
-        self.is_authenticated = self.server.config.password is None
-        self._parser.restricted = not self.is_authenticated
-        self._note_special()
-
-    def mute(self, muted: bool) -> None:
-        """Answer nothing from now on, or answer again (CLIENT REPLY OFF and ON)."""
-        self._new_request = MutedRequest if muted else Request
-        self._skips_next = False
-
-    def mute_next(self) -> None:
-        """Do not answer the next command (CLIENT REPLY SKIP)."""
-        if self._new_request is Request:
-            self._skips_next = self._special = True
-
-    def set_read_only(self, is_read_only: bool) -> None:
-        """Let reads be answered from what is applied here (READONLY), or be linearizable again."""
-        self.is_read_only = is_read_only
-        control = self.server.control
-        self._submit_read = (
-            control.submit_stale_read
-            if is_read_only and control is not None
-            else self.server.submit_read
-        )
-
     def note_pause(self) -> None:
         """CLIENT PAUSE began or ended: what waited for its end may go on."""
-        self._note_special()
+        self.note_special()
         if self._backlog:
             self.touch()
-
-    def _note_special(self) -> None:
-        """Whether commands need more than the usual look."""
-        self._special = (
-            self._barrier
-            or self._skips_next
-            or self.transaction is not None
-            or not self.is_authenticated
-            or self.server.pause is not None
-        )
 
     def close_after_replies(self) -> None:
         """Take no more commands; close when all before are answered."""
