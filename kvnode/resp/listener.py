@@ -277,6 +277,7 @@ class RespServer:
             and command.kind != WRITE
             and arguments
             and "skip_slowlog" not in command.flags
+            and self.slow_log.admits(int(self.loop.time()))
         ):
             self.slow_log.add(
                 elapsed_us,

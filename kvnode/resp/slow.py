@@ -10,7 +10,12 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from kvnode.limits import LATENCY_SAMPLES_MAX, SLOW_LOG_ARGUMENT_BYTES_MAX, SLOW_LOG_ARGUMENTS_MAX
+from kvnode.limits import (
+    LATENCY_SAMPLES_MAX,
+    SLOW_LOG_ARGUMENT_BYTES_MAX,
+    SLOW_LOG_ARGUMENTS_MAX,
+    SLOW_NOTES_PER_SECOND_MAX,
+)
 
 REDACTED = b"(redacted)"
 
@@ -33,6 +38,17 @@ class SlowLog:
     def __init__(self) -> None:
         self.entries: deque[SlowEntry] = deque()
         self._next = 0
+        self._second = self._noted = 0
+
+    def admits(self, second: int) -> bool:
+        """Whether one more command may be noted in this second, by any clock; counts it if so.
+
+        An overloaded node is slow at everything: it must not become slower by taking notes.
+        """
+        if second != self._second:
+            self._second, self._noted = second, 0
+        self._noted += 1
+        return self._noted <= SLOW_NOTES_PER_SECOND_MAX
 
     def add(
         self, elapsed_us: int, arguments: list[bytes], address: str, name: str, keep: int

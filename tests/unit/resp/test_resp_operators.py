@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from kvnode.limits import SLOW_NOTES_PER_SECOND_MAX
 from kvnode.resp.commands.refused import REFUSED
 from kvnode.resp.commands.table import COMMANDS
 from kvnode.resp.listener import RespServer
+from kvnode.resp.slow import SlowLog
 from kvnode.store.reply import OK
 from tests.support.fake_service import FakeService
 from tests.unit.resp.memory_client import MemoryClient, encode, rest, serve
@@ -419,6 +421,13 @@ async def test_the_slow_log_leaves_out_writes_secrets_and_long_arguments(
     assert len(mget) == 32
     assert mget[1] == b"x" * 128 + b"... (72 more bytes)"
     assert mget[31] == b"... (10 more arguments)"
+
+
+def test_an_overloaded_node_notes_only_so_many_slow_commands_a_second() -> None:
+    log = SlowLog()
+    assert all(log.admits(7) for _ in range(SLOW_NOTES_PER_SECOND_MAX))
+    assert not log.admits(7)
+    assert log.admits(8)
 
 
 async def test_nothing_is_slow_when_the_slow_log_is_off(client: MemoryClient) -> None:
