@@ -50,7 +50,7 @@ from kvnode.node.wire import (
 from kvnode.obs.log import event
 from kvnode.service import NodeStatus, Pending
 from kvnode.store.batch import Kind, MalformedEntry, decode_ops
-from kvnode.store.lmdb_engine import LmdbEngine
+from kvnode.store.engine import StoredEngine
 from kvnode.store.ops import can_grow
 from kvnode.store.sessions import Outcome
 from kvnode.store.state_machine import Applied
@@ -404,7 +404,7 @@ class Node:
         """While a snapshot's marker is written no message and no tick may change the log."""
         self._is_frozen = frozen
 
-    def _switch_engine(self, engine: LmdbEngine) -> None:
+    def _switch_engine(self, engine: StoredEngine) -> None:
         """A snapshot takes the place of the store: results of what it had applied are lost."""
         self.machine.adopt(engine)
         self.applier.restart()

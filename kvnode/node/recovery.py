@@ -25,7 +25,7 @@ from kvnode.node.log_writer import WalStorage, decode_entry
 from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.node.snapshots import decode_marker
 from kvnode.snapshot.errors import NoRoomToLoad, SnapshotFailed
-from kvnode.store.lmdb_engine import LmdbEngine
+from kvnode.store.engine import StoredEngine
 from kvnode.store.state_machine import StateMachine
 from raft.log import RaftLog
 from raft.raft import Raft
@@ -74,8 +74,18 @@ def recover(
     observer: Observer,
     rng: Random,
     warn: Callable[[str], None],
+    *,
+    library: SnapshotLibrary | None = None,
 ) -> Recovered:
     """Open log and store and bring Raft back to where it was.
+
+    Args:
+        plan: what to open.
+        file_system: where the log is.
+        observer: told of repairs and syncs.
+        rng: salts of segments, and Raft's timeouts.
+        warn: takes one sentence.
+        library: snapshots and engines; by default those of the data directory.
 
     Raises:
         LogCorrupt: log and snapshots hold less, or other, than was acknowledged.
@@ -84,7 +94,7 @@ def recover(
         DiskFull: there is no room for the first segment, or for a fresh engine.
     """
     try:
-        return _recover(plan, file_system, observer, rng, warn)
+        return _recover(plan, file_system, observer, rng, warn, library)
     except WalError as error:
         raise as_fatal(error) from error
 
@@ -95,8 +105,9 @@ def _recover(
     observer: Observer,
     rng: Random,
     warn: Callable[[str], None],
+    library: SnapshotLibrary | None,
 ) -> Recovered:
-    library = SnapshotLibrary(plan.data, plan.cluster_number, plan.hash_key)
+    library = library or SnapshotLibrary(plan.data, plan.cluster_number, plan.hash_key)
     storage = WalStorage()
     log = RaftLog(storage, cache_bytes_max=RAFT_CACHE_BYTES_MAX)
     wal = storage.wal = Wal.open(
@@ -110,6 +121,7 @@ def _recover(
         fs=file_system,
         options=plan.wal_options,
         observer=observer,
+        salts=lambda: rng.getrandbits(64),
     )
     state = wal.state
     if state.commit > log.last_index:
@@ -164,7 +176,7 @@ def _open_store(
     return StateMachine(_rebuild(log, library, warn), hash_key=plan.hash_key), False
 
 
-def _rebuild(log: RaftLog, library: SnapshotLibrary, warn: Callable[[str], None]) -> LmdbEngine:
+def _rebuild(log: RaftLog, library: SnapshotLibrary, warn: Callable[[str], None]) -> StoredEngine:
     """An engine from the newest whole snapshot that the log goes on from, or an empty one."""
     for file, path in library.files():
         if not log.compacted <= file.index <= log.last_index:

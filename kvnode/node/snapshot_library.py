@@ -3,14 +3,17 @@
 Joins two directories: `DATA/snap` with the files (`kvnode.snapshot`), and `DATA/engine` with one
 directory per engine generation. A new generation stands beside the one in use until it has taken
 its place, so that whatever goes wrong before leaves the node as it was.
+
+Disk, engines and the process that writes are given from outside: the real ones by default.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from kvnode.errors import DiskFailed, DiskFull, FatalError, KvnodeError
 from kvnode.limits import (
@@ -20,20 +23,50 @@ from kvnode.limits import (
 from kvnode.node.snapshot_transfer import SnapshotFile
 from kvnode.snapshot import catalog, process, reader
 from kvnode.snapshot.errors import NoRoomToLoad, SnapshotDamaged, SnapshotFailed
+from kvnode.snapshot.format import SnapshotMeta
 from kvnode.snapshot.worker import Request
-from kvnode.store.engine import EngineFull
-from kvnode.store.engine_directory import (
-    create_engine,
-    distrust,
-    open_engine,
-    remove_engines,
-    trust,
-)
+from kvnode.store.engine import EngineFull, StoredEngine
+from kvnode.store.engine_directory import EngineDirectory
 from kvnode.store.export import RowsMissing
-from kvnode.store.lmdb_engine import LmdbEngine
+from wal.fs import FileSystem, PosixFileSystem
 
 TermRuns = Callable[[], list[tuple[int, int]]]
 """(first index, term) of every run of entries with one term that the log still knows."""
+
+_POSIX = PosixFileSystem()
+
+
+class Engines(Protocol):
+    """The engine generations of one node; `EngineDirectory` says what each call does."""
+
+    def open(self, *, rebuild: bool = False) -> tuple[StoredEngine, bool]:
+        """The engine of the last run, or a fresh one; and whether it is the former."""
+
+    def create(self) -> StoredEngine:
+        """A fresh engine beside those that are there."""
+
+    def use(self, engine: StoredEngine) -> None:
+        """Trust a loaded engine and remove the others, which are closed."""
+
+    def discard(self, engine: StoredEngine) -> None:
+        """Close and remove an engine that was not needed after all."""
+
+    def distrust(self, engine: StoredEngine) -> None:
+        """The next start makes a fresh one in its place."""
+
+
+class Take(Protocol):
+    """Writes a snapshot somewhere outside the loop; `kvnode.snapshot.process.take` does."""
+
+    async def __call__(
+        self, request: Request, *, timeout_seconds: float, on_start: Callable[[int], None]
+    ) -> SnapshotMeta:
+        """Take what is asked for; the errors are those of `process.take`."""
+
+
+def modified_at_s(path: Path) -> float:
+    """When a file was written, in seconds since the epoch."""
+    return path.stat().st_mtime
 
 
 class SnapshotLibrary:
@@ -43,16 +76,33 @@ class SnapshotLibrary:
         data: the node's data directory.
         cluster_number: whose snapshots these are.
         hash_key: the key by which the cluster orders its keys.
+        fs: where the files are.
+        engines: where the engines are; by default in the data directory.
+        take: writes a snapshot.
+        modified: when a file was written, in seconds since the epoch.
     """
 
-    def __init__(self, data: Path, cluster_number: int, hash_key: bytes) -> None:
+    def __init__(
+        self,
+        data: Path,
+        cluster_number: int,
+        hash_key: bytes,
+        *,
+        fs: FileSystem = _POSIX,
+        engines: Engines | None = None,
+        take: Take = process.take,
+        modified: Callable[[Path], float] = modified_at_s,
+    ) -> None:
         self._directory = data / "snap"
-        self._directory.mkdir(mode=0o700, exist_ok=True)
-        catalog.remove_leftovers(self._directory, received=False)
+        fs.make_directory(self._directory)
+        catalog.remove_leftovers(self._directory, received=False, fs=fs)
         self._cluster_number = cluster_number
         self._hash_key = hash_key
-        self._engines = data / "engine"
-        self._in_use: LmdbEngine | None = None
+        self._engines = engines or EngineDirectory(data / "engine")
+        self._take = take
+        self._in_use: StoredEngine | None = None
+        self.fs = fs
+        self.modified = modified
         self.term_runs: TermRuns = list
         """Set once the log is open."""
         self.workers: set[int] = set()
@@ -60,13 +110,13 @@ class SnapshotLibrary:
 
     # --- engines ----------------------------------------------------------------------------------
 
-    def open(self, *, rebuild: bool = False) -> tuple[LmdbEngine, bool]:
+    def open(self, *, rebuild: bool = False) -> tuple[StoredEngine, bool]:
         """The engine of the last run, or a fresh one; and whether it is the former."""
-        engine, reused = open_engine(self._engines, rebuild=rebuild)
+        engine, reused = self._engines.open(rebuild=rebuild)
         self._in_use = engine
         return engine, reused
 
-    def load(self, path: Path) -> LmdbEngine:
+    def load(self, path: Path) -> StoredEngine:
         """A new engine that holds the snapshot's state, beside the one in use.
 
         Raises:
@@ -74,11 +124,11 @@ class SnapshotLibrary:
             SnapshotFailed: the file is damaged.
         """
         try:
-            engine = create_engine(self._engines)
+            engine = self._engines.create()
         except DiskFull as error:
             raise NoRoomToLoad(f"{path.name} cannot be loaded: {error}") from error
         try:
-            reader.load(path, engine, hash_key=self._hash_key)
+            reader.load(path, engine, hash_key=self._hash_key, fs=self.fs)
         except (KvnodeError, OSError) as error:
             self.discard(engine)
             if isinstance(error, EngineFull):
@@ -88,25 +138,30 @@ class SnapshotLibrary:
             raise
         return engine
 
-    def use(self, engine: LmdbEngine) -> None:
+    def use(self, engine: StoredEngine) -> None:
         """A loaded engine has taken the place of the others, which are closed: remove them."""
         self._in_use = engine
-        trust(engine.path)
-        remove_engines(self._engines, keep=engine.path)
+        self._engines.use(engine)
 
-    def discard(self, engine: LmdbEngine) -> None:
+    def discard(self, engine: StoredEngine) -> None:
         """A new engine is not needed after all."""
-        engine.close(clean=False)
-        shutil.rmtree(engine.path, ignore_errors=True)
+        self._engines.discard(engine)
 
     # --- files ------------------------------------------------------------------------------------
 
     def files(self) -> list[tuple[SnapshotFile, Path]]:
         """Whole snapshot files, newest first."""
         return [
-            (SnapshotFile(stored.index, stored.term, stored.path.stat().st_size), stored.path)
-            for stored in catalog.list_snapshots(self._directory)
+            (SnapshotFile(stored.index, stored.term, self._size(stored.path)), stored.path)
+            for stored in catalog.list_snapshots(self._directory, fs=self.fs)
         ]
+
+    def _size(self, path: Path) -> int:
+        fd = self.fs.open(path)
+        try:
+            return self.fs.size(fd)
+        finally:
+            self.fs.close(fd)
 
     async def take(self) -> SnapshotFile:
         """Write a snapshot of what the engine has committed.
@@ -134,29 +189,29 @@ class SnapshotLibrary:
             self.workers.add(pid)
 
         try:
-            meta = await process.take(
+            meta = await self._take(
                 request, timeout_seconds=SNAPSHOT_TAKE_SECONDS_MAX, on_start=on_start
             )
         except SnapshotFailed:
-            catalog.remove_leftovers(self._directory, received=False)
+            catalog.remove_leftovers(self._directory, received=False, fs=self.fs)
             self._in_use.release_stale_readers()
             raise
         except RowsMissing as error:
-            distrust(self._in_use.path)
+            self._engines.distrust(self._in_use)
             raise FatalError(f"{error}; the next start rebuilds the engine") from error
         finally:
             self.workers.difference_update(pids)
         path = self._directory / catalog.file_name(meta.index, meta.term)
-        return SnapshotFile(meta.index, meta.term, path.stat().st_size)
+        return SnapshotFile(meta.index, meta.term, self._size(path))
 
     # --- receiving --------------------------------------------------------------------------------
 
     def part(self, file: SnapshotFile) -> Path:
         """Where the bytes of an incoming snapshot gather; parts of other ones are removed."""
         name = f"{file.index:016x}-{file.term:016x}-{file.size:016x}{catalog.RECEIVING}"
-        for other in self._directory.glob(f"*{catalog.RECEIVING}"):
-            if other.name != name:
-                other.unlink()
+        for other in self.fs.list_directory(self._directory):
+            if other.endswith(catalog.RECEIVING) and other != name:
+                self.fs.unlink(self._directory / other)
         return self._directory / name
 
     def adopt(self, part: Path, file: SnapshotFile) -> Path:
@@ -167,17 +222,18 @@ class SnapshotLibrary:
             DiskFailed: the disk fails.
         """
         try:
-            meta, path = catalog.adopt(part)
+            meta, path = catalog.adopt(part, fs=self.fs)
         except SnapshotDamaged as damage:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.unlink(part)
             raise SnapshotFailed(f"the snapshot arrived damaged: {damage}") from damage
         except OSError as error:
             raise DiskFailed(f"the received snapshot cannot be kept: {error}") from error
         if (meta.index, meta.term) != (file.index, file.term):
-            path.unlink()
+            self.fs.unlink(path)
             raise SnapshotFailed(f"a snapshot at {meta.index} came instead of one at {file.index}")
         return path
 
     def prune(self, keep: int) -> None:
         """Remove all but the newest `keep` snapshots."""
-        catalog.prune(self._directory, keep=keep)
+        catalog.prune(self._directory, keep=keep, fs=self.fs)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import struct
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from kvnode.node.snapshot_transfer import Inbound, Outbound, Slice, SnapshotFile
 from kvnode.node.wire import AnyMessage, SnapshotAck, SnapshotChunk, SnapshotOffer, Verdict
 from kvnode.obs.log import event
 from kvnode.snapshot.errors import SnapshotFailed
-from kvnode.store.lmdb_engine import LmdbEngine
+from kvnode.store.engine import StoredEngine
 from raft.raft import Raft
 from wal.log import Wal
 
@@ -84,12 +83,13 @@ class Snapshots:
         pump: Callable[[], None],
         freeze: Callable[[bool], None],
         commit_engine: Callable[[], None],
-        switch_engine: Callable[[LmdbEngine], None],
+        switch_engine: Callable[[StoredEngine], None],
         send: Callable[[int, AnyMessage], None],
         flush: Callable[[], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._library = library
+        self._fs = library.fs
         self._raft = raft
         self._wal = wal
         self._writer = writer
@@ -127,7 +127,7 @@ class Snapshots:
         newest = next(iter(self._library.files()), None)
         if newest is not None:
             self.newest = newest[0]
-            self.saved_at_s = int(newest[1].stat().st_mtime)
+            self.saved_at_s = int(self._library.modified(newest[1]))
 
     # --- the clock --------------------------------------------------------------------------------
 
@@ -219,7 +219,7 @@ class Snapshots:
             return
         file, path = newest
         outbound = Outbound(file, self._raft.term, self._loop.time())
-        self._outbound[peer] = outbound, os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._outbound[peer] = outbound, self._fs.open(path)
         event(_log, logging.INFO, "sending a snapshot", peer=f"{peer:016x}", index=file.index)
         self._move(peer)
 
@@ -229,7 +229,7 @@ class Snapshots:
         if outbound.finished is not None:
             self._finish_outbound(peer, ok=outbound.finished)
         elif isinstance(message, Slice):
-            data = os.pread(fd, message.length, message.offset)
+            data = self._fs.pread(fd, message.length, message.offset)
             index = outbound.file.index
             self._send(peer, SnapshotChunk(outbound.term, index, message.offset, data))
         elif message is not None:
@@ -251,7 +251,7 @@ class Snapshots:
 
     def _drop_outbound(self, peer: int) -> None:
         if peer in self._outbound:
-            os.close(self._outbound.pop(peer)[1])
+            self._fs.close(self._outbound.pop(peer)[1])
 
     def leadership_lost(self) -> None:
         """Whoever leads now sends what is needed."""
@@ -295,8 +295,9 @@ class Snapshots:
     def _begin_inbound(self, sender: int, term: int, file: SnapshotFile) -> Inbound:
         self._end_inbound()
         path = self._library.part(file)
-        self._inbound_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        have = min(os.fstat(self._inbound_fd).st_size, file.size)
+        # To create would empty it: what came before a break is kept.
+        self._inbound_fd = self._fs.open(path, create=not self._fs.exists(path))
+        have = min(self._fs.size(self._inbound_fd), file.size)
         self._inbound = Inbound(sender, term, file, have)
         event(_log, logging.INFO, "receiving a snapshot", index=file.index, have=have, of=file.size)
         return self._inbound
@@ -307,7 +308,7 @@ class Snapshots:
             return
         if inbound.takes(chunk.index, chunk.offset, len(chunk.data)):
             try:
-                written = os.pwrite(self._inbound_fd, chunk.data, chunk.offset)
+                written = self._fs.pwrite(self._inbound_fd, chunk.data, chunk.offset)
             except OSError as error:
                 event(_log, logging.WARNING, "snapshot cannot be stored", why=str(error))
                 self._end_inbound()
@@ -320,7 +321,7 @@ class Snapshots:
     def _end_inbound(self) -> None:
         self._inbound = None
         if self._inbound_fd >= 0:
-            os.close(self._inbound_fd)
+            self._fs.close(self._inbound_fd)
             self._inbound_fd = -1
 
     # --- installing -------------------------------------------------------------------------------
@@ -348,7 +349,7 @@ class Snapshots:
         self._send(inbound.sender, SnapshotAck(file.index, file.size, Verdict.INSTALLED))
         event(_log, logging.INFO, "snapshot installed", index=file.index, bytes=file.size)
 
-    async def _switch(self, inbound: Inbound, engine: LmdbEngine) -> None:
+    async def _switch(self, inbound: Inbound, engine: StoredEngine) -> None:
         """The moment of truth: marker durable, engine switched, Raft told, in this order."""
         raft, file = self._raft, inbound.file
         # What Raft has taken in but not yet handed to the log must lie before the marker.

@@ -207,7 +207,7 @@ class PeerInbox(asyncio.Protocol):
         """Start the clock: a peer that connects says hello soon or goes."""
         self._transport = cast("asyncio.Transport", transport)
         _tune(self._transport)
-        self._owner.inboxes.add(self)
+        self._owner.inboxes[self] = None
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(PEER_HELLO_TIMEOUT_MS / 1000, self.close)
 
@@ -244,7 +244,7 @@ class PeerInbox(asyncio.Protocol):
         """Forget the connection; the peer dials again when it can."""
         if self._deadline is not None:
             self._deadline.cancel()
-        self._owner.inboxes.discard(self)
+        self._owner.inboxes.pop(self, None)
 
     def close(self) -> None:
         """Drop the connection."""
@@ -281,7 +281,8 @@ class Transport:
         self.receiver = receiver
         self.jitter = jitter
         self.stats = TransportStats()
-        self.inboxes: set[PeerInbox] = set()
+        self.inboxes: dict[PeerInbox, None] = {}
+        """In the order in which they came."""
         self._identity = identity
         self._links = {p: PeerLink(self, p, *address) for p, address in sorted(peers.items())}
         self._dirty: set[int] = set()

@@ -13,6 +13,7 @@ from kvnode.errors import KvnodeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 
 class EngineFull(KvnodeError):
@@ -61,3 +62,12 @@ class Engine(Protocol):
 
     def translate(self, error: Exception) -> Exception | None:
         """An error of this engine in our terms (`EngineFull`, `DiskFailed`), None if it is not."""
+
+
+class StoredEngine(Engine, Protocol):
+    """An engine that a node keeps beside others, under a path of its own."""
+
+    path: Path
+
+    def release_stale_readers(self) -> int:
+        """Free what dead readers in other processes hold; returns how many there were."""

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kvnode.store.engine import StoredEngine
+
 _NOTE: Final = "opened"
 _MARK: Final = "clean"
 _LOCK: Final = "lock.mdb"
@@ -146,6 +148,37 @@ def distrust(directory: Path) -> None:
     (directory / _NOTE).unlink(missing_ok=True)
     (directory / _MARK).unlink(missing_ok=True)
     _sync_directory(directory)
+
+
+class EngineDirectory:
+    """All engine generations under one directory, of which one is in use."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def open(self, *, rebuild: bool = False) -> tuple[StoredEngine, bool]:
+        """See `open_engine`."""
+        return open_engine(self._root, rebuild=rebuild)
+
+    def create(self) -> StoredEngine:
+        """See `create_engine`."""
+        return create_engine(self._root)
+
+    def use(self, engine: StoredEngine) -> None:
+        """A filled engine has taken the place of the others, which are closed: remove them."""
+        trust(engine.path)
+        remove_engines(self._root, keep=engine.path)
+
+    def discard(self, engine: StoredEngine) -> None:
+        """Close an engine that was not needed after all, and remove it."""
+        engine.close(clean=False)
+        shutil.rmtree(engine.path, ignore_errors=True)
+
+    def distrust(self, engine: StoredEngine) -> None:
+        """See `distrust`."""
+        distrust(engine.path)
 
 
 def _numbers(root: Path) -> list[int]:
