@@ -67,7 +67,7 @@ SLOW_LOG_ARGUMENTS_MAX = 32
 SLOW_LOG_ARGUMENT_BYTES_MAX = 128
 """Redis' own figures, except for the second, which Redis leaves to the operator."""
 
-SLOW_NOTES_PER_SECOND_MAX = 500
+SLOW_LOG_RECORDS_PER_SECOND_MAX = 500
 """Entries of the slow log. Where all is slow, as under overload, notes cost a fifth of a GET."""
 
 LATENCY_SAMPLES_MAX = 160

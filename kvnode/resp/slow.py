@@ -14,7 +14,7 @@ from kvnode.limits import (
     LATENCY_SAMPLES_MAX,
     SLOW_LOG_ARGUMENT_BYTES_MAX,
     SLOW_LOG_ARGUMENTS_MAX,
-    SLOW_NOTES_PER_SECOND_MAX,
+    SLOW_LOG_RECORDS_PER_SECOND_MAX,
 )
 
 REDACTED = b"(redacted)"
@@ -48,7 +48,7 @@ class SlowLog:
         if second != self._second:
             self._second, self._noted = second, 0
         self._noted += 1
-        return self._noted <= SLOW_NOTES_PER_SECOND_MAX
+        return self._noted <= SLOW_LOG_RECORDS_PER_SECOND_MAX
 
     def add(
         self, elapsed_us: int, arguments: list[bytes], address: str, name: str, keep: int

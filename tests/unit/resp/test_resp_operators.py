@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kvnode.limits import SLOW_NOTES_PER_SECOND_MAX
+from kvnode.limits import SLOW_LOG_RECORDS_PER_SECOND_MAX
 from kvnode.resp.commands.refused import REFUSED
 from kvnode.resp.commands.table import COMMANDS
 from kvnode.resp.listener import RespServer
@@ -425,7 +425,7 @@ async def test_the_slow_log_leaves_out_writes_secrets_and_long_arguments(
 
 def test_an_overloaded_node_notes_only_so_many_slow_commands_a_second() -> None:
     log = SlowLog()
-    assert all(log.admits(7) for _ in range(SLOW_NOTES_PER_SECOND_MAX))
+    assert all(log.admits(7) for _ in range(SLOW_LOG_RECORDS_PER_SECOND_MAX))
     assert not log.admits(7)
     assert log.admits(8)
 
