@@ -9,11 +9,13 @@ STAMP := $(VENV)/installed
 SEED ?= $(shell date +%s)
 SECONDS ?= 60
 SEQUENCES ?= 20000
+INPUTS ?= 10000000
 TESTED := scripts tests/support/cluster.py tests/support/history.py \
-	tests/support/linearizability.py tests/chaos tests/differential
+	tests/support/linearizability.py tests/chaos tests/differential tests/torture
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-peers chaos-smoke conformance differential lock clean
+.PHONY: help setup demo test check bench bench-peers chaos-smoke conformance differential fuzz-wal lock \
+	clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +68,10 @@ conformance: $(STAMP) ## real Redis clients against three nodes
 differential: $(STAMP) ## the same random commands to redis-server and to nodes (SEED=, SEQUENCES=)
 	$(BIN)/python -m tests.differential --sequences $(SEQUENCES) --seed $(SEED) --demand 1000 \
 		--record tests/differential/RECORD.md
+
+fuzz-wal: $(STAMP) ## spoilt bytes for everything that decodes the log (SEED=, INPUTS=)
+	$(BIN)/python -m tests.torture.fuzz --inputs $(INPUTS) --seed $(SEED) \
+		--record tests/torture/FUZZ.md
 
 lock: ## make requirements-dev.txt anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
