@@ -20,6 +20,7 @@ from wal.errors import (
 from wal.format import Identity, Position, Record
 from wal.fs import FileSystem, PosixFileSystem
 from wal.log import Wal
+from wal.loss import Decision, Loss, OnLoss
 from wal.observer import Observer, RepairReport, Silent
 from wal.options import Options
 from wal.state import State
@@ -27,13 +28,16 @@ from wal.state import State
 __all__ = [
     "BACKEND",
     "Corruption",
+    "Decision",
     "DiskFailed",
     "DiskFull",
     "FileSystem",
     "Identity",
     "IdentityMismatch",
     "InvalidArgument",
+    "Loss",
     "Observer",
+    "OnLoss",
     "Options",
     "Position",
     "PosixFileSystem",

@@ -32,12 +32,14 @@ from wal.format import (
 )
 from wal.fs import FileSystem, PosixFileSystem, write_all
 from wal.index import SparseIndex
+from wal.loss import OnLoss, accept_only_torn
 from wal.observer import Observer, RepairReport, Silent
 from wal.options import Options
 from wal.reader import read_spans
-from wal.recovery import Recovered, Recovery, Visit, VisitSnapshot
+from wal.recovery import Recovered, Recovery, Replay, Visit, VisitSnapshot
 from wal.segment import Segment, create_segment, remove
 from wal.state import State, StateFiles
+from wal.survey import Survey, list_log
 
 Salts = Callable[[], int]
 Payload = bytes
@@ -98,6 +100,7 @@ class Wal:
         *,
         visit: Visit,
         visit_snapshot: VisitSnapshot | None = None,
+        on_loss: OnLoss = accept_only_torn,
         fs: FileSystem | None = None,
         options: Options | None = None,
         observer: Observer | None = None,
@@ -115,6 +118,10 @@ class Wal:
             visit_snapshot: called as visit_snapshot(index, payload, discard) for each snapshot
                 marker, in order with the entries. With `discard` all entries before are superseded
                 and the next one is index + 1.
+            on_loss: asked once, when all was read and before anything is changed, if the tail
+                must be cut or the log ends below what the state files know was durable. Without
+                it a torn tail is cut, and a log that ends below is refused. What it raises is
+                passed on, and nothing was changed.
             salts: returns 64 random bits for a new segment.
 
         Raises:
@@ -131,24 +138,18 @@ class Wal:
             fs.make_directory(directory)
             fs.sync_directory(directory.parent)
         index = SparseIndex()
-        recovery = Recovery(
-            fs,
-            directory,
-            identity,
-            index,
-            observer,
-            visit,
-            visit_snapshot,
-            strict=options.repair == "strict",
-        )
-        names = recovery.list_segments()
-        states = StateFiles.load(fs, state_paths, identity, observer)
+        listing = list_log(fs, directory)
+        states = StateFiles.read(fs, state_paths, identity)
         if states is None:
-            if names:
+            if listing.segments:
                 raise Corruption("term and vote are lost: no state file exists", state_paths[0])
             states = StateFiles.create(fs, state_paths, identity)
+        survey = Survey(fs, directory, identity, states.state, listing)
+        replay = Replay(index, visit, visit_snapshot)
+        strict = options.repair == "strict"
+        recovery = Recovery(fs, directory, states, observer, on_loss, strict=strict)
         wal = cls(fs, directory, identity, options, observer, salts, states, index)
-        wal._start(recovery.run(names, states.state))
+        wal._start(recovery.run(survey, replay))
         return wal
 
     # --- what it holds ------------------------------------------------------------------------
@@ -295,13 +296,17 @@ class Wal:
         self._bytes -= freed
         return freed
 
-    def save_state(self, *, term: int, vote: int, commit: int, recovering: bool = False) -> None:
+    def save_state(
+        self, *, term: int, vote: int, commit: int, recovering: bool | None = None
+    ) -> None:
         """Write both state files, one after the other; on return both are durable.
 
         Args:
             term: never smaller than before.
             vote: 0 for none; within a term it changes only from none.
             commit: a committed index; a smaller one than before is ignored.
+            recovering: None leaves the flag as it is. When it ends, synced position and commit
+                become what they are now, even if they were higher: at no other time.
 
         Raises:
             InvalidArgument: term or vote would go back; nothing was changed.
@@ -313,15 +318,19 @@ class Wal:
                 f"term {term} vote {vote} after term {old.term} vote {old.vote}: they never go back"
             )
         with self._writing():
-            commit, synced = max(commit, old.commit), self._best_synced()
-            self._states.save(State(term, vote, commit, recovering, synced, old.oldest))
+            if old.recovering and recovering is False:
+                synced = self.synced
+            else:
+                commit, synced = max(commit, old.commit), self._best_synced()
+            flag = old.recovering if recovering is None else recovering
+            self._states.save(State(term, vote, commit, flag, synced, old.oldest))
 
     def refresh_state(self, commit: int) -> None:
         """Write the synced position and `commit` to both state files, unless nothing changed."""
         self._usable()
         old = self.state
         if commit > old.commit or self.synced > old.synced:
-            self.save_state(term=old.term, vote=old.vote, commit=commit, recovering=old.recovering)
+            self.save_state(term=old.term, vote=old.vote, commit=commit)
 
     def close(self) -> None:
         """Give the file back. All is durable already. A second call does nothing."""
@@ -382,7 +391,7 @@ class Wal:
             if found.segments:
                 self._activate(found.segments[-1])
             else:
-                self._create(1, 0)
+                self._create(1, 0)  # the first; later ones are never all released
 
     def _usable(self) -> None:
         if self._failure is not None:

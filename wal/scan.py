@@ -74,7 +74,7 @@ class Scan:
         chain: chain value behind the last good record.
         last_index: index of the newest entry after this segment.
         snapshot_index: index of the newest snapshot marker after this segment, 0 if there is none.
-        witness: W, the largest position known to have been durable.
+        witness: W, the largest position that a record says was durable.
         verdict: what the bytes behind `end` are.
         damage: set unless the verdict is CLEAN.
         dropped_bytes: from `end` to the last byte that is not zero.
@@ -119,7 +119,6 @@ def scan(
     chain: int,
     last_index: int,
     snapshot_index: int = 0,
-    floor: int = 0,
 ) -> Scan:
     """Read a segment whose header was accepted.
 
@@ -129,12 +128,11 @@ def scan(
         chain: chain value before the first record.
         last_index: index of the newest entry before this segment.
         snapshot_index: of the newest snapshot marker before this segment, 0 if there is none.
-        floor: offset in this segment that is known, from outside, to have been durable.
     """
     walk = _Walk(chain, last_index, snapshot_index, end=header.sector_bytes)
     _run(walk, data, header)
     behind = list(headers_behind(data, header.salt, walk.stop))
-    witness = max([floor, walk.group, *(found.synced_upto for found in behind)])
+    witness = max([0, walk.group, *(found.synced_upto for found in behind)])
     verdict, damage = _judge(data, header, walk, behind, witness)
     lost = behind if walk.suspect is None else [walk.suspect, *behind]
     indexes = [found.index for found in lost if found.kind == Kind.ENTRY]

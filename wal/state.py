@@ -95,9 +95,15 @@ def decode_state(data: bytes) -> StateCopy | None:
 
 
 class StateFiles:
-    """Both copies and what they hold."""
+    """Both copies and what they hold.
 
-    __slots__ = ("_fs", "_generation", "_identity", "_paths", "state")
+    Attributes:
+        state: of the newer copy.
+        generation: how often it was written.
+        faults: copies that were "missing", "damaged" or "older" when read, until `mend`.
+    """
+
+    __slots__ = ("_fs", "_identity", "_paths", "faults", "generation", "state")
 
     def __init__(
         self,
@@ -107,11 +113,13 @@ class StateFiles:
         state: State,
         generation: int,
     ) -> None:
+        """Use `create` or `read`."""
         self._fs = fs
         self._paths = paths
         self._identity = identity
-        self._generation = generation
+        self.generation = generation
         self.state = state
+        self.faults: dict[Path, str] = {}
 
     @classmethod
     def create(cls, fs: FileSystem, paths: tuple[Path, Path], identity: Identity) -> StateFiles:
@@ -122,10 +130,10 @@ class StateFiles:
         return files
 
     @classmethod
-    def load(
-        cls, fs: FileSystem, paths: tuple[Path, Path], identity: Identity, observer: Observer
+    def read(
+        cls, fs: FileSystem, paths: tuple[Path, Path], identity: Identity
     ) -> StateFiles | None:
-        """Read both copies and make them equal again; None if there are none.
+        """Read both copies, change nothing; None if there are none.
 
         Raises:
             Corruption: neither copy can be read.
@@ -143,17 +151,25 @@ class StateFiles:
         files = cls(fs, paths, identity, newest.state, newest.generation)
         for path in paths:
             if path not in copies:
-                files._create(path)
-                observer.on_state_repaired(path, "missing")
+                files.faults[path] = "missing"
             elif copies[path] != newest:
-                files._write(path)
-                if copies[path] is None:
-                    observer.on_state_repaired(path, "damaged")
+                files.faults[path] = "damaged" if copies[path] is None else "older"
         return files
+
+    def mend(self, observer: Observer) -> None:
+        """Make both copies equal again, if they were not when they were read."""
+        for path, fault in self.faults.items():
+            if fault == "missing":
+                self._create(path)
+            else:
+                self._write(path)
+            if fault != "older":  # what a crash between the two writes leaves is no damage
+                observer.on_state_repaired(path, fault)
+        self.faults = {}
 
     def save(self, state: State) -> None:
         """Write both copies, one after the other; on return both are on the disk."""
-        self._generation += 1
+        self.generation += 1
         self.state = state
         for path in self._paths:
             self._write(path)
@@ -180,7 +196,7 @@ class StateFiles:
             self._fs.sync_directory(path.parent)
 
     def _put(self, fd: int) -> None:
-        write_all(self._fs, fd, encode_state(self.state, self._identity, self._generation), 0)
+        write_all(self._fs, fd, encode_state(self.state, self._identity, self.generation), 0)
         self._fs.fdatasync(fd)
 
 
