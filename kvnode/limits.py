@@ -187,6 +187,21 @@ PEER_BACKOFF_MS_MAX = 1_000
 PEER_USER_TIMEOUT_MS = 5_000
 """TCP_USER_TIMEOUT: a healed link must not stay dark for minutes."""
 
+DISK_SLOW_MS = 200
+"""A job of the log that is with the disk for longer makes it a slow one. A healthy disk syncs a
+group in a hundredth of it; making a segment, the longest job, is 16 MiB of zeros."""
+
+DISK_CALM_SECONDS = 10
+"""After this long without a slow job the disk is well again: at most one warning in that time."""
+
+DISK_HAND_OVER_MS_MIN = 100
+"""A leader's disk is given at least this long, however short the election timeout is: below it a
+busy machine looks like a slow disk."""
+
+DISK_HAND_OVER_HOLD_OFF_SECONDS = 10
+"""A leader with a slow disk keeps its office for this long, and tries to hand it over no sooner
+again: leadership must not go to and fro between two slow disks."""
+
 RAFT_CACHE_BYTES_MAX = 64 * MIB
 """Newest log entries kept in memory; older ones are read from the log's files."""
 

@@ -156,11 +156,14 @@ class NodeReport:
         }
 
     def _wal(self, node: Node) -> dict[str, Any]:
-        repair = node.wal.last_repair
+        repair, health = node.wal.last_repair, node.disk_health
         return {
             "segments": node.wal.segments,
             "bytes": node.wal.bytes,
             "last_repair": None if repair is None else _repair_fields(repair),
+            "slow": health.is_slow,
+            "slow_syncs": health.slow_syncs,
+            "sync_wait_ms": round(node.sync_wait_s * 1000),
         }
 
     def _snapshot(self, node: Node) -> dict[str, Any]:
@@ -302,6 +305,8 @@ class NodeReport:
         )
         bind("kvnode_wal_segments", lambda: node.wal.segments)
         bind("kvnode_wal_bytes", lambda: node.wal.bytes)
+        bind("kvnode_wal_slow_syncs_total", lambda: node.disk_health.slow_syncs)
+        bind("kvnode_wal_sync_wait_seconds", lambda: node.sync_wait_s)
         bind("kvnode_keys", lambda: _keys(node))
         bind("kvnode_data_bytes", lambda: node.machine.data_bytes)
         bind("kvnode_log_full", lambda: float(node.writer.is_full))

@@ -240,6 +240,7 @@ class Server:
             bind_peer=self._bind_peer,
             snapshot_log_bytes=config.snapshot_log_bytes,
             data_bytes_max=config.max_data_bytes,
+            election_ms=config.election_ms_min,
         )
         await node.start(config.peer_listen.host, config.peer_listen.port)
         self._report.library = recovered.library

@@ -105,6 +105,18 @@ class SnapshotStatus:
     """Log entries applied since the newest one."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogDiskStatus:
+    """The disk of this node's log, for INFO."""
+
+    is_full: bool
+    is_slow: bool
+    slow_syncs: int
+    """Since the start."""
+    wait_ms: int
+    """How long it has been at what it does now; 0 while it rests."""
+
+
 class Control(Protocol):
     """What operators' commands ask of the node besides data: READONLY, WAIT, SAVE, LASTSAVE.
 
@@ -143,3 +155,6 @@ class Control(Protocol):
 
     def snapshot_status(self) -> SnapshotStatus:
         """Describe the snapshots of this node."""
+
+    def log_disk_status(self) -> LogDiskStatus:
+        """Describe the disk of this node's log."""

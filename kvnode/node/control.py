@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from kvnode.node.node import Node
-from kvnode.service import Pending, SnapshotStatus
+from kvnode.service import LogDiskStatus, Pending, SnapshotStatus
 
 
 class NodeControl:
@@ -49,4 +49,14 @@ class NodeControl:
             last_succeeded=snapshots.last_failure is None,
             last_duration_s=snapshots.last_duration_s,
             entries_since=self._node.machine.applied - (newest.index if newest else 0),
+        )
+
+    def log_disk_status(self) -> LogDiskStatus:
+        """Describe the disk of this node's log."""
+        node = self._node
+        return LogDiskStatus(
+            is_full=node.writer.is_full,
+            is_slow=node.disk_health.is_slow,
+            slow_syncs=node.disk_health.slow_syncs,
+            wait_ms=round(node.sync_wait_s * 1000),
         )

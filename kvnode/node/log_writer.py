@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from kvnode.node.disk_health import DiskHealth
 from raft.messages import Message
 from raft.types import Entry, Persist
 from wal.errors import DiskFull
@@ -162,6 +163,7 @@ class LogWriter:
         on_failure: called in the loop, once, with the exception of a failed write or sync.
         on_full: called in the loop with True when the disk turns out to be full, and with False
             when writing goes on.
+        health: told when the disk is given something to do, and when it is done.
     """
 
     def __init__(
@@ -174,6 +176,7 @@ class LogWriter:
         on_synced: Callable[[int, Outgoing], None],
         on_failure: Callable[[BaseException], None],
         on_full: Callable[[bool], None],
+        health: DiskHealth,
     ) -> None:
         self._wal = wal
         self._worker = worker
@@ -182,6 +185,7 @@ class LogWriter:
         self._on_synced = on_synced
         self._on_failure = on_failure
         self._on_full = on_full
+        self._health = health
         self._waiting: list[Persist] = []
         self._jobs: deque[_Job] = deque()
         self._submitted = 0
@@ -271,7 +275,16 @@ class LogWriter:
 
     def _start(self, work: Callable[[], None], then: Callable[[], None]) -> None:
         self.busy = True
-        self._worker.submit(work, lambda error: self._done(error, work, then))
+        health = self._health
+
+        def timed() -> None:
+            try:
+                work()
+            finally:
+                health.ended()
+
+        health.began(self._loop.time())
+        self._worker.submit(timed, lambda error: self._done(error, work, then))
 
     def _done(
         self, error: BaseException | None, work: Callable[[], None], then: Callable[[], None]

@@ -20,6 +20,7 @@ from kvnode.node import reads
 from kvnode.node.applier import Applier
 from kvnode.node.clock import StampClock
 from kvnode.node.coverage import Coverage
+from kvnode.node.disk_health import DiskHealth, better_leader
 from kvnode.node.driver import Driver
 from kvnode.node.faults import as_fatal
 from kvnode.node.leader import LeaderDuties
@@ -92,6 +93,7 @@ class Node:
             refused, or None.
         snapshot_log_bytes: bytes logged between two snapshots.
         data_bytes_max: what the data may occupy before writes that add to it are refused; 0: any.
+        election_ms: the shortest election timeout, for the judgement of slow disks.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Node:
         bind_peer: Callable[[int, int, int], Refusal | None],
         snapshot_log_bytes: int,
         data_bytes_max: int = 0,
+        election_ms: int = 500,
     ) -> None:
         self.identity = identity
         self.members = {member.node_id: member for member in members}
@@ -151,6 +154,7 @@ class Node:
             on_snapshot_needed=self._on_snapshot_needed,
             wake=self.wake,
         )
+        self.disk_health = DiskHealth(election_ms)
         self.writer = self.driver.writer = self._make_writer(worker)
         self.snapshots = self._make_snapshots(found.library, snapshot_log_bytes)
 
@@ -178,6 +182,7 @@ class Node:
             on_synced=self.driver.synced,
             on_failure=self.fail,
             on_full=self._on_log_full,
+            health=self.disk_health,
         )
 
     def _make_snapshots(self, library: SnapshotLibrary, log_bytes: int) -> Snapshots:
@@ -325,6 +330,8 @@ class Node:
         # arrived meanwhile wait in the sockets and deserve to be read before a campaign.
         for _ in range(0 if self._is_frozen else 1 + min(int(lag / TICK_SECONDS), SWEEP_TICKS)):
             self.raft.tick()
+        # At the time at which the tick was due: the disk is not to blame for a late loop.
+        self._watch_disk(self._tick_due)
         self._ticks += 1
         if self._data_bytes_max:
             self._is_data_full = self.machine.data_bytes >= self._data_bytes_max
@@ -366,6 +373,11 @@ class Node:
         """Keys that went because they had expired, since the start."""
         return self.machine.expired_keys
 
+    @property
+    def sync_wait_s(self) -> float:
+        """How long the log's disk has been at what it does now, in seconds; 0 while it rests."""
+        return self.disk_health.wait_s(self._loop.time())
+
     def status(self) -> NodeStatus:
         """Consensus as this node sees it."""
         return describe(
@@ -378,6 +390,7 @@ class Node:
         leader_term = (state.leader, self.raft.term)
         if state.role is Role.LEADER and leader_term != self._leader_term:
             self.duties.took_office()
+            self.disk_health.hold_off(self._loop.time())
         if state.role is not Role.LEADER:
             self.snapshots.leadership_lost()
         if state.leader != NONE and leader_term != self._leader_term:
@@ -426,6 +439,32 @@ class Node:
         """Another node can do better now; without one this stays the leader."""
         if self.duties.leads and (target := self._best_follower()) is not None:
             self.raft.transfer_leader(target)
+
+    def _watch_disk(self, now: float) -> None:
+        """Say when the log's disk becomes slow or well again; a leader looks for a better one."""
+        health = self.disk_health
+        if health.judge(now):
+            text = "the log's disk is slow" if health.is_slow else "the log's disk is well again"
+            level = logging.WARNING if health.is_slow else logging.INFO
+            event(_log, level, text, wait_ms=round(health.longest_s * 1000))
+        if self.duties.leads and health.should_hand_over(now):
+            self._leave_slow_disk(now)
+
+    def _leave_slow_disk(self, now: float) -> None:
+        """Hand leadership to a follower whose disk has what this one's still has not."""
+        target = better_leader(
+            self.raft.log.stable,
+            {peer: progress.match for peer, progress in self.raft.progress().items()},
+            [peer for peer in self.members if self.transport.is_connected(peer)],
+            len(self.members),
+        )
+        if target is None:
+            return
+        self.disk_health.hold_off(now)
+        text = "leadership is offered to a node with a quicker disk"
+        event(_log, logging.WARNING, text, to=self._name(target))
+        self.raft.transfer_leader(target)
+        self.wake()
 
     def _on_read_state(self, state: ReadState) -> None:
         self.reads.confirmed(state.request_id, state.index)

@@ -82,6 +82,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _counter("kvnode_wal_repairs_total", "Torn tails of the log that were repaired."),
     _gauge("kvnode_wal_segments", "Segment files of the log."),
     _gauge("kvnode_wal_bytes", "Bytes of the log's segment files."),
+    _counter("kvnode_wal_slow_syncs_total", "Syncs of the log that took 200 ms or longer."),
+    _gauge("kvnode_wal_sync_wait_seconds", "How long the log's disk has been at its present sync."),
     _gauge("kvnode_data_bytes", "Sizes of all records and their keys."),
     _gauge("kvnode_log_full", "1 while the log's disk has no room and writes are refused."),
     _gauge("kvnode_engine_full", "1 while the engine has no room and apply pauses."),

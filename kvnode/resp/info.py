@@ -181,7 +181,7 @@ def _persistence(server: RespServer) -> Fields:
     """Snapshots stand for RDB files, the log for an AOF that is always on and never rewritten."""
     fields: Fields = {"loading": 0, "async_loading": 0}
     if server.control is not None:
-        snapshots = server.control.snapshot_status()
+        snapshots, disk = server.control.snapshot_status(), server.control.log_disk_status()
         fields |= {
             "rdb_changes_since_last_save": snapshots.entries_since,
             "rdb_bgsave_in_progress": int(snapshots.in_progress),
@@ -189,15 +189,18 @@ def _persistence(server: RespServer) -> Fields:
             "rdb_last_bgsave_status": "ok" if snapshots.last_succeeded else "err",
             "rdb_last_bgsave_time_sec": snapshots.last_duration_s,
             "rdb_current_bgsave_time_sec": -1,
+            "aof_last_write_status": "err" if disk.is_full else "ok",
+            "aof_delayed_fsync": disk.slow_syncs,
+            "wal_slow": int(disk.is_slow),
+            "wal_sync_wait_ms": disk.wait_ms,
         }
     else:
-        fields["rdb_bgsave_in_progress"] = 0
+        fields |= {"rdb_bgsave_in_progress": 0, "aof_last_write_status": "ok"}
     return fields | {
         "aof_enabled": 1,
         "aof_last_rewrite_time_sec": -1,
         "aof_current_rewrite_time_sec": -1,
         "aof_last_bgrewrite_status": "ok",
-        "aof_last_write_status": "ok",
     }
 
 

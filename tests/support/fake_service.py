@@ -11,7 +11,14 @@ import time
 from collections.abc import Callable
 
 from kvnode.errors import CommandError
-from kvnode.service import MemberStatus, NodeStatus, Op, Pending, SnapshotStatus
+from kvnode.service import (
+    LogDiskStatus,
+    MemberStatus,
+    NodeStatus,
+    Op,
+    Pending,
+    SnapshotStatus,
+)
 from kvnode.store import batch
 from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import is_write
@@ -41,6 +48,7 @@ class FakeService:
         self._matches = [6]
         self.waits: dict[object, tuple[int, int, Callable[[int], None]]] = {}
         self.snapshots: list[Callable[[str | None], None]] = []
+        self.log_disk = LogDiskStatus(is_full=False, is_slow=False, slow_syncs=0, wait_ms=0)
         self.saved_at_s = 0
         self.role = "leader"
         self.refuse: CommandError | None = None
@@ -127,6 +135,9 @@ class FakeService:
 
     def snapshot_status(self) -> SnapshotStatus:
         return SnapshotStatus(self.saved_at_s, bool(self.snapshots), True, -1, 7)
+
+    def log_disk_status(self) -> LogDiskStatus:
+        return self.log_disk
 
     # --- what a test controls ---------------------------------------------------------------------
 

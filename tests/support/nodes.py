@@ -16,7 +16,7 @@ from kvnode.node.membership import Member, NodeIdentity
 from kvnode.node.node import Node
 from kvnode.node.recovery import RecoveryPlan, recover
 from kvnode.store.reply import Result
-from wal.fs import PosixFileSystem
+from wal.fs import FileSystem, PosixFileSystem
 from wal.observer import Silent
 from wal.options import Options
 
@@ -49,6 +49,8 @@ class Cluster:
         self.nodes: dict[int, Node] = {}
         self.incarnations = dict.fromkeys(range(1, count + 1), 0)
         self.tasks: dict[int, asyncio.Task[None]] = {}
+        self.file_systems: dict[int, FileSystem] = {}
+        """What the log of a node writes to, where it is not the real thing."""
 
     async def start(self, number: int) -> Node:
         loop = asyncio.get_running_loop()
@@ -67,8 +69,9 @@ class Cluster:
             wal_options=Options(segment_bytes=self.segment_bytes),
         )
         rng = random.Random(number)
+        file_system = self.file_systems.get(number) or PosixFileSystem()
         found = await asyncio.to_thread(
-            recover, plan, PosixFileSystem(), Silent(), rng, lambda text: None
+            recover, plan, file_system, Silent(), rng, lambda text: None
         )
         member = self.members[number - 1]
         node = Node(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kvnode.node.disk_health import DiskHealth
 from kvnode.node.log_writer import IDLE_MARK_SECONDS, LogWriter, decode_entry, encode_entry
 from raft.messages import AppendResponse, Heartbeat
 from raft.types import Entry, HardState, Persist
@@ -111,6 +112,7 @@ class Setup:
         self.synced: list[tuple[int, list[Any]]] = []
         self.failures: list[BaseException] = []
         self.full: list[bool] = []
+        self.health = DiskHealth(election_ms=500)
         self.writer = LogWriter(
             self.wal,  # type: ignore[arg-type]
             self.worker,
@@ -119,6 +121,7 @@ class Setup:
             on_synced=lambda number, messages: self.synced.append((number, messages)),
             on_failure=self.failures.append,
             on_full=self.full.append,
+            health=self.health,
         )
 
 
@@ -265,3 +268,24 @@ def test_closing_writes_what_is_left_and_marks_the_end(pending: bool) -> None:
     assert setup.wal.calls == [*appended, ("mark",), ("refresh", 5), ("close",)]
     assert outcome == [None]
     assert setup.worker.stopped
+
+
+def test_the_disk_is_waited_for_from_the_moment_a_job_is_given_to_it_until_it_returns() -> None:
+    setup = Setup()
+    setup.writer.submit(persist(1, 1))
+    setup.writer.submit(persist(2, 2))
+    assert setup.health.wait_s(3.0) == 3.0
+    setup.loop.now = 4.0
+    setup.worker.step()
+    assert setup.health.wait_s(5.0) == 1.0
+    setup.wal.broken = True
+    setup.worker.step()
+    assert setup.health.wait_s(9.0) == 0.0
+
+
+def test_a_full_disk_that_is_left_alone_until_the_next_try_is_not_a_slow_one() -> None:
+    setup = Setup()
+    setup.wal.full = True
+    setup.writer.submit(persist(1, 1))
+    setup.worker.step()
+    assert setup.health.wait_s(9.0) == 0.0

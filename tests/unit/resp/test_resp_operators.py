@@ -12,6 +12,7 @@ from kvnode.resp.commands.refused import REFUSED
 from kvnode.resp.commands.table import COMMANDS
 from kvnode.resp.listener import RespServer
 from kvnode.resp.slow import SlowLog
+from kvnode.service import LogDiskStatus
 from kvnode.store.reply import OK
 from tests.support.fake_service import FakeService
 from tests.unit.resp.memory_client import MemoryClient, encode, rest, serve
@@ -152,6 +153,17 @@ async def test_bgsave_and_lastsave(
     assert fields["rdb_bgsave_in_progress"] == "1"
     service.saved_at_s = 1_700_000_000
     assert await client.call("LASTSAVE") == 1_700_000_000
+
+
+async def test_info_tells_of_a_slow_and_of_a_full_log_disk(
+    service: FakeService, client: MemoryClient
+) -> None:
+    fields = info_fields(await client.call("INFO", "persistence"))
+    assert (fields["aof_delayed_fsync"], fields["aof_last_write_status"]) == ("0", "ok")
+    service.log_disk = LogDiskStatus(is_full=True, is_slow=True, slow_syncs=3, wait_ms=700)
+    fields = info_fields(await client.call("INFO", "persistence"))
+    assert (fields["aof_delayed_fsync"], fields["aof_last_write_status"]) == ("3", "err")
+    assert (fields["wal_slow"], fields["wal_sync_wait_ms"]) == ("1", "700")
 
 
 async def test_shutdown_asks_for_a_stop_and_answers_nothing(service: FakeService) -> None:
