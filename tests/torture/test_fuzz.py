@@ -45,8 +45,12 @@ def test_spoilt_bytes_are_judged_and_never_raise() -> None:
 
 
 def test_a_block_is_the_same_whenever_it_is_tried() -> None:
-    assert run_block(7, 3, 200) == run_block(7, 3, 200)
-    assert run_block(7, 3, 200) != run_block(8, 3, 200)
+    def outcome(seed: int) -> tuple[object, ...]:
+        tally = run_block(seed, 3, 200)  # peaks of memory are not compared: they vary
+        return tally.verdicts, tally.states, tally.records
+
+    assert outcome(7) == outcome(7)
+    assert outcome(7) != outcome(8)
 
 
 def test_base_segments_are_clean() -> None:
