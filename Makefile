@@ -14,8 +14,8 @@ TESTED := scripts tests/support/cluster.py tests/support/history.py \
 	tests/support/linearizability.py tests/chaos tests/differential tests/torture
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-peers chaos-smoke conformance differential fuzz-wal lock \
-	clean
+.PHONY: help setup demo test check bench bench-peers chaos-smoke conformance differential fuzz-wal \
+	torture lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ differential: $(STAMP) ## the same random commands to redis-server and to nodes 
 fuzz-wal: $(STAMP) ## spoilt bytes for everything that decodes the log (SEED=, INPUTS=)
 	$(BIN)/python -m tests.torture.fuzz --inputs $(INPUTS) --seed $(SEED) \
 		--record tests/torture/FUZZ.md
+
+torture: $(STAMP) ## every byte cut, every bit flipped, power lost 100,000 times (SEED=)
+	nice -n 10 $(BIN)/python -m tests.torture all --seed $(SEED) --record tests/torture/RECORD.md
 
 lock: ## make requirements-dev.txt anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

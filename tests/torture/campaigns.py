@@ -1,0 +1,97 @@
+"""What the torture campaigns have in common: how they are cut into parts, run and judged."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tests.torture import crash
+from tests.torture.tally import Tally
+
+PROGRESS_SECONDS = 10.0
+PART_CASES = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """One kind of damage.
+
+    Attributes:
+        name: what it is called on the command line.
+        plan: plan(cases, seed) tells which numbers `run` gets; all there are if cases is None.
+        run: plays some of them. A module-level function: it is sent to other processes.
+        floors: floors(cases) tells which counts are too low to prove anything.
+        summary: figures and tables for a reader.
+    """
+
+    name: str
+    plan: Callable[[int | None, int], range]
+    run: Callable[[range], Tally]
+    floors: Callable[[int], dict[str, int]]
+    summary: Callable[[Tally], list[str]]
+
+
+CAMPAIGNS = (Campaign("crash", crash.plan, crash.run, crash.floors, crash.summary),)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a campaign.
+
+    Attributes:
+        cases: how many were played.
+        seconds: by the clock.
+        void: reasons why the run proves nothing.
+    """
+
+    campaign: Campaign
+    cases: int
+    seed: int
+    seconds: float
+    tally: Tally
+    void: list[str]
+
+    def lines(self) -> Iterator[str]:
+        """The figures, counts last."""
+        yield f"{self.cases} cases from seed {self.seed}, {self.seconds:.0f} s"
+        yield ""
+        yield from self.campaign.summary(self.tally)
+        yield ""
+        counts = sorted(self.tally.counts.items())
+        yield "; ".join(f"{name} {count}" for name, count in counts if not name.startswith("|"))
+        for reason in self.void:
+            yield f"VOID: {reason}"
+        for finding in self.tally.findings:
+            yield f"BROKEN: {finding}"
+
+
+def play(
+    campaign: Campaign,
+    cases: int | None,
+    seed: int,
+    *,
+    jobs: int = 1,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Run a campaign, on several processors if asked."""
+    plan = campaign.plan(cases, seed)
+    parts = [plan[at : at + PART_CASES] for at in range(0, len(plan), PART_CASES)]
+    tally = Tally()
+    began = told = time.monotonic()
+    for done, part in enumerate(_played(campaign, parts, jobs), 1):
+        tally.merge(part)
+        if time.monotonic() - told > PROGRESS_SECONDS:
+            told = time.monotonic()
+            tell(f"{campaign.name}: {done} of {len(parts)} parts, {tally.counts['broken']} broken")
+    void = tally.short_of(campaign.floors(len(plan)))
+    return Outcome(campaign, len(plan), seed, time.monotonic() - began, tally, void)
+
+
+def _played(campaign: Campaign, parts: list[range], jobs: int) -> Iterator[Tally]:
+    if jobs == 1:
+        yield from map(campaign.run, parts)
+        return
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        yield from pool.imap_unordered(campaign.run, parts)
