@@ -62,16 +62,17 @@ def make_room(directory: Path) -> None:
 
 def _mount(kind: str, directory: Path, image: Path, size_mib: int) -> None:
     if kind == "tmpfs":
-        _run_or_skip("mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(directory))
+        run_or_skip("mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(directory))
         return
     with image.open("wb") as file:
         file.truncate(size_mib * MIB)
     # No blocks are set aside for root, who would not notice that the disk is full for all others.
-    _run_or_skip("mkfs.ext4", "-q", "-m", "0", str(image))
-    _run_or_skip("mount", "-o", "loop", str(image), str(directory))
+    run_or_skip("mkfs.ext4", "-q", "-m", "0", str(image))
+    run_or_skip("mount", "-o", "loop", str(image), str(directory))
 
 
-def _run_or_skip(program: str, *arguments: str) -> None:
+def run_or_skip(program: str, *arguments: str) -> None:
+    """Run a program; where it is missing, or not allowed to do this, the test is skipped."""
     if shutil.which(program) is None:
         pytest.skip(f"this machine has no {program}")
     done = subprocess.run([program, *arguments], check=False, capture_output=True, text=True)
