@@ -170,6 +170,7 @@ class Node:
             own.incarnation,
             own.version,
             own.client_address,
+            recovering=False,
         )
         return Transport(self, peers, hello, rng)
 
@@ -625,6 +626,11 @@ class Node:
         if refusal is None:
             self.client_addresses[hello.sender] = hello.client_address
         return refusal
+
+    @property
+    def is_recovering(self) -> bool:
+        """This node counts in no quorum until it is healed."""
+        return False
 
     def clock_ms(self) -> int:
         """The stamp for an outgoing frame."""

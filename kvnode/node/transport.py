@@ -73,6 +73,10 @@ class Receiver(Protocol):
     def clock_ms(self) -> int:
         """The stamp to put on an outgoing frame."""
 
+    @property
+    def is_recovering(self) -> bool:
+        """Whether this node must say in its hello that it counts in no quorum."""
+
 
 @dataclass(slots=True)
 class TransportStats:
@@ -200,7 +204,9 @@ class PeerInbox(asyncio.Protocol):
         self._owner = owner
         self._transport: asyncio.Transport | None = None
         self._frames = FrameBuffer(PEER_HELLO_BYTES_MAX)
-        self._sender: int | None = None
+        self.sender: int | None = None
+        """Who said hello, if it was believed."""
+        self.is_closed = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -215,14 +221,16 @@ class PeerInbox(asyncio.Protocol):
         """Cut frames; anything wrong drops the connection and is counted."""
         try:
             for body in self._frames.feed(data):
-                if self._sender is None:
+                if self.is_closed:
+                    return
+                if self.sender is None:
                     self._greeted(decode_hello(body))
                 else:
                     self._owner.stats.frames_received += 1
                     stamp_ms, messages = decode_messages(body)
-                    self._owner.receiver.on_messages(self._sender, stamp_ms, messages)
+                    self._owner.receiver.on_messages(self.sender, stamp_ms, messages)
         except MalformedFrame as error:
-            self._owner.malformed(self._sender, error)
+            self._owner.malformed(self.sender, error)
             self.close()
 
     def _greeted(self, hello: Hello | Refusal) -> None:
@@ -236,7 +244,8 @@ class PeerInbox(asyncio.Protocol):
             return
         if self._deadline is not None:
             self._deadline.cancel()
-        self._sender = hello.sender
+        self._owner.drop_inboxes(hello.sender)
+        self.sender = hello.sender
         self._frames.frame_bytes_max = PEER_FRAME_BYTES_MAX
         self._transport.write(encode_welcome(self._owner.welcome()))
 
@@ -248,6 +257,7 @@ class PeerInbox(asyncio.Protocol):
 
     def close(self) -> None:
         """Drop the connection."""
+        self.is_closed = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -308,12 +318,26 @@ class Transport:
 
     def hello(self, peer: int) -> Hello:
         """This node's introduction to one peer."""
-        return self._identity._replace(receiver=peer)
+        return self._identity._replace(receiver=peer, recovering=self.receiver.is_recovering)
 
     def welcome(self) -> Welcome:
         """This node's answer to a good hello."""
         own = self._identity
-        return Welcome(own.storage_id, own.incarnation, own.version, own.client_address)
+        return Welcome(
+            own.storage_id,
+            own.incarnation,
+            own.version,
+            own.client_address,
+            self.receiver.is_recovering,
+        )
+
+    def drop_inboxes(self, sender: int) -> None:
+        """A peer came anew: what it sent before, perhaps in an earlier life, is not read any more.
+
+        Its present hello may have taken back what an earlier acknowledgement said.
+        """
+        for inbox in [inbox for inbox in self.inboxes if inbox.sender == sender]:
+            inbox.close()
 
     def malformed(self, peer: int | None, error: MalformedFrame) -> None:
         """A peer spoke nonsense: counted and told; the caller drops the connection."""

@@ -5,8 +5,9 @@ A connection carries messages one way, from the node that dialled to the node th
     frame    := length:u32-be body            length counts the body
     body     := msgpack array
     first    := [HELLO, magic, wire_version, cluster_id, sender, receiver,
-                 storage_id, incarnation, version, client_address]     dialler -> acceptor
-    answer   := [WELCOME, storage_id, incarnation, version, client_address]
+                 storage_id, incarnation, version, client_address, recovering]
+                                                                       dialler -> acceptor
+    answer   := [WELCOME, storage_id, incarnation, version, client_address, recovering]
               | [REFUSED, reason, text]                                 acceptor -> dialler
     further  := [stamp_ms, [message, ...]]                              dialler -> acceptor
     message  := [code, field, ...]
@@ -30,7 +31,7 @@ from kvnode.limits import PEER_FRAME_BYTES_MAX
 from raft.messages import MESSAGES, MalformedMessage, Message, decode
 
 MAGIC = "kvnode-peer"
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 _LENGTH = struct.Struct(">I")
 _U64_MAX = 2**64 - 1
@@ -78,6 +79,8 @@ class Hello(NamedTuple):
     incarnation: int
     version: str
     client_address: str
+    recovering: bool
+    """Acknowledged entries may be gone from its disk: it counts in no quorum until it is healed."""
 
 
 class Welcome(NamedTuple):
@@ -87,6 +90,7 @@ class Welcome(NamedTuple):
     incarnation: int
     version: str
     client_address: str
+    recovering: bool
 
 
 class Refusal(NamedTuple):
@@ -262,7 +266,7 @@ def decode_hello(body: bytes | bytearray | memoryview) -> Hello | Refusal:
     if values[2] != WIRE_VERSION:
         text = f"this node speaks peer protocol {WIRE_VERSION}, not {values[2]!r}"
         return Refusal(RefusalReason.WRONG_WIRE_VERSION, text)
-    return Hello(*_take(values[3:], (str, int, int, int, int, str, str), "hello"))
+    return Hello(*_take(values[3:], (str, int, int, int, int, str, str, bool), "hello"))
 
 
 def decode_answer(body: bytes | bytearray | memoryview) -> Welcome | Refusal:
@@ -273,7 +277,7 @@ def decode_answer(body: bytes | bytearray | memoryview) -> Welcome | Refusal:
     """
     values = _unpack(body)
     if values[0] == FrameCode.WELCOME:
-        return Welcome(*_take(values[1:], (int, int, str, str), "welcome"))
+        return Welcome(*_take(values[1:], (int, int, str, str, bool), "welcome"))
     if values[0] == FrameCode.REFUSED:
         reason, text = _take(values[1:], (int, str), "refusal")
         try:

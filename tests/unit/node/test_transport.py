@@ -28,6 +28,7 @@ class Peer:
         self.malformed: asyncio.Queue[str] = asyncio.Queue()
         self.unreachable: list[int] = []
         self.foreign_storages: set[int] = set()
+        self.is_recovering = False
         self.transport: Transport
 
     def on_messages(self, sender: int, stamp_ms: int, messages: list[AnyMessage]) -> None:
@@ -80,7 +81,9 @@ async def pair(cluster_of_second: str = CLUSTER) -> AsyncIterator[tuple[Peer, Pe
     for peer, other, port, cluster in zip(
         peers, reversed(peers), reversed(ports), (CLUSTER, cluster_of_second), strict=True
     ):
-        hello = Hello(cluster, peer.node_id, 0, 100 + peer.node_id, 1, "test", "client")
+        hello = Hello(
+            cluster, peer.node_id, 0, 100 + peer.node_id, 1, "test", "client", recovering=False
+        )
         peer.transport = Transport(
             peer, {other.node_id: ("127.0.0.1", port)}, hello, random.Random(1)
         )
@@ -111,7 +114,7 @@ async def test_messages_of_a_pass_arrive_in_one_frame_with_the_senders_stamp() -
 
 async def test_what_cannot_leave_is_dropped_counted_and_reported() -> None:
     peer = Peer(1)
-    hello = Hello(CLUSTER, 1, 0, 101, 1, "test", "client")
+    hello = Hello(CLUSTER, 1, 0, 101, 1, "test", "client", recovering=False)
     peer.transport = Transport(peer, {2: ("127.0.0.1", 1)}, hello, random.Random(1))
     peer.transport.send(2, Heartbeat(1, 2, 3))
     peer.transport.flush()
@@ -174,10 +177,38 @@ async def test_a_stranger_who_says_no_hello_is_dropped_and_counted(nonsense: byt
         assert first.inbox.empty()
 
 
+async def test_a_peer_that_comes_anew_is_not_heard_on_its_earlier_connection() -> None:
+    async with pair() as (_, _, ports):
+        hello = Hello(CLUSTER, 2, 1, 102, 1, "test", "client", recovering=False)
+        readers = []
+        for incarnation in (1, 2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", ports[0])
+            writer.write(wire.encode_hello(hello._replace(incarnation=incarnation)))
+            (answer,) = FrameBuffer().feed(await reader.read(1000))
+            assert isinstance(wire.decode_answer(answer), Welcome)
+            readers.append((reader, writer))
+        with contextlib.suppress(ConnectionResetError):
+            assert await readers[0][0].read() == b""
+        for _, writer in readers:
+            writer.close()
+
+
+async def test_hello_and_welcome_tell_whether_a_node_is_recovering() -> None:
+    async with pair() as (first, second, _):
+        await first.connected.get()
+        first.is_recovering = True
+        assert first.transport.hello(2).recovering
+        assert first.transport.welcome().recovering
+        assert not second.transport.hello(1).recovering
+
+
 async def test_nonsense_after_a_good_hello_drops_the_connection() -> None:
-    async with pair() as (first, _, ports):
+    async with pair() as (first, second, ports):
+        await second.connected.get()  # or its hello would end this connection, too
         reader, writer = await asyncio.open_connection("127.0.0.1", ports[0])
-        writer.write(wire.encode_hello(Hello(CLUSTER, 2, 1, 102, 1, "test", "client")))
+        writer.write(
+            wire.encode_hello(Hello(CLUSTER, 2, 1, 102, 1, "test", "client", recovering=False))
+        )
         (answer,) = FrameBuffer().feed(await reader.read(1000))
         assert isinstance(wire.decode_answer(answer), Welcome)
         writer.write(wire.encode_frame(b"\x93\x01\x02\x03"))

@@ -29,7 +29,7 @@ from kvnode.node.wire import (
 from raft.messages import AppendEntries, Heartbeat
 from raft.types import Entry
 
-HELLO = Hello("cluster", 1, 2, 3, 4, "0.1.0", "127.0.0.1:6379")
+HELLO = Hello("cluster", 1, 2, 3, 4, "0.1.0", "127.0.0.1:6379", recovering=False)
 
 
 def body(frame: bytes) -> memoryview:
@@ -58,7 +58,7 @@ def test_messages_of_raft_and_of_the_node_come_back_equal_and_in_order() -> None
 
 def test_hello_and_answers_come_back_equal() -> None:
     assert wire.decode_hello(body(wire.encode_hello(HELLO))) == HELLO
-    welcome = Welcome(3, 4, "0.1.0", "127.0.0.1:1")
+    welcome = Welcome(3, 4, "0.1.0", "127.0.0.1:1", recovering=True)
     assert wire.decode_answer(body(wire.encode_welcome(welcome))) == welcome
     refusal = Refusal(RefusalReason.WRONG_CLUSTER, "this is another cluster")
     assert wire.decode_answer(body(wire.encode_refusal(refusal))) == refusal
