@@ -5,7 +5,7 @@ to send, state to make durable, reads that may proceed. It knows no clock, no ra
 and no network; DESIGN.md states the contract with the driver that has them.
 
 Reading order: `types` (the vocabulary), `messages`, the leaf modules with one idea each (`quorum`,
-`progress`, `log`, `read_index`, `outbox`), then `leader` and `raft`.
+`progress`, `log`, `read_index`, `recovery`, `outbox`), then `leader` and `raft`.
 """
 
 from raft.log import RaftLog

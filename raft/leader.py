@@ -21,6 +21,7 @@ from raft.messages import (
     CommitAdvance,
     Heartbeat,
     HeartbeatResponse,
+    OrderRecovery,
     ReadIndexResponse,
     TimeoutNow,
 )
@@ -62,6 +63,7 @@ class Leader:
         "_own",
         "_peers",
         "_reads",
+        "_recovering_peers",
         "_shared",
         "_ticks_since_heartbeat",
         "_ticks_since_quorum_check",
@@ -85,6 +87,7 @@ class Leader:
         log: RaftLog,
         reads: ReadIndex,
         outbox: Outbox,
+        recovering_peers: set[NodeId],
     ) -> None:
         self.term = term
         self.first_index = log.last_index + 1
@@ -94,6 +97,7 @@ class Leader:
         self._log = log
         self._reads = reads
         self._outbox = outbox
+        self._recovering_peers = recovering_peers
         self._node_id = config.node_id
         self.progress: dict[NodeId, Progress] = {
             node_id: Progress(
@@ -108,6 +112,8 @@ class Leader:
         self._own.recent_active = True
         self._own.match = log.stable
         self._peers = [peer for peer in self.progress.values() if peer is not self._own]
+        for peer in self._peers:
+            peer.recovering = peer.node_id in recovering_peers
         self._voters = [self.progress[node_id] for node_id in conf_state.voters]
         self._ticks_since_heartbeat = 0
         self._ticks_since_quorum_check = 0
@@ -162,6 +168,8 @@ class Leader:
             self._ticks_since_heartbeat = 0
             for peer in self._peers:
                 peer.match_at_heartbeat = peer.match
+                if peer.suspect:
+                    self._order_recovery(peer)
             self._send_heartbeats(self._reads.in_flight())
         return True
 
@@ -170,12 +178,20 @@ class Leader:
         if self._own.maybe_update(self._log.stable):
             self._maybe_commit()
 
-    def transfer_to(self, target: NodeId) -> None:
-        """Hand leadership to `target` as soon as its log is complete (thesis, section 3.10)."""
+    def transfer_to(self, target: NodeId) -> bool:
+        """Hand leadership to `target` as soon as its log is complete (thesis, section 3.10).
+
+        `NONE` withdraws the order. False if `target` cannot be elected soon.
+        """
+        if target != NONE:
+            progress = self.progress[target]
+            if progress.recovering or progress.state is SNAPSHOT:
+                return False
         self.transferee = target
         self._timeout_now_sent = False
         self._ticks_since_transfer = 0
         self.work = True
+        return True
 
     def unreachable(self, peer: NodeId) -> None:
         """A message to `peer` was dropped: do not pipeline into the void."""
@@ -185,9 +201,14 @@ class Leader:
             progress.become_probe()
             progress.paused = True
 
-    def connected(self, peer: NodeId) -> None:
+    def connected(self, peer: NodeId, *, recovering: bool) -> None:
         """`peer` can be reached (again): find out at once where its log ends."""
         progress = self.progress[peer]
+        if recovering:
+            # Perhaps another loss than the one that is known.
+            progress.forget()
+        if recovering is not progress.recovering:
+            self._set_recovering(progress, recovering)
         if progress.state is REPLICATE:
             progress.become_probe()
         # Already probing: the answer may have been lost. Where to probe stays as it is, since
@@ -208,6 +229,8 @@ class Leader:
         """Move the follower's progress; return a reason if the message is impossible."""
         progress = self.progress[sender]
         progress.recent_active = True
+        if message.recovering is not progress.recovering:
+            self._set_recovering(progress, message.recovering)
         index = message.index
         if index > self._log.last_index:
             return "append response beyond the log"
@@ -218,11 +241,14 @@ class Leader:
                 progress.inflights.free_to(index)
             elif progress.state is PROBE or index >= self._log.compacted:
                 progress.become_replicate()
+            progress.suspect = False
             self._maybe_commit()
             self.work = True
-        elif progress.state is PROBE and index == progress.match:
-            progress.become_replicate()
-            self.work = True
+        elif index == progress.match:
+            progress.suspect = False
+            if progress.state is PROBE:
+                progress.become_replicate()
+                self.work = True
         return None
 
     def _on_rejection(self, progress: Progress, message: AppendResponse) -> None:
@@ -231,6 +257,8 @@ class Leader:
         # rejections, one for each that was on its way behind it; heeding them all would send
         # everything again for each.
         if message.hint_index < progress.match:
+            # Or it did not keep it. Which of the two, the follower itself will be asked.
+            progress.suspect = True
             return
         hint, _ = self._log.find_conflict_by_term(message.hint_index, message.hint_term)
         if progress.maybe_decrease(message.index, hint):
@@ -240,8 +268,10 @@ class Leader:
         """The follower lives and follows; return a reason if the message is impossible."""
         progress = self.progress[sender]
         progress.recent_active = True
+        if message.recovering is not progress.recovering:
+            self._set_recovering(progress, message.recovering)
         round_id = message.round
-        if round_id > progress.acked_round:
+        if round_id > progress.acked_round and not progress.recovering:
             if not self._reads.issued(round_id):
                 return "heartbeat response to a round of another start"
             progress.acked_round = round_id
@@ -253,6 +283,9 @@ class Leader:
             progress.match_at_heartbeat = -1
             progress.paused = False
             progress.verify = progress.match < self._log.last_index
+            if progress.recovering:
+                # It does not go by the commit index of heartbeats: tell it again.
+                progress.sent_commit = 0
             self.work = True
         return None
 
@@ -261,12 +294,28 @@ class Leader:
         self.work = True
         return self._reads.add(origin, request_id)
 
+    def _set_recovering(self, progress: Progress, recovering: bool) -> None:
+        """A follower tells that it lost something, or that it is healed and counts again."""
+        progress.recovering = recovering
+        self.work = True
+        if recovering:
+            progress.forget()
+            self._recovering_peers.add(progress.node_id)
+            if self.transferee == progress.node_id:
+                self.transferee = NONE  # it could not be elected
+        else:
+            self._recovering_peers.discard(progress.node_id)
+            self._maybe_commit()
+
     # --- deciding -------------------------------------------------------------------------------
+
+    # A recovering voter is one that does not answer: it adds to no count, and the quorum stays as
+    # large as it is.
 
     def _maybe_commit(self) -> None:
         """Commit what a quorum has, if it is of this term (paper, section 5.4.2)."""
         log = self._log
-        index = agreed([voter.match for voter in self._voters])
+        index = agreed([0 if voter.recovering else voter.match for voter in self._voters])
         if index <= log.commit or index < self.first_index:
             return
         log.commit_to(index)
@@ -278,7 +327,7 @@ class Leader:
     def _heard_quorum(self) -> bool:
         heard = 0
         for voter in self._voters:
-            if voter.recent_active or voter is self._own:
+            if (voter.recent_active and not voter.recovering) or voter is self._own:
                 heard += 1
         for peer in self._peers:
             peer.recent_active = False
@@ -287,6 +336,7 @@ class Leader:
     def _confirm_rounds(self) -> None:
         """Answer the reads of all rounds that a quorum has confirmed."""
         self._own.acked_round = self._reads.newest
+        # Nothing is noted of recovering voters, so they are 0 here.
         newest = agreed([voter.acked_round for voter in self._voters])
         for confirmed in self._reads.confirm(newest):
             for origin, request_id in confirmed.requests:
@@ -374,6 +424,14 @@ class Leader:
         for peer in self._peers:
             # A follower may only be told of commits that its own log is known to hold.
             message = Heartbeat(self.term, min(peer.match, commit), round_id)
+            self._outbox.messages.append((peer.node_id, message))
+
+    def _order_recovery(self, peer: Progress) -> None:
+        """Ask `peer` whether it has what it acknowledged; if not, it must recover."""
+        term = self._log.term(peer.match)
+        # What is compacted comes with the next snapshot, and all that was acknowledged with it.
+        if term:
+            message = OrderRecovery(self.term, peer.match, term)
             self._outbox.messages.append((peer.node_id, message))
 
     def _maybe_send_timeout_now(self) -> None:

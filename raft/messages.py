@@ -87,17 +87,19 @@ class AppendResponse(
             ("rejected", bool),
             ("hint_index", int),
             ("hint_term", int),
+            ("recovering", bool),
         ],
     )
 ):
     """Accepted: the log up to `index` equals the leader's and is durable here.
 
     Rejected: `index` is the `previous_index` that did not match; the logs can only meet at or
-    before `hint_index`, where the sender's entry has `hint_term`.
+    before `hint_index`, where the sender's entry has `hint_term`. `recovering`: replicate to me,
+    but do not count me (`raft.recovery`).
     """
 
     __slots__ = ()
-    CODE: ClassVar[int] = 6
+    CODE: ClassVar[int] = 15
 
 
 class Heartbeat(NamedTuple("Heartbeat", [("term", int), ("commit", int), ("round", int)])):
@@ -110,11 +112,13 @@ class Heartbeat(NamedTuple("Heartbeat", [("term", int), ("commit", int), ("round
     CODE: ClassVar[int] = 7
 
 
-class HeartbeatResponse(NamedTuple("HeartbeatResponse", [("term", int), ("round", int)])):
-    """You are the leader; `round` is returned as it came."""
+class HeartbeatResponse(
+    NamedTuple("HeartbeatResponse", [("term", int), ("round", int), ("recovering", bool)])
+):
+    """You are the leader; `round` is returned as it came; `recovering`: do not count me."""
 
     __slots__ = ()
-    CODE: ClassVar[int] = 8
+    CODE: ClassVar[int] = 16
 
 
 class CommitAdvance(
@@ -153,8 +157,26 @@ class TimeoutNow(NamedTuple("TimeoutNow", [("term", int)])):
     CODE: ClassVar[int] = 12
 
 
-RESERVED_CODES: Final = {13: "InstallSnapshot", 14: "InstallSnapshotResponse"}
-"""Taken for good: snapshots travel beside Raft, in messages of the driver's own."""
+class OrderRecovery(
+    NamedTuple("OrderRecovery", [("term", int), ("index", int), ("index_term", int)])
+):
+    """You acknowledged my log up to `index`, where the term is `index_term`, and seem to lack it.
+
+    The receiver judges, for only it can: a log that has this entry is whole, and is acknowledged
+    once more. Any other lost what was acknowledged, and its owner starts to recover.
+    """
+
+    __slots__ = ()
+    CODE: ClassVar[int] = 17
+
+
+RESERVED_CODES: Final = {
+    6: "AppendResponse without `recovering`",
+    8: "HeartbeatResponse without `recovering`",
+    13: "InstallSnapshot",
+    14: "InstallSnapshotResponse",
+}
+"""Taken for good. Snapshots travel beside Raft, in messages of the driver's own."""
 
 Message: TypeAlias = (
     RequestPreVote
@@ -169,6 +191,7 @@ Message: TypeAlias = (
     | ReadIndexRequest
     | ReadIndexResponse
     | TimeoutNow
+    | OrderRecovery
 )
 
 MESSAGES: Final[dict[int, type[Message]]] = {
@@ -186,6 +209,7 @@ MESSAGES: Final[dict[int, type[Message]]] = {
         ReadIndexRequest,
         ReadIndexResponse,
         TimeoutNow,
+        OrderRecovery,
     )
 }
 
@@ -284,11 +308,10 @@ def _check_last_entry(message: RequestVote | RequestPreVote) -> None:
         )
 
 
-def _check_commit(message: CommitAdvance) -> None:
-    if message.commit == 0 or not 0 < message.commit_term <= message.term:
-        raise MalformedMessage(
-            f"committed entry {message.commit} cannot have term {message.commit_term}"
-        )
+def _check_entry(message: CommitAdvance | OrderRecovery) -> None:
+    _, index, term = message
+    if index == 0 or not 0 < term <= message.term:
+        raise MalformedMessage(f"entry {index} cannot have term {term}")
 
 
 _CHECKS: Final = cast(
@@ -298,6 +321,7 @@ _CHECKS: Final = cast(
         AppendResponse.CODE: _check_append_response,
         RequestVote.CODE: _check_last_entry,
         RequestPreVote.CODE: _check_last_entry,
-        CommitAdvance.CODE: _check_commit,
+        CommitAdvance.CODE: _check_entry,
+        OrderRecovery.CODE: _check_entry,
     },
 )

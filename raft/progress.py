@@ -10,7 +10,8 @@ A follower is in one of three states (the design is that of etcd-io/raft):
   own stream to it has ended, or an acknowledgement shows that the log suffices after all.
 
 Invariants: `match` never goes back during one leadership (a delayed or repeated answer changes
-nothing); `match < next_index`.
+nothing), but to 0 in `forget`, when the follower turns out to have lost its log's end; `match <
+next_index`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class ProgressView(NamedTuple):
     recent_active: bool
     inflight_messages: int
     inflight_bytes: int
+    recovering: bool = False
 
 
 class Inflights:
@@ -102,6 +104,8 @@ class Progress:
         recent_active: the follower was heard since the last CheckQuorum.
         acked_round: newest read round that the follower confirmed.
         sent_commit: commit index that was sent last.
+        recovering: the follower lost acknowledged entries: it is replicated to, and does not count.
+        suspect: the follower seems to lack what it acknowledged; it is asked with the heartbeats.
         inflights: messages on their way.
     """
 
@@ -114,8 +118,10 @@ class Progress:
         "node_id",
         "paused",
         "recent_active",
+        "recovering",
         "sent_commit",
         "state",
+        "suspect",
         "verify",
     )
 
@@ -130,6 +136,8 @@ class Progress:
         self.recent_active = False
         self.acked_round = 0
         self.sent_commit = 0
+        self.recovering = False
+        self.suspect = False
         self.inflights = inflights
 
     def become_probe(self) -> None:
@@ -152,6 +160,19 @@ class Progress:
         """The log no longer holds what the follower needs."""
         self.state = SNAPSHOT
         self.inflights.reset()
+
+    def forget(self) -> None:
+        """The follower lost something: nothing that it said before is certain any more.
+
+        Where to probe stays as it is: most of its log is still there, and its first answer tells.
+        """
+        self.match = 0
+        self.acked_round = 0
+        self.match_at_heartbeat = -1
+        self.suspect = False
+        next_index = self.next_index
+        self.become_probe()
+        self.next_index = next_index
 
     def snapshot_finished(self, index: int, *, ok: bool) -> None:
         """The stream of a snapshot ended; if `ok`, the follower's log now reaches `index`."""
@@ -206,4 +227,5 @@ class Progress:
             recent_active=self.recent_active,
             inflight_messages=len(self.inflights),
             inflight_bytes=self.inflights.size,
+            recovering=self.recovering,
         )

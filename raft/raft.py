@@ -26,6 +26,7 @@ from raft.messages import (
     Heartbeat,
     HeartbeatResponse,
     Message,
+    OrderRecovery,
     PreVoteResponse,
     ReadIndexRequest,
     ReadIndexResponse,
@@ -36,8 +37,9 @@ from raft.messages import (
 )
 from raft.outbox import Outbox
 from raft.progress import ProgressView
-from raft.quorum import VoteResult, vote_result
+from raft.quorum import VoteResult, majority, vote_result
 from raft.read_index import ReadIndex
+from raft.recovery import Recovery
 from raft.types import (
     NONE,
     Config,
@@ -56,12 +58,21 @@ from raft.types import (
     require,
 )
 
-FROM_LEADER = (AppendEntries, Heartbeat, CommitAdvance, TimeoutNow)
+FROM_LEADER = (AppendEntries, Heartbeat, CommitAdvance, TimeoutNow, OrderRecovery)
 """Sent by the leader of their term and by nobody else."""
 
 
 class Status(NamedTuple):
-    """What a node knows of itself; `progress` is empty unless it leads."""
+    """What a node knows of itself, and who counts in no quorum now.
+
+    Attributes:
+        progress: empty unless this node leads.
+        recovering: members, this node included, that are recovering as far as this node was told.
+        recovers_at: this node is healed when its durable, committed log reaches this index; 0 if
+            it is not recovering, or its leader has not told the index yet.
+        voters_missing: how many more voters must be there, and not recovering, for anybody to be
+            elected. Above 0 the group waits.
+    """
 
     node_id: NodeId
     role: Role
@@ -74,6 +85,9 @@ class Status(NamedTuple):
     last_index: int
     transferee: NodeId
     progress: dict[NodeId, ProgressView]
+    recovering: tuple[NodeId, ...]
+    recovers_at: int
+    voters_missing: int
 
 
 class Raft:
@@ -85,6 +99,9 @@ class Raft:
         conf_state: who takes part.
         log: the restored log.
         applied: index up to which the state machine has applied; 0 on a new node.
+        recovering: the durable flag: this disk lost entries that were acknowledged. Then the commit
+            index of `hard_state` is not believed, and `applied` must be that of a snapshot whose
+            place is in the log (DESIGN.md, step 2).
 
     Raises:
         ValueError: the arguments contradict each other; the disk has lost something.
@@ -101,6 +118,8 @@ class Raft:
         "_pending",
         "_persist_number",
         "_reads",
+        "_recovering_peers",
+        "_recovery",
         "_soft_state",
         "_timeout",
         "_transfer_vote",
@@ -109,6 +128,7 @@ class Raft:
         "leader",
         "log",
         "node_id",
+        "recovering",
         "rejected",
         "role",
         "term",
@@ -123,12 +143,17 @@ class Raft:
         conf_state: ConfState,
         log: RaftLog,
         applied: int,
+        recovering: bool = False,
     ) -> None:
         members = {*conf_state.voters, *conf_state.learners}
         require(bool(conf_state.voters), "voters", conf_state.voters)
         require(NONE not in members, "members", sorted(members))
         require(hard_state.term >= log.last_term, "term", hard_state.term)
-        log.start(hard_state.commit, applied, config.cache_bytes_max)
+        alone = conf_state.voters == (config.node_id,)
+        require(not (recovering and alone), "recovering with voters", conf_state.voters)
+        # What was cut off may have replaced what is now the end: only a snapshot is certain.
+        commit = applied if recovering else hard_state.commit
+        log.start(commit, applied, config.cache_bytes_max)
         self._config = config
         self.node_id = config.node_id
         self.conf_state = conf_state
@@ -139,6 +164,10 @@ class Raft:
         self.leader: NodeId = NONE
         self.rejected: dict[str, int] = {}
         """How often a peer sent something impossible, by reason."""
+        self.recovering = recovering
+        """This node lost acknowledged entries: it gives no vote and counts in no quorum."""
+        self._recovery = Recovery(config.boot_id)
+        self._recovering_peers: set[NodeId] = set()
         self._peers = sorted(members - {config.node_id})
         self._leadership: Leader | None = None
         self._reads = ReadIndex(config.boot_id, config.reads_waiting_max)
@@ -147,10 +176,10 @@ class Raft:
         self._transfer_vote = False
         self._elapsed = 0
         self._timeout = self._draw_timeout()
-        # (term, vote): now durable; given to the driver; and per Persist that is on its way.
-        self._durable = (self.term, self.vote)
+        # (term, vote, recovering): now durable; given to the driver; and per Persist on its way.
+        self._durable = (self.term, self.vote, recovering)
         self._handed = self._durable
-        self._pending: deque[tuple[int, tuple[int, NodeId]]] = deque()
+        self._pending: deque[tuple[int, tuple[int, NodeId, bool]]] = deque()
         self._persist_number = 0
         self._soft_state = SoftState(NONE, Role.FOLLOWER)
 
@@ -193,6 +222,9 @@ class Raft:
 
     def status(self) -> Status:
         """Describe this node."""
+        recovering = {*self._recovering_peers, *((self.node_id,) if self.recovering else ())}
+        voters = self.conf_state.voters
+        counting = len([voter for voter in voters if voter not in recovering])
         return Status(
             node_id=self.node_id,
             role=self.role,
@@ -205,6 +237,9 @@ class Raft:
             last_index=self.log.last_index,
             transferee=self._leadership.transferee if self._leadership else NONE,
             progress=self.progress(),
+            recovering=tuple(sorted(recovering)),
+            recovers_at=(self._recovery.index or 0) if self.recovering else 0,
+            voters_missing=max(0, majority(len(voters)) - counting),
         )
 
     # --- from the driver ------------------------------------------------------------------------
@@ -215,13 +250,15 @@ class Raft:
             if not self._leadership.tick():
                 self._become_follower(self.term, NONE)
             return
+        if self.recovering and self._recovery.tick(self._config.heartbeat_ticks):
+            self._ask_how_far()
         self._elapsed += 1
         if self._elapsed >= self._timeout:
             self._elapsed = 0
             self.campaign()
 
     def campaign(self) -> None:
-        """Start an election now, unless this node leads or has no vote."""
+        """Start an election now, unless this node leads, has no vote, or is recovering."""
         if self._leadership is not None or not self._promotable():
             return
         if self._config.pre_vote:
@@ -263,11 +300,15 @@ class Raft:
         else:
             self._send(self.leader, ReadIndexRequest(self.term, request_id))
 
-    def transfer_leader(self, target: NodeId) -> None:
+    def transfer_leader(self, target: NodeId) -> bool:
         """Hand leadership to `target`; to this node itself: withdraw the last order.
 
         It is over when `leader` changes, or, unsuccessful, when `status().transferee` is `NONE`.
         Until then proposals are dropped.
+
+        Returns:
+            False if `target` cannot be elected soon, since it is recovering or needs a snapshot;
+            nothing has changed then.
 
         Raises:
             NotLeader: this node does not lead.
@@ -276,7 +317,7 @@ class Raft:
         if self._leadership is None:
             raise NotLeader(self.leader)
         require(target in self.conf_state.voters, "target", target)
-        self._leadership.transfer_to(NONE if target == self.node_id else target)
+        return self._leadership.transfer_to(NONE if target == self.node_id else target)
 
     def report_unreachable(self, peer: NodeId) -> None:
         """The transport dropped a message to `peer`."""
@@ -354,13 +395,23 @@ class Raft:
             self._acknowledge(self.leader, index)
         return True
 
-    def peer_connected(self, peer: NodeId) -> None:
-        """The transport reached `peer` (again): send what it may have missed."""
+    def peer_connected(self, peer: NodeId, *, recovering: bool = False) -> None:
+        """The transport reached `peer` (again): send what it may have missed.
+
+        `recovering`: what the peer said of itself while connecting. From here on no message may be
+        stepped that an earlier start of the peer sent: its acknowledgements may be of entries that
+        it has lost.
+        """
         if peer not in self._peers:
             return
         if self._leadership is not None:
-            self._leadership.connected(peer)
-        elif self.role is not Role.FOLLOWER and peer in self.conf_state.voters:
+            self._leadership.connected(peer, recovering=recovering)
+            return
+        if recovering:
+            self._recovering_peers.add(peer)
+        else:
+            self._recovering_peers.discard(peer)
+        if self.role is not Role.FOLLOWER and peer in self.conf_state.voters:
             self._request_vote(peer)
 
     # --- Ready ----------------------------------------------------------------------------------
@@ -374,7 +425,8 @@ class Raft:
             or outbox.read_states
             or (self._leadership is not None and self._leadership.work)
             or self.log.has_unhanded()
-            or self._handed != (self.term, self.vote)
+            or self._handed != (self.term, self.vote, self.recovering)
+            or (self.recovering and self._recovery.is_healed(self._durable_commit))
             or self._soft_state != (self.leader, self.role)
         )
 
@@ -382,6 +434,8 @@ class Raft:
         """Return what is to be done now, None if nothing. May be called before `synced`."""
         if self._leadership is not None and self._leadership.work:
             self._leadership.flush()
+        if self.recovering and self._recovery.is_healed(self._durable_commit):
+            self._become_healed()
         persist = self._make_persist()
         soft_state = None
         if self._soft_state != (self.leader, self.role):
@@ -411,7 +465,7 @@ class Raft:
         self.log.synced(number)
         if self._leadership is not None:
             self._leadership.synced()
-        elif self.role is Role.CANDIDATE and self._durable == (self.term, self.node_id):
+        elif self.role is Role.CANDIDATE and self._durable[:2] == (self.term, self.node_id):
             self._count_vote(self.node_id, granted=True)
 
     def committed_entries(self, bytes_max: int) -> list[Entry]:
@@ -427,24 +481,27 @@ class Raft:
         self.log.applied_to(index)
 
     def _make_persist(self) -> Persist | None:
-        state = (self.term, self.vote)
+        state = (self.term, self.vote, self.recovering)
         changed = state != self._handed
         after_sync = self._outbox.after_sync
         if not (changed or after_sync or self.log.has_unhanded()):
             return None
         self._persist_number += 1
         number = self._persist_number
-        hard_state = None
+        hard_state = recovering = None
         if changed:
-            hard_state = self.hard_state
+            if state[:2] != self._handed[:2]:
+                hard_state = self.hard_state
+            if self.recovering is not self._handed[2]:
+                recovering = self.recovering
             self._handed = state
             self._pending.append((number, state))
         self._outbox.after_sync = []
-        return Persist(number, hard_state, self.log.hand_out(number), after_sync)
+        return Persist(number, hard_state, self.log.hand_out(number), after_sync, recovering)
 
     def _send(self, to: NodeId, message: Message) -> None:
-        """Send what rests on nothing but the term: at once if the term is durable."""
-        if self._durable[0] >= self.term:
+        """Send what rests on nothing but the term and the flag: at once if they are durable."""
+        if self._durable[0] >= self.term and self._durable[2] is self.recovering:
             self._outbox.messages.append((to, message))
         else:
             self._outbox.after_sync.append((to, message))
@@ -489,18 +546,24 @@ class Raft:
         # This node's own vote is counted in `synced`, when it is durable.
 
     def _become_leader(self) -> None:
-        assert self._durable == (self.term, self.node_id), (
+        assert self._durable == (self.term, self.node_id, False), (
             f"leader of term {self.term} with {self._durable} durable"
         )
         self.role = Role.LEADER
         self.leader = self.node_id
         self._votes = {}
         self._leadership = Leader(
-            self._config, self.term, self.conf_state, self.log, self._reads, self._outbox
+            self._config,
+            self.term,
+            self.conf_state,
+            self.log,
+            self._reads,
+            self._outbox,
+            self._recovering_peers,
         )
 
     def _promotable(self) -> bool:
-        return self.node_id in self.conf_state.voters
+        return self.node_id in self.conf_state.voters and not self.recovering
 
     def _voting_peers(self) -> list[NodeId]:
         return [voter for voter in self.conf_state.voters if voter != self.node_id]
@@ -546,6 +609,8 @@ class Raft:
         return self._leadership is not None or self._elapsed < self._config.election_ticks_min
 
     def _on_request_pre_vote(self, sender: NodeId, message: RequestPreVote) -> None:
+        if self.recovering:
+            return
         if message.term <= self.term:
             self._send(sender, PreVoteResponse(self.term, granted=False))
             return
@@ -563,6 +628,9 @@ class Raft:
         self._count_vote(sender, granted=message.granted)
 
     def _on_request_vote(self, sender: NodeId, message: RequestVote) -> None:
+        if self.recovering:
+            # Its log may lack what its vote would have to protect (paper, section 5.4.1).
+            return
         free = self.vote in (sender, NONE) and self.leader == NONE
         if free and self.log.is_up_to_date(message.last_index, message.last_term):
             self._grant(sender)
@@ -616,14 +684,16 @@ class Raft:
         last_new = log.maybe_append(previous_index, previous_term, entries)
         if last_new is None:
             hint_index, hint_term = log.find_conflict_by_term(previous_index, previous_term)
-            response = AppendResponse(term, previous_index, True, hint_index, hint_term)
+            response = AppendResponse(
+                term, previous_index, True, hint_index, hint_term, self.recovering
+            )
             self._send(sender, response)
             return
         log.commit_to(min(commit, last_new))
         self._acknowledge(sender, last_new)
 
     def _acknowledge(self, leader: NodeId, index: int) -> None:
-        response = AppendResponse(self.term, index, False, 0, 0)
+        response = AppendResponse(self.term, index, False, 0, 0, self.recovering)
         if index > self.log.stable:
             self._send_after_sync(leader, response)
         else:
@@ -632,12 +702,17 @@ class Raft:
     def _on_heartbeat(self, sender: NodeId, message: Heartbeat) -> None:
         if not self._follow(sender):
             return
-        if message.commit > self.log.last_index:
+        if self.recovering:
+            # The leader may still go by what this node acknowledged and lost since. Appends and
+            # CommitAdvance name a term with their index, and so prove what they say.
+            pass
+        elif message.commit > self.log.last_index:
             self._reject("commit beyond what was acknowledged")
             return
-        self.log.commit_to(message.commit)
+        else:
+            self.log.commit_to(message.commit)
         # Not a promise about the log: a read must not wait for this node's disk.
-        self._send(sender, HeartbeatResponse(self.term, message.round))
+        self._send(sender, HeartbeatResponse(self.term, message.round, self.recovering))
 
     def _on_commit_advance(self, sender: NodeId, message: CommitAdvance) -> None:
         if self._follow(sender) and self.log.term(message.commit) == message.commit_term:
@@ -649,8 +724,45 @@ class Raft:
         if leadership is not None and not leadership.on_read(sender, message.request_id):
             self._reject("too many reads wait for a round")
 
-    def _on_read_index_response(self, _sender: NodeId, message: ReadIndexResponse) -> None:
-        self._outbox.read_states.append(ReadState(message.request_id, message.index))
+    def _on_read_index_response(self, sender: NodeId, message: ReadIndexResponse) -> None:
+        if self.leader not in (sender, NONE):
+            self._reject("read index from a node that does not lead")
+        elif not self._recovery.take_answer(message.request_id, message.index):
+            self._outbox.read_states.append(ReadState(message.request_id, message.index))
+
+    # --- recovering (raft.recovery) -------------------------------------------------------------
+
+    @property
+    def _durable_commit(self) -> int:
+        """The log up to here is on this disk and equals that of any leader to come."""
+        return min(self.log.commit, self.log.stable)
+
+    def _ask_how_far(self) -> None:
+        if self.leader != NONE:
+            question = ReadIndexRequest(self.term, self._recovery.next_request_id())
+            self._send(self.leader, question)
+
+    def _on_order_recovery(self, sender: NodeId, message: OrderRecovery) -> None:
+        """The leader doubts that this node still has what it acknowledged."""
+        if not self._follow(sender):
+            return
+        index = message.index
+        if index <= self.log.commit or self.log.term(index) == message.index_term:
+            # Within a term nothing that was acknowledged is ever replaced, so the doubt came from
+            # an answer that was overtaken.
+            self._acknowledge(sender, index)
+        elif not self.recovering:
+            self.recovering = True
+            self._recovery.begin()
+
+    def _become_healed(self) -> None:
+        """The log is whole again. The flag is cleared on disk before a vote can leave."""
+        self.recovering = False
+        if self.leader != NONE:
+            # So the leader counts this node again at once.
+            index = self._durable_commit
+            healed = AppendResponse(self.term, index, False, 0, 0, False)
+            self._send_after_sync(self.leader, healed)
 
     # --- leading --------------------------------------------------------------------------------
 
@@ -704,7 +816,7 @@ class Raft:
         since its votes are ignored, depose it.
         """
         if isinstance(message, FROM_LEADER):
-            self._send(sender, AppendResponse(self.term, 0, True, 0, 0))
+            self._send(sender, AppendResponse(self.term, 0, True, 0, 0, self.recovering))
         elif isinstance(message, RequestVote):
             self._send(sender, RequestVoteResponse(self.term, granted=False))
 
@@ -725,4 +837,5 @@ class Raft:
         ReadIndexRequest: _on_read_index_request,
         ReadIndexResponse: _on_read_index_response,
         TimeoutNow: _on_timeout_now,
+        OrderRecovery: _on_order_recovery,
     }

@@ -138,12 +138,15 @@ class Persist:
         hard_state: set when term or vote changed.
         entries: appended to the log; the first may overwrite a suffix written earlier.
         messages: (to, message): promises that rest on the state above, or on an earlier Persist.
+        recovering: set when the node began to recover, or is healed: the flag that must be durable
+            with this Persist. None: as it was.
     """
 
     number: int
     hard_state: HardState | None
     entries: list[Entry]
     messages: list[tuple[NodeId, Message]]
+    recovering: bool | None = None
 
 
 @dataclass(slots=True)

@@ -5,6 +5,9 @@ the test syncs it; a crash loses what waits (or keeps a prefix, as a real disk m
 on the `wire` until the test delivers, drops, repeats or reorders them. Snapshots that Raft asked
 for wait in `streams` until the test installs them or lets them fail; a node is frozen from the
 decision to install one until that is done, as the contract with the driver says (raft/DESIGN.md).
+
+A disk can also `lose` the end of what it had synced. Its node then comes back recovering; nothing
+of what it sent before is stepped by anyone who has heard its new start.
 """
 
 from __future__ import annotations
@@ -27,7 +30,14 @@ from raft import (
     ReadState,
     Role,
 )
-from raft.messages import AppendResponse, RequestVote, RequestVoteResponse
+from raft.messages import (
+    AppendResponse,
+    HeartbeatResponse,
+    PreVoteResponse,
+    ReadIndexRequest,
+    RequestVote,
+    RequestVoteResponse,
+)
 
 APPLY_BYTES_MAX = 1 << 20
 
@@ -38,6 +48,8 @@ class Envelope(NamedTuple):
     sender: NodeId
     to: NodeId
     message: Message
+    boot: int = 0
+    """The start of the sender that sent it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,9 @@ class Disk:
     log: list[Entry] = field(default_factory=list)
     base: int = 0
     snapshot: Snapshot | None = None
+    recovering: bool = False
+    replaced: list[Entry] = field(default_factory=list)
+    """The suffix that was replaced last: it is still in the file, before what replaced it."""
     reads: int = 0
 
     @property
@@ -89,11 +104,15 @@ class Disk:
             return
         if item.hard_state is not None:
             self.hard_state = item.hard_state
+        if item.recovering is not None:
+            self.recovering = item.recovering
         for entry in item.entries:
             assert self.base < entry.index <= self.last_index + 1, (
                 f"{entry} does not fit behind {self.base} to {self.last_index}"
             )
-            del self.log[entry.index - self.base - 1 :]
+            place = entry.index - self.base - 1
+            self.replaced = self.log[place:] or self.replaced
+            del self.log[place:]
             self.log.append(entry)
 
     def mark(self, snapshot: Snapshot, *, discard: bool) -> None:
@@ -113,6 +132,28 @@ class Disk:
         if index > self.base:
             del self.log[: index - self.base]
             self.base = index
+
+    def lose(self, count: int) -> None:
+        """Lose the last `count` entries, though they were synced; the flag is durable before that.
+
+        If that takes back all that replaced an older suffix, the older one is the end again.
+        """
+        self.recovering = True
+        del self.log[max(len(self.log) - count, 0) :]
+        replaced = [entry for entry in self.replaced if entry.index > self.last_index]
+        if replaced and replaced[0].index == self.last_index + 1:
+            before = self.log[-1].term if self.log else 0
+            self.log += replaced if replaced[0].term >= before else []
+        snapshot = self.snapshot
+        if snapshot is not None and not self.has(snapshot):
+            self.mark(snapshot, discard=True)
+
+    def has(self, snapshot: Snapshot) -> bool:
+        """Tell whether the log leads to where `snapshot` was taken."""
+        if snapshot.index == self.base:
+            return True
+        held = self.base < snapshot.index <= self.last_index
+        return held and self.log[snapshot.index - self.base - 1].term == snapshot.term
 
     def entries(self, low: int, high: int, bytes_max: int) -> list[Entry]:
         assert low > self.base, f"{low} was released with all up to {self.base}"
@@ -145,11 +186,18 @@ class Node:
             conf_state=conf_state,
             log=log,
             applied=len(self.applied),
+            recovering=disk.recovering,
         )
 
     def check_promises(self, message: Message) -> None:
         """Persist before send: what a leaving message promises is on the disk."""
         disk = self.disk
+        if isinstance(message, AppendResponse | HeartbeatResponse):
+            assert message.recovering or not disk.recovering, f"{message} with the flag on disk"
+        elif disk.recovering:
+            # A request of a read index, and whatever tells the sender of an old message our term.
+            assert isinstance(message, ReadIndexRequest | PreVoteResponse | RequestVoteResponse)
+            assert isinstance(message, ReadIndexRequest) or not message.granted, message
         if isinstance(message, AppendResponse) and not message.rejected:
             assert disk.holds(message.index), f"{message} but the disk ends at {disk.last_index}"
         if (
@@ -176,6 +224,10 @@ class Cluster:
         self.wire: list[Envelope] = []
         self.streams: list[Stream] = []
         self.cut: set[tuple[NodeId, NodeId]] = set()
+        # (receiver, sender): the oldest start of the sender whose messages may still be stepped,
+        # and those pairs where the receiver has not heard of it yet.
+        self.oldest_boot: dict[tuple[NodeId, NodeId], int] = {}
+        self.unconnected: set[tuple[NodeId, NodeId]] = set()
         self.boots = 0
         self.nodes: dict[NodeId, Node] = {}
         self.down: set[NodeId] = set()
@@ -225,6 +277,31 @@ class Cluster:
 
     def restart(self, node_id: NodeId) -> None:
         self.start(node_id, self.nodes[node_id].disk)
+
+    def lose(self, node_id: NodeId, count: int) -> None:
+        """Crash, lose the last `count` synced entries, and come back recovering.
+
+        Each peer hears of the new start with the first message that reaches it, or by `connect`.
+        """
+        if node_id not in self.down:
+            self.crash(node_id)
+        self.nodes[node_id].disk.lose(count)
+        self.restart(node_id)
+        self.unconnected |= {(peer, node_id) for peer in self.nodes if peer != node_id}
+
+    def connect(self, node_id: NodeId, peer: NodeId) -> None:
+        """`node_id` hears the hello of `peer`; what an earlier start of it sent is lost."""
+        self.unconnected.discard((node_id, peer))
+        self.oldest_boot[node_id, peer] = self.nodes[peer].boot
+        self.raft(node_id).peer_connected(peer, recovering=self.raft(peer).recovering)
+
+    def is_too_old(self, envelope: Envelope) -> bool:
+        """Tell whether the receiver has heard a later start of a sender that had lost something."""
+        sender, to, _, boot = envelope
+        if (to, sender) in self.unconnected and boot == self.nodes[sender].boot:
+            self.connect(to, sender)
+            self.pump(to)
+        return boot < self.oldest_boot.get((to, sender), 0)
 
     # --- the driver -----------------------------------------------------------------------------
 
@@ -348,7 +425,7 @@ class Cluster:
 
     def send(self, sender: NodeId, to: NodeId, message: Message) -> None:
         self.nodes[sender].check_promises(message)
-        envelope = Envelope(sender, to, message)
+        envelope = Envelope(sender, to, message, self.nodes[sender].boot)
         self.wire.append(envelope)
         self.on_send(envelope)
 
@@ -359,6 +436,7 @@ class Cluster:
             (envelope.sender, envelope.to) in self.cut
             or envelope.to in self.down
             or self.nodes[envelope.to].frozen
+            or self.is_too_old(envelope)
         ):
             self.on_drop(envelope)
             return

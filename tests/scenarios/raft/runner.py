@@ -8,7 +8,9 @@ Setting up
 Doing
     campaign N · tick N [count] · propose N data… · read N id · transfer N M
     unreachable N M · connect N M · slow N (its disk syncs when told) · sync N [writes]
-    crash N · restart N · partition 1,2 3 (groups that hear each other) · heal
+    crash N · restart N · lose N count (it comes back recovering, without the last entries that it
+    had synced; `connect` lets others hear of that) · forget N count (its disk loses them while it
+    is down, and nobody notices) · partition 1,2 3 (groups that hear each other) · heal
     stabilize (deliver all) · deliver N [M] (what is on the way from N, to M) · drop N [M]
     overtake N M (deliver the youngest before the others) · repeat N M (put a copy of it behind)
     compact N [keep=K]              N takes a snapshot of what it applied and forgets the log
@@ -36,6 +38,7 @@ from raft.messages import (
     Heartbeat,
     HeartbeatResponse,
     Message,
+    OrderRecovery,
     PreVoteResponse,
     ReadIndexRequest,
     ReadIndexResponse,
@@ -54,6 +57,7 @@ class RaftScenario:
         self.printed: list[str] = []
         self.known: dict[NodeId, tuple[int, Role]] = {}
         self.commits: dict[NodeId, int] = {}
+        self.recovering: dict[NodeId, bool] = {}
 
     def run(self, line: str) -> list[str]:
         """Run one command; return what it prints."""
@@ -128,14 +132,15 @@ class RaftScenario:
         self.cluster.pump(int(node))
 
     def do_transfer(self, node: str, target: str) -> None:
-        self.cluster.raft(int(node)).transfer_leader(int(target))
+        if not self.cluster.raft(int(node)).transfer_leader(int(target)):
+            self.printed.append(f"n{target} could not be elected now")
         self.cluster.pump(int(node))
 
     def do_unreachable(self, node: str, peer: str) -> None:
         self.cluster.raft(int(node)).report_unreachable(int(peer))
 
     def do_connect(self, node: str, peer: str) -> None:
-        self.cluster.raft(int(node)).peer_connected(int(peer))
+        self.cluster.connect(int(node), int(peer))
         self.cluster.pump(int(node))
 
     def do_slow(self, node: str) -> None:
@@ -146,6 +151,14 @@ class RaftScenario:
             name = f"#{item.number}" if isinstance(item, Persist) else "the mark of a snapshot"
             self.printed.append(f"n{node} synced {name}")
         self.cluster.sync(int(node), int(writes))
+
+    def do_lose(self, node: str, count: str) -> None:
+        self.cluster.lose(int(node), int(count))
+        self.known[int(node)] = (self.cluster.raft(int(node)).term, Role.FOLLOWER)
+        self.commits.pop(int(node), None)
+
+    def do_forget(self, node: str, count: str) -> None:
+        del self.cluster.nodes[int(node)].disk.log[-int(count) :]
 
     def do_crash(self, node: str) -> None:
         self.cluster.crash(int(node))
@@ -236,6 +249,8 @@ class RaftScenario:
             self.printed.append(
                 f"n{node}@{s.term} {s.role.value} of {leader}, "
                 f"last={s.last_index} stable={s.stable} commit={s.commit} applied={s.applied}"
+                + (f", recovers at {s.recovers_at or 'an index not known yet'}")
+                * self.cluster.raft(node).recovering
             )
 
     def do_logs(self) -> None:
@@ -251,7 +266,7 @@ class RaftScenario:
         for peer, p in self.cluster.raft(int(node)).progress().items():
             self.printed.append(
                 f"n{peer} {p.state} match={p.match} next={p.next_index} "
-                f"inflight={p.inflight_messages}"
+                f"inflight={p.inflight_messages}" + " recovering" * p.recovering
             )
 
     # --- printing -------------------------------------------------------------------------------
@@ -267,6 +282,10 @@ class RaftScenario:
                     f"n{node}@{before[0]} {before[1].value} ⇨ n{node}@{raft.term} {raft.role.value}"
                 )
             self.known[node] = now
+            if raft.recovering is not self.recovering.get(node, raft.recovering):
+                doing = "begins to recover" if raft.recovering else "is healed"
+                self.printed.append(f"n{node} {doing}")
+            self.recovering[node] = raft.recovering
             if raft.commit > self.commits.get(node, 0):
                 self.printed.append(f"n{node} commits {raft.commit}")
                 self.commits[node] = raft.commit
@@ -296,13 +315,15 @@ class RaftScenario:
             return
         self.notice()
         parts = [f"n{node} writes #{persist.number}"]
+        if persist.recovering is not None:
+            parts.append("recovering" if persist.recovering else "healed")
         if persist.hard_state is not None:
             parts.append(f"term={persist.hard_state.term} vote={persist.hard_state.vote}")
         parts += [show(entry) for entry in persist.entries]
         self.printed.append(" ".join(parts))
 
     def describe(self, envelope: Envelope, arrow: str) -> str:
-        sender, to, message = envelope
+        sender, to, message, _ = envelope
         term = message.term
         if isinstance(message, RequestPreVote | PreVoteResponse):
             term = self.cluster.raft(sender).term
@@ -329,14 +350,15 @@ def details(message: Message) -> list[str]:
             return ["granted" if granted else "refused"]
         case AppendEntries(_, index, previous_term, commit, entries):
             return [f"after={index}@{previous_term} commit={commit}", *map(show, entries)]
-        case AppendResponse(_, index, rejected, hint_index, hint_term):
-            if rejected:
-                return [f"rejected after={index} hint={hint_index}@{hint_term}"]
-            return [f"match={index}"]
+        case AppendResponse(_, index, rejected, hint_index, hint_term, recovering):
+            said = f"rejected after={index} hint={hint_index}@{hint_term}"
+            return [said if rejected else f"match={index}"] + ["recovering"] * recovering
         case Heartbeat(_, commit, round_id):
             return [f"commit={commit}", *show_round(round_id)]
-        case HeartbeatResponse(_, round_id):
-            return show_round(round_id)
+        case HeartbeatResponse(_, round_id, recovering):
+            return show_round(round_id) + ["recovering"] * recovering
+        case OrderRecovery(_, index, index_term):
+            return [f"if not {index}@{index_term}"]
         case CommitAdvance(_, commit, commit_term):
             return [f"{commit}@{commit_term}"]
         case ReadIndexRequest(_, request_id):

@@ -139,7 +139,7 @@ def test_an_entry_survives_its_record() -> None:
 
 def test_messages_leave_only_after_the_sync_that_covers_them() -> None:
     setup = Setup()
-    response = AppendResponse(1, 1, False, 0, 0)
+    response = AppendResponse(1, 1, False, 0, 0, False)
     setup.writer.submit(persist(1, 1, message=response))
     assert setup.synced == []
     setup.worker.step()

@@ -76,7 +76,7 @@ def test_a_higher_term_alone_does_not_reset_the_timer() -> None:
     made = cluster(pre_vote=False)
     made.tick(2, 14)
     raft = made.raft(2)
-    raft.step(3, AppendResponse(7, 0, True, 0, 0))
+    raft.step(3, AppendResponse(7, 0, True, 0, 0, False))
     assert (raft.term, raft.role) == (7, Role.FOLLOWER)
     made.tick(2, 1)
     assert raft.role is Role.CANDIDATE

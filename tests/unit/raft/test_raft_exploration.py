@@ -66,6 +66,7 @@ class Exploration:
         self.arrived: list[Stream] = []
         self.ends_of_streams: list[tuple[Stream, bool]] = []
         self.installed = 0
+        self.losses = self.random.choice((0, 0, 0.5))
         self.leaders: dict[int, NodeId] = {}
         self.commit_at_election: dict[int, int] = {}
         self.seen: dict[tuple[int, int], tuple[int, bytes]] = {}
@@ -108,6 +109,8 @@ class Exploration:
 
     def check_read(self, node_id: NodeId, state: ReadState) -> None:
         """A read's index covers everything that was committed when it was asked for."""
+        if state.request_id > self.last_read:
+            return  # a late answer to what an earlier, recovering start asked
         self.reads_done += 1
         assert state.index >= self.reads[state.request_id], f"stale {state} on node {node_id}"
 
@@ -151,6 +154,7 @@ class Exploration:
             (self.read, 6),
             (self.crash, 1),
             (self.restart, 5),
+            (self.lose, self.losses),
             (self.cut, 1),
             (self.heal, 3),
             (self.transfer, 0.5),
@@ -215,23 +219,38 @@ class Exploration:
 
     def crash(self) -> None:
         if (node_id := self.any_up()) is not None:
-            pending = self.cluster.nodes[node_id].pending
-            lost = [item.stream for item in pending if isinstance(item, Mark)]
-            lost += [stream for stream in self.arrived if stream.to == node_id]
-            self.arrived = [stream for stream in self.arrived if stream.to != node_id]
-            self.ends_of_streams += [(stream, False) for stream in lost]
-            self.cluster.crash(
-                node_id,
-                kept=self.random.randint(0, len(pending)),
-                torn=self.random.choice((None, 0, 1, 2)),
-            )
-            self.commits.pop(node_id, None)
-            self.terms[node_id] = self.cluster.nodes[node_id].disk.hard_state.term
+            self.crash_node(node_id)
+
+    def crash_node(self, node_id: NodeId) -> None:
+        pending = self.cluster.nodes[node_id].pending
+        lost = [item.stream for item in pending if isinstance(item, Mark)]
+        lost += [stream for stream in self.arrived if stream.to == node_id]
+        self.arrived = [stream for stream in self.arrived if stream.to != node_id]
+        self.ends_of_streams += [(stream, False) for stream in lost]
+        self.cluster.crash(
+            node_id,
+            kept=self.random.randint(0, len(pending)),
+            torn=self.random.choice((None, 0, 1, 2)),
+        )
+        self.commits.pop(node_id, None)
+        self.terms[node_id] = self.cluster.nodes[node_id].disk.hard_state.term
 
     def restart(self) -> None:
         for node_id in sorted(self.cluster.down):
             self.cluster.restart(node_id)
             self.cluster.nodes[node_id].autosync = False
+
+    def lose(self) -> None:
+        """A disk loses the end of its log, as long as a majority of the others is whole."""
+        cluster = self.cluster
+        recovering = {n for n, node in cluster.nodes.items() if node.disk.recovering}
+        node_id = self.random.choice(list(cluster.nodes))
+        if len({*recovering, node_id}) > (len(cluster.nodes) - 1) // 2:
+            return
+        if node_id not in cluster.down:
+            self.crash_node(node_id)
+        cluster.lose(node_id, self.random.choice((0, 1, 3, 10, 1000)))
+        cluster.nodes[node_id].autosync = False
 
     def cut(self) -> None:
         nodes = list(self.cluster.nodes)
@@ -245,7 +264,8 @@ class Exploration:
         self.cluster.heal()
         for a in self.cluster.up():
             for b in self.cluster.nodes:
-                self.cluster.raft(a).peer_connected(b)
+                if a != b and b not in self.cluster.down:
+                    self.cluster.connect(a, b)
 
     def transfer(self) -> None:
         for node_id in self.cluster.leaders():
@@ -319,7 +339,7 @@ class Exploration:
     # --- and then all is well -------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Without faults the group elects a leader, commits a new entry and serves a read."""
+        """Without faults all nodes are healed; the group commits a new entry and serves a read."""
         cluster = self.cluster
         self.faults = False
         self.restart()
@@ -341,7 +361,9 @@ class Exploration:
             self.check_nodes()
             self.propose()
             if self.proposed > marker and all(
-                node.applied and int(node.applied[-1].data or b"0") >= marker
+                node.applied
+                and int(node.applied[-1].data or b"0") >= marker
+                and not node.disk.recovering
                 for node in cluster.nodes.values()
             ):
                 break

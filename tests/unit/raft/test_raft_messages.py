@@ -14,6 +14,7 @@ from raft.messages import (
     CommitAdvance,
     Heartbeat,
     HeartbeatResponse,
+    OrderRecovery,
     PreVoteResponse,
     ReadIndexRequest,
     ReadIndexResponse,
@@ -29,13 +30,14 @@ SAMPLES: list[Message] = [
     RequestVote(2, 3, 1, True),
     RequestVoteResponse(2, False),
     AppendEntries(2, 3, 1, 2, (Entry(1, 4, 0, b"a"), Entry(2, 5, 1, b""))),
-    AppendResponse(2, 3, True, 1, 1),
+    AppendResponse(2, 3, True, 1, 1, False),
     Heartbeat(2, 3, 7 << 32 | 1),
-    HeartbeatResponse(2, 7 << 32 | 1),
+    HeartbeatResponse(2, 7 << 32 | 1, False),
     CommitAdvance(2, 3, 2),
     ReadIndexRequest(2, 9),
     ReadIndexResponse(2, 9, 3),
     TimeoutNow(2),
+    OrderRecovery(2, 3, 1),
 ]
 
 
@@ -58,15 +60,16 @@ def test_codes_are_permanent() -> None:
         3: "RequestVote",
         4: "RequestVoteResponse",
         5: "AppendEntries",
-        6: "AppendResponse",
         7: "Heartbeat",
-        8: "HeartbeatResponse",
         9: "CommitAdvance",
         10: "ReadIndexRequest",
         11: "ReadIndexResponse",
         12: "TimeoutNow",
+        15: "AppendResponse",
+        16: "HeartbeatResponse",
+        17: "OrderRecovery",
     }
-    assert set(RESERVED_CODES) == {13, 14}
+    assert set(RESERVED_CODES) == {6, 8, 13, 14}
 
 
 def test_every_message_begins_with_its_term() -> None:

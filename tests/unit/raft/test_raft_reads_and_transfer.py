@@ -37,7 +37,7 @@ def test_all_reads_of_one_pass_share_a_round() -> None:
     raft.read_index(1)
     raft.step(2, ReadIndexRequest(1, 5))
     (round_id,) = rounds(raft)
-    raft.step(3, HeartbeatResponse(1, round_id))
+    raft.step(3, HeartbeatResponse(1, round_id, False))
     ready = raft.ready()
     assert ready is not None
     assert ready.read_states == [ReadState(1, 1)]
@@ -65,7 +65,7 @@ def test_a_heartbeat_repeats_the_newest_round_on_its_way() -> None:
     (round_id,) = rounds(raft)
     raft.tick()
     assert rounds(raft) == [round_id]
-    raft.step(2, HeartbeatResponse(1, round_id))
+    raft.step(2, HeartbeatResponse(1, round_id, False))
     raft.ready()
     raft.tick()
     assert rounds(raft) == [0], "nothing is on its way any more"
@@ -75,13 +75,13 @@ def test_an_old_answer_does_not_confirm_a_new_round() -> None:
     _, raft = led()
     raft.read_index(1)
     (old,) = rounds(raft)
-    raft.step(2, HeartbeatResponse(1, old))
+    raft.step(2, HeartbeatResponse(1, old, False))
     raft.ready()
     raft.read_index(2)
     (new,) = rounds(raft)
     assert new > old
-    raft.step(2, HeartbeatResponse(1, old))
-    raft.step(3, HeartbeatResponse(1, old))
+    raft.step(2, HeartbeatResponse(1, old, False))
+    raft.step(3, HeartbeatResponse(1, old, False))
     assert raft.ready() is None
 
 
@@ -89,7 +89,7 @@ def test_an_answer_to_a_round_of_another_start_is_counted_and_ignored() -> None:
     _, raft = led()
     raft.read_index(1)
     (round_id,) = rounds(raft)
-    raft.step(2, HeartbeatResponse(1, round_id + (1 << 32)))
+    raft.step(2, HeartbeatResponse(1, round_id + (1 << 32), False))
     assert raft.ready() is None
     assert raft.rejected == {"heartbeat response to a round of another start": 1}
 
@@ -100,7 +100,7 @@ def test_an_answer_to_an_earlier_round_confirms_nothing_later() -> None:
     (first,) = rounds(raft)
     raft.read_index(2)
     assert len(rounds(raft)) == 1
-    raft.step(2, HeartbeatResponse(1, first))
+    raft.step(2, HeartbeatResponse(1, first, False))
     ready = raft.ready()
     assert ready is not None
     assert ready.read_states == [ReadState(1, 1)]
@@ -112,7 +112,7 @@ def test_reads_are_dropped_when_leadership_ends() -> None:
     (round_id,) = rounds(raft)
     raft.step(2, Heartbeat(5, 0, 0))
     made.pump(1)
-    raft.step(3, HeartbeatResponse(5, round_id))
+    raft.step(3, HeartbeatResponse(5, round_id, False))
     made.pump(1)
     assert made.nodes[1].read_states == []
 
@@ -165,7 +165,7 @@ def test_timeout_now_is_not_repeated() -> None:
     first = raft.ready()
     assert first is not None
     assert first.messages == [(3, TimeoutNow(1))]
-    raft.step(2, HeartbeatResponse(1, 0))
+    raft.step(2, HeartbeatResponse(1, 0, False))
     assert raft.ready() is None
 
 

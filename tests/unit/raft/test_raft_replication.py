@@ -125,7 +125,7 @@ def test_bytes_on_their_way_to_one_follower_are_bounded() -> None:
     take(raft)
     raft.propose([b"b"])
     assert to(take(raft), 2) == []
-    raft.step(2, AppendResponse(1, 2, False, 0, 0))
+    raft.step(2, AppendResponse(1, 2, False, 0, 0, False))
     (message,) = to(take(raft), 2)
     assert isinstance(message, AppendEntries)
     assert message.previous_index == 2
@@ -151,7 +151,7 @@ def test_an_unreachable_follower_gets_nothing_until_it_is_heard() -> None:
     assert to(take(raft), 2) == []
     raft.tick()
     take(raft)
-    raft.step(2, HeartbeatResponse(1, 0))
+    raft.step(2, HeartbeatResponse(1, 0, False))
     (message,) = to(take(raft), 2)
     assert isinstance(message, AppendEntries)
 
@@ -160,7 +160,7 @@ def test_a_connection_asks_at_once_where_the_log_ends_even_with_nothing_to_send(
     _, raft = led()
     raft.peer_connected(2)
     assert to(take(raft), 2) == [AppendEntries(1, 1, 1, 1, ())]
-    raft.step(2, AppendResponse(1, 1, False, 0, 0))
+    raft.step(2, AppendResponse(1, 1, False, 0, 0, False))
     assert raft.progress()[2].state == "replicate"
 
 
@@ -206,8 +206,8 @@ def test_a_commit_goes_out_at_once_and_once_per_pass() -> None:
     raft.propose([b"a"])
     raft.propose([b"b"])
     raft.synced(take(raft).persist.number)  # type: ignore[union-attr]
-    raft.step(2, AppendResponse(1, 2, False, 0, 0))
-    raft.step(2, AppendResponse(1, 3, False, 0, 0))
+    raft.step(2, AppendResponse(1, 2, False, 0, 0, False))
+    raft.step(2, AppendResponse(1, 3, False, 0, 0, False))
     ready = take(raft)
     assert to(ready, 2) == [CommitAdvance(1, 3, 1)]
     assert to(ready, 3) == [CommitAdvance(1, 3, 1)]
@@ -218,7 +218,7 @@ def test_a_commit_rides_on_an_append_that_is_due_anyway() -> None:
     _, raft = led()
     raft.propose([b"a"])
     raft.synced(take(raft).persist.number)  # type: ignore[union-attr]
-    raft.step(2, AppendResponse(1, 2, False, 0, 0))
+    raft.step(2, AppendResponse(1, 2, False, 0, 0, False))
     raft.propose([b"b"])
     (message,) = to(take(raft), 3)
     assert isinstance(message, AppendEntries)
@@ -272,7 +272,7 @@ def test_an_acknowledgement_waits_for_the_write_of_its_entries() -> None:
     ready = take(raft)
     assert ready.messages == []
     assert ready.persist is not None
-    assert ready.persist.messages == [(1, AppendResponse(1, 3, False, 0, 0))]
+    assert ready.persist.messages == [(1, AppendResponse(1, 3, False, 0, 0, False))]
 
 
 def test_an_acknowledgement_of_entries_being_written_waits_behind_them() -> None:
@@ -285,14 +285,14 @@ def test_an_acknowledgement_of_entries_being_written_waits_behind_them() -> None
     assert ready.messages == []
     assert ready.persist is not None
     assert ready.persist.entries == []
-    assert ready.persist.messages == [(1, AppendResponse(1, 3, False, 0, 0))]
+    assert ready.persist.messages == [(1, AppendResponse(1, 3, False, 0, 0, False))]
 
 
 def test_what_is_durable_is_acknowledged_at_once() -> None:
     raft = follower()
     raft.step(1, AppendEntries(1, 1, 1, 0, (Entry(1, 2, 0, b"a"),)))
     ready = take(raft)
-    assert ready.messages == [(1, AppendResponse(1, 2, False, 0, 0))]
+    assert ready.messages == [(1, AppendResponse(1, 2, False, 0, 0, False))]
     assert ready.persist is None
 
 
@@ -301,13 +301,13 @@ def test_a_heartbeat_is_answered_while_the_disk_is_busy() -> None:
     raft.step(1, AppendEntries(1, 2, 1, 0, (Entry(1, 3, 0, b"b"),)))
     take(raft)
     raft.step(1, Heartbeat(1, 0, 5))
-    assert take(raft).messages == [(1, HeartbeatResponse(1, 5))]
+    assert take(raft).messages == [(1, HeartbeatResponse(1, 5, False))]
 
 
 def test_a_rejection_names_where_the_logs_can_still_meet() -> None:
     raft = follower()
     raft.step(1, AppendEntries(1, 7, 1, 0, ()))
-    assert take(raft).messages == [(1, AppendResponse(1, 7, True, 2, 1))]
+    assert take(raft).messages == [(1, AppendResponse(1, 7, True, 2, 1, False))]
 
 
 def test_an_append_below_the_commit_index_brings_what_lies_beyond() -> None:
@@ -326,21 +326,21 @@ def test_an_earlier_leader_is_told_the_term() -> None:
     raft.step(3, Heartbeat(2, 0, 0))
     raft.synced(take(raft).persist.number)  # type: ignore[union-attr]
     raft.step(1, AppendEntries(1, 2, 1, 0, (Entry(1, 3, 0, b"b"),)))
-    assert take(raft).messages == [(1, AppendResponse(2, 0, True, 0, 0))]
+    assert take(raft).messages == [(1, AppendResponse(2, 0, True, 0, 0, False))]
     assert raft.last_index == 2
 
 
 def test_an_answer_beyond_the_leaders_log_is_counted_and_ignored() -> None:
     _, raft = led()
-    raft.step(2, AppendResponse(1, 99, False, 0, 0))
+    raft.step(2, AppendResponse(1, 99, False, 0, 0, False))
     assert raft.commit == 1
     assert raft.rejected == {"append response beyond the log": 1}
 
 
 def test_a_late_answer_to_a_former_leader_does_nothing() -> None:
     raft = follower()
-    raft.step(3, AppendResponse(1, 2, False, 0, 0))
-    raft.step(3, HeartbeatResponse(1, 0))
+    raft.step(3, AppendResponse(1, 2, False, 0, 0, False))
+    raft.step(3, HeartbeatResponse(1, 0, False))
     assert raft.ready() is None
 
 
@@ -427,7 +427,7 @@ def test_the_status_of_a_follower_shows_nobodys_progress() -> None:
 
 def test_has_ready_tells_of_a_new_term_that_nothing_else_shows() -> None:
     raft = Cluster(3).raft(1)
-    raft.step(2, AppendResponse(7, 0, True, 0, 0))
+    raft.step(2, AppendResponse(7, 0, True, 0, 0, False))
     assert raft.has_ready()
     persist = take(raft).persist
     assert persist is not None
@@ -456,11 +456,11 @@ def test_a_rejection_from_before_the_repair_does_not_repair_again() -> None:
     _, raft = led(message_bytes_max=1)
     raft.propose([b"lost", b"a", b"b"])
     take(raft)
-    raft.step(2, AppendResponse(1, 2, True, 1, 1))
+    raft.step(2, AppendResponse(1, 2, True, 1, 1, False))
     assert len(to(take(raft), 2)) == 1, "the probe"
-    raft.step(2, AppendResponse(1, 2, False, 0, 0))
+    raft.step(2, AppendResponse(1, 2, False, 0, 0, False))
     take(raft)
-    raft.step(2, AppendResponse(1, 3, True, 1, 1))
+    raft.step(2, AppendResponse(1, 3, True, 1, 1, False))
     assert raft.progress()[2].state == "replicate"
     assert raft.ready() is None
 
@@ -473,12 +473,12 @@ def test_answers_to_rounds_of_reads_do_not_repeat_what_is_on_its_way() -> None:
         raft.read_index(request_id)
         (heartbeat,) = to(take(raft), 2)
         assert isinstance(heartbeat, Heartbeat)
-        raft.step(2, HeartbeatResponse(1, heartbeat.round))
+        raft.step(2, HeartbeatResponse(1, heartbeat.round, False))
         assert take(raft).messages == []
     raft.tick()
     take(raft)
     for expected in ([AppendEntries(1, 2, 1, 1, ())], []):
-        raft.step(2, HeartbeatResponse(1, 0))
+        raft.step(2, HeartbeatResponse(1, 0, False))
         ready = raft.ready()
         assert (ready.messages if ready else []) == [(2, m) for m in expected]
 

@@ -186,9 +186,9 @@ def test_a_snapshot_that_compaction_has_overtaken_is_followed_by_another() -> No
 def test_an_acknowledgement_that_reaches_the_log_ends_the_wait() -> None:
     made, raft = behind()
     meet(made)
-    raft.step(3, AppendResponse(1, 3, False, 0, 0))
+    raft.step(3, AppendResponse(1, 3, False, 0, 0, False))
     assert raft.progress()[3].state == "snapshot"
-    raft.step(3, AppendResponse(1, 4, False, 0, 0))
+    raft.step(3, AppendResponse(1, 4, False, 0, 0, False))
     assert raft.progress()[3].state == "replicate"
     raft.snapshot_finished(3, 4, ok=False)
     assert raft.progress()[3].state == "replicate", "the end of the stream is out of date"
@@ -263,7 +263,7 @@ def test_a_log_that_lacks_the_snapshot_is_replaced_by_it() -> None:
     log = raft.log
     assert (log.compacted, log.last_index, log.last_term) == (7, 7, 4)
     assert (raft.commit, raft.applied, log.stable) == (7, 7, 7)
-    assert settle(raft) == [AppendResponse(5, 7, False, 0, 0)]
+    assert settle(raft) == [AppendResponse(5, 7, False, 0, 0, False)]
 
 
 def test_a_log_that_conflicts_with_the_snapshot_is_replaced_whole() -> None:
@@ -348,7 +348,7 @@ def test_the_acknowledgement_waits_for_the_term_that_it_names() -> None:
     ready = take(raft)
     assert ready.messages == []
     assert ready.persist is not None
-    assert ready.persist.messages == [(3, AppendResponse(6, 9, False, 0, 0))]
+    assert ready.persist.messages == [(3, AppendResponse(6, 9, False, 0, 0, False))]
 
 
 def test_a_snapshot_of_a_former_leader_is_acknowledged_to_the_present_one() -> None:
@@ -357,7 +357,7 @@ def test_a_snapshot_of_a_former_leader_is_acknowledged_to_the_present_one() -> N
     settle(raft)
     assert not raft.accepts_snapshot(1, 5, 9)
     assert raft.install_snapshot(1, 5, 9, 4), "what is committed is committed under all leaders"
-    assert take(raft).messages == [(3, AppendResponse(6, 9, False, 0, 0))]
+    assert take(raft).messages == [(3, AppendResponse(6, 9, False, 0, 0, False))]
 
 
 def test_without_a_leader_nobody_is_told() -> None:
@@ -402,7 +402,7 @@ def test_an_append_that_begins_in_the_compacted_part_is_taken_from_its_end_on() 
     raft.install_snapshot(1, 5, 4, 4)
     settle(raft)
     raft.step(1, AppendEntries(5, 2, 1, 4, entries(1, 4, 5, first=3)))
-    assert settle(raft) == [AppendResponse(5, 5, False, 0, 0)]
+    assert settle(raft) == [AppendResponse(5, 5, False, 0, 0, False)]
     assert (raft.last_index, raft.log.term(5)) == (5, 5)
 
 
@@ -411,7 +411,7 @@ def test_an_append_that_lies_in_the_compacted_part_is_acknowledged() -> None:
     raft.install_snapshot(1, 5, 4, 4)
     settle(raft)
     raft.step(1, AppendEntries(5, 0, 0, 0, entries(1, 1)))
-    assert settle(raft) == [AppendResponse(5, 4, False, 0, 0)]
+    assert settle(raft) == [AppendResponse(5, 4, False, 0, 0, False)]
 
 
 def test_an_append_behind_a_gap_names_the_end_of_the_snapshot() -> None:
@@ -419,4 +419,4 @@ def test_an_append_behind_a_gap_names_the_end_of_the_snapshot() -> None:
     raft.install_snapshot(1, 5, 4, 4)
     settle(raft)
     raft.step(1, AppendEntries(5, 9, 5, 4, entries(5, first=10)))
-    assert settle(raft) == [AppendResponse(5, 9, True, 4, 4)]
+    assert settle(raft) == [AppendResponse(5, 9, True, 4, 4, False)]
