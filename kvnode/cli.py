@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -21,9 +23,15 @@ from kvnode import __version__, config
 from kvnode.address import Address, parse_address
 from kvnode.errors import ConfigurationError, ExitCode, FatalError
 
+if TYPE_CHECKING:
+    from kvnode.wal_tools.target import Target
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 STATUS_TIMEOUT_SECONDS = 5.0
+
+PROGRESS_BYTES_MIN = 64 * 1024 * 1024
+"""Reading less than this takes no time that a progress bar could shorten."""
 
 NO_LEADER = 1
 """Exit code of `kvnode status` when a node that answers knows no leader."""
@@ -33,6 +41,7 @@ Exit codes:
   0   asked to stop, or all is well
   1   a bug; `status`: no leader
   2   memory pressure (serve)
+  3   a start would repair the log (wal)
   10  disk full at start
   64  wrong usage
   65  log corrupt
@@ -278,6 +287,226 @@ def _member_row(member: dict[str, Any]) -> tuple[str, ...]:
         "recovering" if member.get("recovering") else "ok",
         known.get("peer_address", "-"),
     )
+
+
+# --- kvnode wal ---------------------------------------------------------------------------------
+
+
+@program.group(name="wal")
+def wal_group() -> None:
+    """Look at a node's log, and repair it, without the node.
+
+    DIR is the data directory. `verify` and `inspect` never write; they may be used while the node
+    runs.
+    """
+
+
+data_argument = click.argument("data", metavar="DIR", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@wal_group.command(
+    name="verify",
+    epilog="\b\nExit codes: 0 clean, 3 a start would repair it, 64 wrong usage, 65 corrupt, "
+    "74 unreadable,\n78 another node's log.",
+)
+@data_argument
+@json_option
+def wal_verify(data: Path, as_json: bool) -> int:
+    """Judge the log as a start would, and explain the verdict."""
+    from kvnode.wal_tools.examine import examine
+    from kvnode.wal_tools.explain import document, explain
+    from kvnode.wal_tools.target import open_target
+
+    target = open_target(data)
+    with _log_errors(), _progress(target.size) as progress:
+        found = examine(target, progress)
+    if as_json:
+        _print_json(document(found))
+    else:
+        click.echo("\n\n".join(explain(found)))
+    return found.exit_code
+
+
+@wal_group.command(
+    name="inspect",
+    epilog="\b\nExit codes: 0 all was shown, 64 wrong usage, 65 corrupt from some place on, "
+    "74 unreadable,\n78 another node's log.",
+)
+@data_argument
+@json_option
+@click.option("--records", "with_records", is_flag=True, help="Show records, not segments.")
+@click.option("--segment", type=int, metavar="SEQUENCE", help="Records of this segment.")
+@click.option("--from", "first", type=int, metavar="INDEX", help="Records from this index on.")
+@click.option("--to", "last", type=int, metavar="INDEX", help="Records up to this index.")
+@click.option("--term", type=int, help="Records of this Raft term.")
+@click.option(
+    "--kind",
+    type=click.Choice(["entry", "marker", "snapshot", "install"]),
+    help="Records of this kind.",
+)
+def wal_inspect(data: Path, as_json: bool, with_records: bool, **wanted: Any) -> int:
+    """Show segments, state files and copies of damaged segments; or records.
+
+    Any filter asks for records. With --json there is one document, or one line for each record.
+    """
+    from kvnode.wal_tools.contents import Filter, Terms, overview, records
+    from kvnode.wal_tools.examine import examine
+    from kvnode.wal_tools.target import open_target
+
+    target = open_target(data)
+    with _log_errors(), _progress(target.size) as progress:
+        if with_records or any(value is not None for value in wanted.values()):
+            _print_records(records(target, Filter(**wanted), progress), as_json=as_json)
+            return ExitCode.OK
+        terms = Terms()
+        found = examine(target, progress, terms.observe)
+    shown = overview(found, terms)
+    if as_json:
+        _print_json(shown)
+    else:
+        _print_overview(shown)
+    return ExitCode.OK if found.corruption is None else ExitCode.CORRUPT
+
+
+@wal_group.command(
+    name="repair",
+    epilog="\b\nExit codes: 0 repaired or clean, 3 a dry run found something to repair, "
+    "10 disk full,\n64 wrong usage, 65 refused, 74 I/O error, 75 a node runs here, "
+    "78 another node's log.",
+)
+@data_argument
+@json_option
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option(
+    "--accept-loss", is_flag=True, help="Go on although acknowledged entries are gone. Loud."
+)
+def wal_repair(data: Path, as_json: bool, dry_run: bool, accept_loss: bool) -> int:
+    """Do the repair that a start would do: cut off a tail that was never synced.
+
+    Corruption is refused whatever the options: what is damaged may have been acknowledged. Of a
+    member of a cluster it makes a recovering node, as a start would.
+    """
+    from kvnode.wal_tools.mend import explain_mended, mend, mended_document
+    from kvnode.wal_tools.target import open_target
+
+    target = open_target(data)
+    with _log_errors(), _progress(target.size) as progress:
+        if dry_run:
+            return _dry_run(target, progress, as_json=as_json, accept_loss=accept_loss)
+        done = mend(target, progress, accept_loss=accept_loss)
+    if as_json:
+        _print_json(mended_document(done))
+    else:
+        click.echo("\n".join(explain_mended(done)))
+    return ExitCode.OK
+
+
+def _dry_run(
+    target: Target, progress: Callable[[int], None], *, as_json: bool, accept_loss: bool
+) -> int:
+    """Judge, and say what a repair would make of it; 3 if it would do something."""
+    from kvnode.directory import holder
+    from kvnode.errors import ResourceBusy
+    from kvnode.wal_tools.examine import REPAIRABLE, examine
+    from kvnode.wal_tools.explain import document, explain
+    from kvnode.wal_tools.mend import check_loss
+
+    if (process := holder(target.data)) is not None:
+        raise ResourceBusy(f"data directory {target.data} is in use by process {process}")
+    found = examine(target, progress)
+    if found.corruption is not None:
+        raise found.corruption
+    if found.loss is not None:
+        check_loss(found.loss, target, accept_loss=accept_loss)
+    if as_json:
+        _print_json(document(found))
+    else:
+        click.echo("\n\n".join([*explain(found), "A dry run: nothing was changed."]))
+    return ExitCode.OK if found.exit_code == ExitCode.OK else REPAIRABLE
+
+
+@contextmanager
+def _log_errors() -> Iterator[None]:
+    """Turn errors of the log into those that have an exit code."""
+    from kvnode.node.faults import as_fatal
+    from wal.errors import WalError
+
+    try:
+        yield
+    except WalError as error:
+        raise as_fatal(error) from error
+
+
+@contextmanager
+def _progress(size: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal while `size` bytes are read, if there are many."""
+    if size < PROGRESS_BYTES_MIN or not sys.stderr.isatty():
+        yield lambda _count: None
+        return
+    with click.progressbar(length=size, label="reading", file=sys.stderr) as bar:
+        waiting = 0
+
+        def count(read: int) -> None:
+            nonlocal waiting
+            waiting += read
+            if waiting >= size // 200:
+                bar.update(waiting)
+                waiting = 0
+
+        yield count
+
+
+def _print_records(found: Iterator[dict[str, Any]], *, as_json: bool) -> None:
+    import json
+
+    if as_json:
+        for record in found:
+            click.echo(json.dumps(record))
+        return
+    columns = {
+        "segment": 8,
+        "offset": 10,
+        "kind": 8,
+        "index": 12,
+        "term": 8,
+        "entry": 11,
+        "bytes": 9,
+    }
+    click.echo(" ".join(name.upper().rjust(width) for name, width in columns.items()))
+    for record in found:
+        cells = ("-" if record[name] is None else str(record[name]) for name in columns)
+        click.echo(" ".join(map(str.rjust, cells, columns.values())))
+
+
+def _print_overview(shown: dict[str, Any]) -> None:
+    click.echo(
+        f"node {shown['node']}  cluster {shown['cluster_id']}  verdict {shown['verdict']} "
+        f"({shown['kind']})  entries {shown['first_index']} to {shown['last_index']}  "
+        f"snapshot {shown['snapshot_index'] or '-'}"
+    )
+    if shown["running"]:
+        click.echo(f"a node runs here (process {shown['running']}): the end may be in flight")
+    header = ("SEGMENT", "FIRST", "BYTES", "USED", "RECORDS", "GROUPS", "INDEXES", "TERMS", "END")
+    rows = [header]
+    for part in shown["segments"]:
+        first = ("sequence", "first_index", "file_bytes", "used_bytes", "records", "groups")
+        ranges = (part["indexes"], part["terms"])
+        ends = ("-" if pair is None else f"{pair[0]}-{pair[1]}" for pair in ranges)
+        rows.append((*(str(part[name]) for name in first), *ends, part["verdict"]))
+    _print_table(rows)
+    if (state := shown["state"]) is not None:
+        files = ", ".join(f"{name} {fault}" for name, fault in shown["state_files"].items())
+        synced = state["synced"]
+        click.echo(
+            f"state: term {state['term']}  vote {state['vote'] or '-'}  commit {state['commit']}  "
+            f"synced {synced['segment']}:{synced['offset']}  "
+            f"recovering {'yes' if state['recovering'] else 'no'}  ({files})"
+        )
+    for copy in shown["evidence"]:
+        click.echo(f"evidence: {copy['name']}, {copy['bytes']} bytes")
+    if shown["corruption"]:
+        _complain(shown["corruption"])
 
 
 def main() -> NoReturn:

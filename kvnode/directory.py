@@ -290,6 +290,60 @@ class DataDirectory:
         return int(self._clock() * 1000)
 
 
+# --- for tools that look at a directory ---------------------------------------------------------
+
+
+def read_identity(path: Path) -> Identity | None:
+    """Read whose directory this is and change nothing; None if it has no identity file.
+
+    Raises:
+        LogCorrupt: the identity is damaged, or gone while a log is there (exit 65).
+        DiskFailed: it cannot be read (exit 74).
+    """
+    try:
+        content = _read(path / "identity")
+        if content is None:
+            _check_never_used(path)
+            return None
+    except OSError as error:
+        raise DiskFailed(f"data directory {path}: {error.strerror}") from error
+    return decode_identity(content, path)
+
+
+def holder(path: Path) -> str | None:
+    """Return the process that holds the directory, by its own words; None if nobody does.
+
+    The lock is tried for a moment and given back, which writes nothing.
+    """
+    try:
+        fd = os.open(path / "LOCK", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(fd)
+    finally:
+        os.close(fd)
+    return None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the directory of a node that does not run, without counting a start.
+
+    Raises:
+        ResourceBusy: another process holds the directory (exit 75).
+        DiskFull, DiskFailed, ConfigurationError: the lock cannot be had.
+    """
+    with _disk_errors(path):
+        fd = _lock(path)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
 # --- the identity file --------------------------------------------------------------------------
 
 
@@ -462,13 +516,17 @@ def _lock(path: Path) -> int:
         os.ftruncate(fd, 0)
         os.pwrite(fd, b"%d\n" % os.getpid(), 0)
     except BlockingIOError as error:
-        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        process = _holder(fd)
         os.close(fd)
-        raise ResourceBusy(f"data directory {path} is in use by process {holder}") from error
+        raise ResourceBusy(f"data directory {path} is in use by process {process}") from error
     except OSError:
         os.close(fd)
         raise
     return fd
+
+
+def _holder(fd: int) -> str:
+    return os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
 
 
 def _read(path: Path) -> bytes | None:

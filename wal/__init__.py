@@ -18,7 +18,7 @@ from wal.errors import (
     WalError,
 )
 from wal.format import Identity, Position, Record
-from wal.fs import FileSystem, PosixFileSystem
+from wal.fs import FileSystem, PosixFileSystem, ReadOnlyFileSystem
 from wal.log import Wal
 from wal.loss import Decision, Loss, OnLoss
 from wal.observer import Observer, RepairReport, Silent
@@ -41,6 +41,7 @@ __all__ = [
     "Options",
     "Position",
     "PosixFileSystem",
+    "ReadOnlyFileSystem",
     "Record",
     "RepairReport",
     "Silent",

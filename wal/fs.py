@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 ZERO_CHUNK_BYTES = 1024 * 1024
 """Zeros are written in pieces of this size: large enough to be quick, small enough to hold."""
@@ -113,6 +113,23 @@ class PosixFileSystem:
 
     def exists(self, path: Path) -> bool:
         return path.exists()
+
+
+class ReadOnlyFileSystem(PosixFileSystem):
+    """One that only reads, for tools: nothing that goes through it can change a file.
+
+    Works on a file system that is mounted read-only. An attempt to write is a bug of the caller.
+    """
+
+    def open(self, path: Path, *, create: bool = False) -> int:
+        if create:
+            self._refuse()
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _refuse(self, *_arguments: object, **_named: object) -> NoReturn:
+        raise AssertionError("a write through a file system that only reads")
+
+    pwrite = fdatasync = truncate = rename = unlink = make_directory = sync_directory = _refuse
 
 
 def write_all(fs: FileSystem, fd: int, data: bytes, offset: int) -> None:
