@@ -15,10 +15,10 @@ TESTED := scripts tests/support/cluster.py tests/support/history.py \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench bench-peers chaos-smoke conformance differential fuzz-wal \
-	torture lock clean
+	torture torture-broken lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything that development needs
 
@@ -72,6 +72,9 @@ differential: $(STAMP) ## the same random commands to redis-server and to nodes 
 fuzz-wal: $(STAMP) ## spoilt bytes for everything that decodes the log (SEED=, INPUTS=)
 	$(BIN)/python -m tests.torture.fuzz --inputs $(INPUTS) --seed $(SEED) \
 		--record tests/torture/FUZZ.md
+
+torture-broken: $(STAMP) ## plant each known mistake in the log: a test must notice
+	$(BIN)/python -m tests.torture.broken
 
 torture: $(STAMP) ## every byte cut, every bit flipped, power lost 100,000 times (SEED=)
 	nice -n 10 $(BIN)/python -m tests.torture all --seed $(SEED) --record tests/torture/RECORD.md
