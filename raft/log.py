@@ -52,6 +52,7 @@ class RaftLog:
         "_cache_bytes_max",
         "_cache_first",
         "_handed",
+        "_is_only_marked",
         "_pending",
         "_run_starts",
         "_run_terms",
@@ -92,8 +93,13 @@ class RaftLog:
         self.stable = index
         self._handed = index
         self._taken = index
+        self._is_only_marked = False
         # (number of the Persist, last index of it that was not replaced since), oldest first.
         self._pending: deque[tuple[int, int]] = deque()
+
+    # Invariant while the log comes back: `_is_only_marked` says that all we know is the mark of an
+    # own snapshot. A snapshot takes a while, so entries behind its index may stand before its mark
+    # and be released with their segment: the next entry need not be index + 1.
 
     # --- coming back from disk ------------------------------------------------------------------
 
@@ -128,9 +134,11 @@ class RaftLog:
             ValueError: the entry leaves a gap, or its term goes back.
         """
         index = entry.index
+        if index == self.last_index + 1:
+            self._is_only_marked = False
         if index <= self.compacted and self._run_terms[0] != UNKNOWN_TERM:
             return
-        if index <= self.compacted or self.last_index == 0:
+        if index <= self.compacted or self.last_index == 0 or self._is_only_marked:
             self._restart(index - 1, UNKNOWN_TERM)
         if not index <= self.last_index + 1:
             raise ValueError(f"entry {index} leaves a gap after {self.last_index}")
@@ -151,8 +159,9 @@ class RaftLog:
         Raises:
             ValueError: the log has not what the node's own snapshot was taken of.
         """
-        if discard or self.last_index == 0:
+        if discard or self.last_index == 0 or self._is_only_marked:
             self._restart(index, term)
+            self._is_only_marked = not discard
         elif index == self.compacted and self._run_terms[0] == UNKNOWN_TERM:
             self._run_terms[0] = term
         elif index >= self.compacted and self.term(index) != term:

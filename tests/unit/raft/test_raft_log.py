@@ -120,6 +120,23 @@ def test_a_mark_alone_is_a_log() -> None:
     assert (log.compacted, log.last_index, log.last_term) == (7, 7, 3)
 
 
+def test_entries_between_a_snapshot_and_its_mark_may_be_released_with_what_is_before() -> None:
+    """8 was written while the snapshot of 7 was taken, and its segment is gone."""
+    records = (7, 1, False), *entries(2, 2, first=9), (9, 2, False)
+    log = started(replayed(*records), applied=9)
+    assert (log.compacted, log.last_index, log.term(10)) == (9, 10, 2)
+
+
+def test_of_several_marks_at_the_beginning_the_last_one_counts() -> None:
+    log = started(replayed((7, 1, False), (9, 2, False), *entries(2, first=10)), applied=9)
+    assert (log.compacted, log.term(9), log.last_index) == (9, 2, 10)
+
+
+def test_behind_a_received_snapshot_comes_the_next_entry() -> None:
+    with pytest.raises(ValueError, match="leaves a gap"):
+        replayed((7, 1, True), *entries(2, first=9))
+
+
 def test_a_suffix_replaced_below_the_released_beginning_is_the_beginning() -> None:
     log = started(replayed(*entries(1, 1, first=6), *entries(3, 3, first=4)), applied=4)
     assert (log.compacted, log.last_index, log.term(5)) == (4, 5, 3)
