@@ -87,8 +87,8 @@ def load(path: Path, engine: Engine, *, hash_key: bytes, fs: FileSystem = _POSIX
     if next(engine.keys(b"", _ABOVE_ALL_ROWS), None) is not None:
         raise ValueError("a snapshot can only be loaded into an empty engine")
     with _opened(path, fs) as source:
-        _check_state(source.meta, engine, hash_key)
         try:
+            _check_state(source.meta, engine, hash_key)
             _append_rows(source, engine)
             engine.put(TAG_META, source.meta.meta_row)
             engine.commit()

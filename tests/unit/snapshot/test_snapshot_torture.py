@@ -28,6 +28,7 @@ from kvnode.snapshot.format import (
     seal,
 )
 from kvnode.snapshot.reader import load, read_meta, verify
+from kvnode.store.engine import EngineFull
 from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import SET
 from kvnode.store.state_machine import StateMachine
@@ -281,6 +282,29 @@ def test_a_load_that_dies_at_any_commit_leaves_no_applied_index(
             assert commits > 3
             return
     pytest.fail("the load never ended")
+
+
+class Full(MemoryEngine):
+    """An engine without room for the row of a given number."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows_left = rows
+
+    def put(self, key: bytes, value: bytes, /) -> None:
+        if not self.rows_left:
+            raise MemoryError
+        self.rows_left -= 1
+        super().put(key, value)
+
+    def translate(self, error: Exception) -> Exception | None:
+        return EngineFull("no room") if isinstance(error, MemoryError) else None
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_an_engine_without_room_says_so_at_whatever_row(small: bytes, rows: int) -> None:
+    with pytest.raises(EngineFull):
+        load(PATH, Full(rows), hash_key=HASH_KEY, fs=disk_with(small))
 
 
 # --- steps that fail ----------------------------------------------------------------------------
