@@ -5,13 +5,15 @@ to send, state to make durable, reads that may proceed. It knows no clock, no ra
 and no network; DESIGN.md states the contract with the driver that has them.
 
 Reading order: `types` (the vocabulary), `messages`, the leaf modules with one idea each (`quorum`,
-`progress`, `log`, `read_index`, `recovery`, `outbox`), then `leader` and `raft`.
+`progress`, `log`, `read_index`, `recovery`, `outbox`), then `leader`, and the layers of a node:
+`node_state`, `elections`, `following`, `raft`.
 """
 
 from raft.log import RaftLog
 from raft.messages import MESSAGES, MalformedMessage, Message, decode
+from raft.node_state import Status
 from raft.progress import ProgressView
-from raft.raft import Raft, Status
+from raft.raft import Raft
 from raft.types import (
     ENTRY_OVERHEAD_BYTES,
     NONE,
