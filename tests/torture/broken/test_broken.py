@@ -56,6 +56,7 @@ def test_the_readme_has_the_table() -> None:
     assert written == table().strip(), "python -m tests.torture.broken --write"
 
 
+@pytest.mark.timeout(400)
 def test_a_sample_of_mistakes_is_caught() -> None:
     seed = time.time_ns() % 1_000_000
     print(f"seed {seed}")
