@@ -9,12 +9,14 @@ STAMP := $(VENV)/installed
 SEED ?= $(shell date +%s)
 SECONDS ?= 60
 SEQUENCES ?= 20000
+SEEDS ?= 1..500
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 INPUTS ?= 10000000
 TESTED := scripts tests/support/cluster.py tests/support/history.py \
 	tests/support/linearizability.py tests/chaos tests/differential tests/torture
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-peers chaos-smoke conformance differential fuzz-wal \
+.PHONY: help setup demo test check bench bench-peers sim chaos-smoke conformance differential fuzz-wal \
 	torture torture-broken lock clean
 
 help: ## list the targets
@@ -57,6 +59,9 @@ bench: $(STAMP) ## hot-path figures beside a null server (PEERS=1: and beside th
 
 bench-peers: $(STAMP) ## redis-server, etcd and PySyncObj beside kvnode, as far as installed
 	$(BIN)/python -m scripts.bench.side_by_side
+
+sim: $(STAMP) ## 500 simulated clusters, each with its own misfortunes (SEEDS=A..B)
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS)
 
 chaos-smoke: $(STAMP) ## kill -9 under load, then check every promise (SEED=, SECONDS=)
 	$(BIN)/python -m tests.chaos.smoke --seconds $(SECONDS) --seed $(SEED)

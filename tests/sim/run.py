@@ -1,0 +1,221 @@
+"""One run: a cluster, its clients and its misfortunes, all from one seed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from types import ModuleType
+
+from kvnode.node import proposals, reads, snapshot_transfer
+from tests.sim.loop import ProcessLoop, World
+from tests.sim.machine import Machine, Tally
+from tests.sim.network import Network
+from tests.sim.observer import Observer
+from tests.sim.swarm import Nemesis, Plan
+from tests.sim.trace import Trace
+from tests.sim.verdict import judge, judge_lists
+from tests.sim.workload import Workload
+
+STORM_SECONDS_MAX = 30.0
+QUIET_SECONDS_MAX = 60.0
+CHUNK_BYTES = 1_000
+"""Of a snapshot on its way; so that the small ones of a run take several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a run is given besides its seed."""
+
+    nodes: int = 3
+    operations: int = 500
+    has_faults: bool = True
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a run."""
+
+    seed: int
+    violations: list[str]
+    undecided: int
+    tally: Tally
+    trace: int
+    seconds: float
+    """Virtual."""
+    steps: int
+    plan: str
+
+
+class Run:
+    """One cluster in one world.
+
+    Args:
+        seed: decides everything.
+        setting: how large it is.
+        show: takes a line per event.
+    """
+
+    def __init__(
+        self, seed: int, setting: Setting, show: Callable[[str], None] | None = None
+    ) -> None:
+        rng = Random(seed)
+        self.seed = seed
+        self.world = World()
+        self.trace = Trace(lambda: self.world.now, show)
+        self.tally = Tally()
+        self.plan = Plan.draw(Random(rng.getrandbits(64)))
+        if not setting.has_faults:
+            self.plan.faults.clear()
+            self.plan.weather = Network(self.world, rng, self.trace).weather
+        self.observer = Observer(self.trace, self.tally)
+        self.network = Network(self.world, Random(rng.getrandbits(64)), self.trace)
+        self.machines = [
+            Machine(
+                number,
+                setting.nodes,
+                world=self.world,
+                network=self.network,
+                rng=Random(rng.getrandbits(64)),
+                observer=self.observer,
+                tally=self.tally,
+                snapshot_log_bytes=self.plan.snapshot_log_bytes,
+            )
+            for number in range(1, setting.nodes + 1)
+        ]
+        self.loop = ProcessLoop(  # type: ignore[abstract]
+            self.world, "outside", self.network, on_error=self._broken
+        )
+        self.workload = Workload(
+            self.world,
+            self.loop,
+            self.machines,
+            Random(rng.getrandbits(64)),
+            operations=setting.operations,
+            tally=self.tally,
+            unexpected=self.observer.violation,
+        )
+        self.nemesis = Nemesis(
+            self.plan,
+            self.machines,
+            self.network,
+            Random(rng.getrandbits(64)),
+            self.observer,
+            self.tally,
+        )
+        self.observer.on_death = self.workload.connection_lost
+        self.world.after_step = self.observer.look
+        self._is_over = False
+        self._failure: BaseException | None = None
+
+    def _broken(self, error: BaseException) -> None:
+        """The simulator itself has a bug."""
+        self._failure = error
+
+    def run(self) -> Report:
+        """Let it happen, and judge it."""
+        with _small_limits(self.plan.hold_ms):
+            self.loop.create_task(self._play())
+            self.world.run(STORM_SECONDS_MAX + 2 * QUIET_SECONDS_MAX, self._stop)
+            self.end()
+        if self._failure is not None:
+            raise self._failure
+        undecided = 0
+        if not self.observer.violations:
+            wrong, undecided = judge(self.workload.history)
+            for text in wrong + judge_lists(self.workload.lists):
+                self.observer.violation(text)
+        return Report(
+            self.seed,
+            self.observer.violations,
+            undecided,
+            self.tally,
+            self.trace.value,
+            self.world.now,
+            self.world.steps,
+            str(self.plan),
+        )
+
+    def end(self) -> None:
+        """All processes are gone."""
+        for machine in self.machines:
+            machine.bury()
+        self.loop.kill()
+        self.loop.bury()
+
+    def _stop(self) -> bool:
+        return self._is_over or bool(self.observer.violations) or self._failure is not None
+
+    # --- the play ---------------------------------------------------------------------------------
+
+    async def _play(self) -> None:
+        for machine in self.machines:
+            machine.start()
+        self.workload.start(self.plan.clients)
+        self.workload.think_seconds = 0.01 * self.plan.clients
+        self.loop.create_task(self.nemesis.run())
+        await self._until(self._clients_are_done, STORM_SECONDS_MAX)
+        self.nemesis.calm()
+        self.trace.note("quiet")
+        if not await self._until(self._is_quiet, QUIET_SECONDS_MAX):
+            self.observer.violation(f"no progress in quiet: {self._describe()}")
+            return
+        up = [machine for machine in self.machines if machine.is_up]
+        await self.workload.read_all(up[-1])
+        self._is_over = True
+
+    def _clients_are_done(self) -> bool:
+        return self.workload.clients_done == self.plan.clients
+
+    def _is_quiet(self) -> bool:
+        """All clients have their answers, and all nodes are equal."""
+        if not (self._clients_are_done() and self.nemesis.is_settled()):
+            return False
+        nodes = [machine.node for machine in self.machines if machine.node is not None]
+        if not any(node.duties.leads for node in nodes):
+            return False
+        states = {(n.machine.applied, n.raft.commit, n.machine.state_hash()) for n in nodes}
+        return len(states) == 1 and all(node.proposer.incarnation for node in nodes)
+
+    def _describe(self) -> str:
+        return (
+            "; ".join(
+                f"{m.name} {m.refusal!r}"
+                if m.node is None
+                else f"{m.name} {m.node.raft.status()} applied {m.node.machine.applied} "
+                f"proposer {m.node.proposer.incarnation}/{m.node.proposer.waiting}"
+                for m in self.machines
+            )
+            + f"; clients {self.workload.clients_done}/{self.plan.clients}"
+        )
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        deadline = self.world.now + seconds
+        while not condition():
+            if self.world.now >= deadline:
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+
+@contextmanager
+def _small_limits(hold_ms: int) -> Iterator[None]:
+    """Limits for a small world; and nobody reads the log."""
+    small: list[tuple[ModuleType, str, int]] = [
+        (proposals, "HOLD_MS", hold_ms),
+        (reads, "HOLD_MS", hold_ms),
+        (snapshot_transfer, "SNAPSHOT_CHUNK_BYTES_MAX", CHUNK_BYTES),
+    ]
+    before = [getattr(module, name) for module, name, _ in small]
+    for module, name, value in small:
+        setattr(module, name, value)
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for (module, name, _), value in zip(small, before, strict=True):
+            setattr(module, name, value)
+        logging.disable(logging.NOTSET)

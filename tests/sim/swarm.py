@@ -1,0 +1,412 @@
+"""What goes wrong in a run: chosen by its seed, fault by fault (swarm testing).
+
+A run in which everything fails at once explores little: the cluster never gets anywhere. So each
+seed switches every kind of fault on or off and draws a rate for those that are on; some seeds have
+one fault only, some nearly all, and a few have none.
+
+Two rules keep the faults within what is promised. At most a minority of the machines ever loses
+what it had synced. And a foreign directory is put in only when every other node would know it as
+foreign (beyond that GUARANTEES §1 promises nothing).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from kvnode.errors import ConfigurationError, DiskFailed, DiskFull, FatalError, LogCorrupt
+from tests.sim.machine import CLUSTER_NUMBER, Machine, Tally
+from tests.sim.network import Network, Weather
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.sim.observer import Observer
+
+FAULTS = (
+    "kill",
+    "power",
+    "blackout",
+    "pause",
+    "isolate",
+    "partition",
+    "one_way",
+    "ring",
+    "breaks",
+    "slow_link",
+    "slow_disk",
+    "clock",
+    "disk_fails",
+    "log_full",
+    "engine_full",
+    "lost_tail",
+    "foreign",
+    "stop",
+    "transfer",
+)
+
+SNAPSHOTS_BYTES = (1_000, 2_000, 5_000, 1 << 40)
+"""Bytes logged between two snapshots; the last means none."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a seed has drawn."""
+
+    weather: Weather
+    faults: dict[str, float] = field(default_factory=dict)
+    """Weight by kind; a kind that is off is missing."""
+    pause_seconds: float = 0.5
+    """Mean time between two faults."""
+    snapshot_log_bytes: int = 1 << 40
+    clients: int = 10
+    hold_ms: int = 10_000
+
+    @classmethod
+    def draw(cls, rng: Random) -> Plan:
+        """Decide what this run will be like."""
+        weather = Weather()
+        if rng.random() < 0.6:
+            for name, most in (
+                ("loss", 0.1),
+                ("duplication", 0.1),
+                ("reorder", 0.1),
+                ("slow_chance", 0.1),
+                ("breaks", 0.004),
+            ):
+                if rng.random() < 0.4:
+                    setattr(weather, name, most * rng.random())
+        if rng.random() < 0.3:
+            weather.delay_max = 0.02
+        on = rng.random()
+        return cls(
+            weather,
+            {name: rng.random() for name in FAULTS if rng.random() < on},
+            pause_seconds=rng.choice((0.15, 0.4, 1.0)),
+            snapshot_log_bytes=rng.choice(SNAPSHOTS_BYTES),
+            clients=rng.choice((4, 8, 16)),
+            hold_ms=rng.choice((1_500, 10_000)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.weather}, {', '.join(self.faults) or 'no faults'}"
+
+
+class Nemesis:
+    """Carries out the plan.
+
+    Args:
+        plan: what to do.
+        machines: to whom.
+        network: and between whom.
+        rng: when, and the rest.
+        observer: knows who leads.
+        tally: counts.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        machines: Sequence[Machine],
+        network: Network,
+        rng: Random,
+        observer: Observer,
+        tally: Tally,
+    ) -> None:
+        self.plan = plan
+        self.is_over = False
+        self._machines = list(machines)
+        self._network = network
+        self._rng = rng
+        self._observer = observer
+        self._tally = tally
+        self._busy: set[int] = set()
+        """Machines to which something is being done."""
+        self._lossy: set[int] = set()
+        """Machines that have lost what they had synced."""
+        self._gone: set[int] = set()
+        """Of those the ones that refuse to start, as they should."""
+        self._foreign_storage: set[int] = set()
+        """Machines that run on a directory that is not theirs."""
+        self._tasks: list[asyncio.Task[None]] = []
+        observer.expected = self.is_expected
+
+    # --- the clock --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """One fault after another, some of them at the same time, until it is over."""
+        self._network.weather = self.plan.weather
+        names, weights = list(self.plan.faults), list(self.plan.faults.values())
+        while not self.is_over and names:
+            await asyncio.sleep(self._rng.expovariate(1 / self.plan.pause_seconds))
+            (name,) = self._rng.choices(names, weights)
+            fault: Callable[[], Coroutine[Any, Any, None]] = getattr(self, f"_{name}")
+            self._tasks.append(asyncio.create_task(fault()))
+
+    def calm(self) -> None:
+        """No more faults; what was hurt is mended."""
+        self.is_over = True
+        self._network.weather = Weather()
+        self._network.cut.clear()
+        self._network.slow.clear()
+        for machine in self._machines:
+            machine.pace.sync_max = 0.002
+            machine.storage.disk.is_full = machine.storage.engines.is_full = False
+            if machine.loop is not None and machine.loop.is_paused:
+                machine.loop.resume()
+
+    def is_settled(self) -> bool:
+        """Nothing is being done any more, and who can run does."""
+        return not self._busy and all(m.is_up or m.number in self._gone for m in self._machines)
+
+    def is_expected(self, machine: Machine, error: FatalError) -> bool:
+        """Whether a process may end with this error now."""
+        disk = machine.storage.disk
+        if isinstance(error, DiskFailed):
+            return bool(disk.fail_at)
+        if isinstance(error, DiskFull):
+            return disk.is_full or machine.storage.engines.is_full
+        if isinstance(error, LogCorrupt):
+            return machine.number in self._lossy
+        return isinstance(error, ConfigurationError) and machine.number in self._foreign_storage
+
+    # --- choosing ---------------------------------------------------------------------------------
+
+    def _pick(self, *, up: bool = True) -> Machine | None:
+        """A machine to which nothing is being done; the leader more often than others."""
+        free = [m for m in self._machines if m.number not in self._busy and m.is_up is up]
+        if not free:
+            return None
+        leader = self._observer.leader()
+        leading = [machine for machine in free if machine.number == leader]
+        return leading[0] if leading and self._rng.random() < 0.4 else self._rng.choice(free)
+
+    async def _wait(self, mean_seconds: float) -> None:
+        """Some time, or until it is over."""
+        left = self._rng.expovariate(1 / mean_seconds)
+        while left > 0 and not self.is_over:
+            step = min(left, 0.1)
+            await asyncio.sleep(step)
+            left -= step
+
+    async def _bring_back(self, machine: Machine) -> None:
+        """Start the machine until it stays up, or refuses for good."""
+        await self._wait(self._rng.choice((0.2, 0.5, 2.0)))
+        while True:
+            if machine.node is None:
+                machine.storage.disk.mend()
+                machine.start()
+            if machine.refusal is not None and machine.number in self._lossy:
+                self._gone.add(machine.number)
+                break
+            if machine.node is not None:
+                break
+            await asyncio.sleep(0.1)
+        self._busy.discard(machine.number)
+
+    # --- processes and machines -------------------------------------------------------------------
+
+    async def _kill(self) -> None:
+        """SIGKILL."""
+        if (machine := self._pick()) is not None:
+            self._busy.add(machine.number)
+            machine.kill()
+            await self._bring_back(machine)
+
+    async def _power(self) -> None:
+        """One machine loses power; sometimes in the middle of its next start again."""
+        if (machine := self._pick()) is None:
+            return
+        self._busy.add(machine.number)
+        await self._until_writing(machine)
+        machine.lose_power()
+        while self._rng.random() < 0.3 and not self.is_over:
+            await self._wait(0.1)
+            machine.storage.disk.calls_left = self._rng.randint(0, 30)
+            machine.start()
+            if machine.node is not None:
+                machine.lose_power()
+        await self._bring_back(machine)
+
+    async def _until_writing(self, machine: Machine) -> None:
+        """The worst moment: something is on its way to the disk."""
+        for _ in range(self._rng.randrange(400)):
+            if machine.is_writing:
+                return
+            await asyncio.sleep(0.0005)
+
+    async def _blackout(self) -> None:
+        """All machines lose power at once."""
+        hit = [m for m in self._machines if m.is_up and m.number not in self._busy]
+        self._busy.update(machine.number for machine in hit)
+        if hit:
+            await self._until_writing(hit[0])
+        for machine in hit:
+            machine.lose_power()
+        await asyncio.gather(*[self._bring_back(machine) for machine in hit])
+
+    async def _stop(self) -> None:
+        """An orderly stop."""
+        if (machine := self._pick()) is None or machine.loop is None:
+            return
+        self._busy.add(machine.number)
+        machine.loop.create_task(machine.stop())
+        for _ in range(50):
+            if machine.node is None:
+                break
+            await asyncio.sleep(0.1)
+        else:
+            machine.kill()
+        await self._bring_back(machine)
+
+    async def _pause(self) -> None:
+        """SIGSTOP, and later SIGCONT."""
+        if (machine := self._pick()) is None or machine.loop is None:
+            return
+        self._busy.add(machine.number)
+        loop = machine.loop
+        loop.pause()
+        await self._wait(0.5)
+        loop.resume()
+        self._busy.discard(machine.number)
+
+    async def _transfer(self) -> None:
+        """The leader is asked to hand over."""
+        machine = next((m for m in self._machines if m.number == self._observer.leader()), None)
+        if machine is not None and machine.node is not None and machine.loop is not None:
+            machine.loop.create_task(machine.node.hand_over(1.0))
+
+    async def _clock(self) -> None:
+        """A wall clock jumps."""
+        machine = self._rng.choice(self._machines)
+        machine.pace.wall_offset += self._rng.choice((-3600.0, -2.0, -0.3, 0.3, 2.0, 3600.0))
+
+    # --- the network ------------------------------------------------------------------------------
+
+    async def _cut_for_a_while(self, ways: list[tuple[str, str]]) -> None:
+        new = [way for way in ways if way not in self._network.cut]
+        self._network.cut.update(new)
+        await self._wait(0.8)
+        self._network.cut.difference_update(new)
+
+    def _ways(self, some: set[str]) -> list[tuple[str, str]]:
+        names = [machine.name for machine in self._machines]
+        return [(a, b) for a in names for b in names if (a in some) != (b in some)]
+
+    async def _isolate(self) -> None:
+        """One machine, often the leader, is cut off."""
+        if (machine := self._pick()) is not None:
+            await self._cut_for_a_while(self._ways({machine.name}))
+
+    async def _partition(self) -> None:
+        """Two halves."""
+        some = {machine.name for machine in self._machines if self._rng.random() < 0.5}
+        await self._cut_for_a_while(self._ways(some))
+
+    async def _one_way(self) -> None:
+        """Nothing leaves a machine, or nothing reaches it."""
+        machine = self._rng.choice(self._machines)
+        end = self._rng.randrange(2)
+        ways = [way for way in self._ways({machine.name}) if way[end] == machine.name]
+        await self._cut_for_a_while(ways)
+
+    async def _ring(self) -> None:
+        """Each reaches its neighbours only; with three machines one way is cut."""
+        names = [machine.name for machine in self._machines]
+        start = self._rng.randrange(len(names))
+        a, b = names[start], names[(start + max(1, len(names) // 2)) % len(names)]
+        await self._cut_for_a_while([(a, b), (b, a)])
+
+    async def _breaks(self) -> None:
+        """All connections break."""
+        self._network.break_connections()
+
+    async def _slow_link(self) -> None:
+        """One way takes long."""
+        a, b = self._rng.sample([machine.name for machine in self._machines], 2)
+        self._network.slow[a, b] = self._rng.random() * 0.2
+        await self._wait(1.0)
+        self._network.slow.pop((a, b), None)
+
+    # --- disks ------------------------------------------------------------------------------------
+
+    async def _slow_disk(self) -> None:
+        """Syncs take up to a third of a second."""
+        machine = self._rng.choice(self._machines)
+        machine.pace.sync_max = 0.3 * self._rng.random()
+        await self._wait(1.0)
+        machine.pace.sync_max = 0.002
+
+    async def _disk_fails(self) -> None:
+        """EIO: the process must end, and what it had not synced is gone."""
+        if (machine := self._pick()) is None:
+            return
+        self._busy.add(machine.number)
+        machine.storage.disk.fail_from_now_on()
+        await self._wait(0.5)
+        machine.storage.disk.mend()
+        if machine.loop is not None:
+            machine.lose_power()
+        else:
+            machine.storage.disk.crash(self._rng)
+            machine.storage.engines.power_lost()
+        await self._bring_back(machine)
+
+    async def _log_full(self) -> None:
+        """No segment and no snapshot can be made."""
+        if (machine := self._pick()) is None:
+            return
+        disk = machine.storage.disk
+        disk.is_full = True
+        await self._wait(1.0)
+        disk.is_full = False
+
+    async def _engine_full(self) -> None:
+        """The engine takes nothing more."""
+        machine = self._rng.choice(self._machines)
+        engines = machine.storage.engines
+        engines.is_full = True
+        await self._wait(1.0)
+        engines.is_full = False
+
+    async def _lost_tail(self) -> None:
+        """A disk loses what it had promised to keep: never on more than a minority."""
+        machine = self._pick()
+        if machine is None or len(self._lossy | {machine.number}) > (len(self._machines) - 1) // 2:
+            return
+        self._busy.add(machine.number)
+        machine.lose_power()
+        if machine.storage.disk.lose_tail(self._rng, CLUSTER_NUMBER, machine.number):
+            self._lossy.add(machine.number)
+            self._observer.promise(machine.number).is_void = True
+            self._observer._trace.note(f"{machine.name} lost its tail")
+        await self._bring_back(machine)
+
+    async def _foreign(self) -> None:
+        """An empty directory, or an old copy, in the place of the right one: it must be refused."""
+        machine = self._pick()
+        if machine is None or machine.node is None or machine.number in self._lossy:
+            return
+        own = machine.storage
+        assert own.identity is not None
+        others = [m for m in self._machines if m is not machine]
+        known = [m.storage.identity.peers.get(machine.number) for m in others if m.storage.identity]
+        if any(facts is None for facts in known):
+            return
+        self._busy.add(machine.number)
+        self._foreign_storage.add(machine.number)
+        machine.kill()
+        machine.storage = machine.new_storage(serial=machine.starts)
+        promise = self._observer.promise(machine.number)
+        was_void, promise.is_void = promise.is_void, True
+        machine.start()
+        await self._wait(0.5)
+        if machine.loop is not None:
+            machine.kill()
+        promise.is_void = was_void
+        machine.storage = own
+        self._foreign_storage.discard(machine.number)
+        await self._bring_back(machine)

@@ -1,0 +1,248 @@
+"""The simulator: some seeds, the same again and again, and checkers that see what they should."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sim.campaign import replay
+from tests.sim.machine import Tally
+from tests.sim.observer import Observer, Seen
+from tests.sim.run import Run, Setting
+from tests.sim.trace import Trace
+from tests.sim.verdict import judge, judge_lists
+from tests.support.history import Kind, Operation, Outcome
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = Setting(operations=150)
+SEEDS = range(1, 13)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_seed_breaks_no_promise(seed: int) -> None:
+    report = Run(seed, SMALL).run()
+    assert report.violations == [], replay(seed, SMALL)
+    assert report.undecided == 0
+
+
+def test_without_faults_nothing_is_refused_and_one_election_is_enough() -> None:
+    run = Run(1, Setting(operations=100, has_faults=False))
+    report = run.run()
+    assert report.violations == []
+    assert report.tally == Tally(elections=1, taken=report.tally.taken)
+    outcomes = {operation.outcome for operation in run.workload.lists}
+    assert outcomes == {Outcome.DONE}
+
+
+def test_five_nodes_run_as_well() -> None:
+    assert Run(5, Setting(nodes=5, operations=100)).run().violations == []
+
+
+def test_the_same_seed_does_the_same() -> None:
+    first, second = Run(7, SMALL).run(), Run(7, SMALL).run()
+    assert first == second
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_the_order_of_sets_and_dicts_decides_nothing(hash_seed: str) -> None:
+    code = "from tests.sim.run import *; print(Run(3, Setting(operations=100)).run().trace)"
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(REPOSITORY)}
+    output = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    assert int(output) == Run(3, Setting(operations=100)).run().trace
+
+
+# --- what the checkers must see -----------------------------------------------------------------
+
+
+def append(
+    token: str,
+    start: int,
+    end: int | None,
+    result: int | None = None,
+    outcome: Outcome = Outcome.DONE,
+) -> Operation:
+    return Operation(
+        1, "n1", "list0", Kind.WRITE, start, token, None, result, outcome, returned_ns=end
+    )
+
+
+def saw(value: str, start: int, end: int) -> Operation:
+    return Operation(
+        2, "n1", "list0", Kind.READ, start, result=value, outcome=Outcome.DONE, returned_ns=end
+    )
+
+
+A, B = "aaaaaa", "bbbbbb"
+
+
+def test_a_list_in_order_is_fine() -> None:
+    history = [append(A, 1, 2, 6), append(B, 3, 4, 12), saw(A, 2, 5), saw(A + B, 6, 7)]
+    assert judge_lists(history) == []
+
+
+def test_an_unknown_append_may_be_there_or_not() -> None:
+    unknown = append(B, 3, None, outcome=Outcome.UNKNOWN)
+    assert judge_lists([append(A, 1, 2, 6), unknown, saw(A + B, 6, 7)]) == []
+    assert judge_lists([append(A, 1, 2, 6), unknown, saw(A, 6, 7)]) == []
+
+
+@pytest.mark.parametrize(
+    ("history", "sentence"),
+    [
+        ([append(A, 1, 2, 6), saw("", 3, 4)], "acknowledged and is lost"),
+        ([append(A, 1, 2, 6), saw(A + A, 3, 4)], "appended twice"),
+        ([append(A, 1, 2, outcome=Outcome.REFUSED), saw(A, 3, 4)], "refused and is there"),
+        ([append(A, 1, 2, 12), append(B, 1, 2, 12), saw(A + B, 3, 4)], "answered 12 at place 1"),
+        ([append(A, 1, 2, 6), saw(B, 3, 4), saw(A, 5, 6)], "is no beginning"),
+        ([append(A, 1, 2, 6), saw("", 3, 4), saw(A, 5, 6)], "began after this had ended"),
+        (
+            [append(A, 3, 4, 6), append(B, 1, 2, 12), saw(A + B, 5, 6)],
+            "began after this had ended",
+        ),
+    ],
+)
+def test_a_list_that_cannot_be_explained_is_refuted(
+    history: list[Operation], sentence: str
+) -> None:
+    assert sentence in "\n".join(judge_lists(history))
+
+
+def test_an_increment_that_counts_twice_is_refuted() -> None:
+    def increment(result: int, start: int) -> Operation:
+        return Operation(
+            1, "n1", "c", Kind.INCREMENT, start, None, None, result, Outcome.DONE, start + 1
+        )
+
+    wrong, undecided = judge([increment(1, 1), increment(3, 3)])
+    assert len(wrong) == 1
+    assert undecided == 0
+
+
+_alive: list[Run] = []
+
+
+@pytest.fixture(autouse=True)
+def no_survivors() -> Iterator[None]:
+    yield
+    while _alive:
+        _alive.pop().end()
+
+
+def observed() -> tuple[Run, Observer, list[Seen]]:
+    """A calm cluster after its run, still alive to be tampered with."""
+    run = Run(1, Setting(operations=30, has_faults=False))
+    _alive.append(run)
+    run.loop.create_task(run._play())
+    run.world.run(100.0, run._stop)
+    seen = list(run.observer._seen.values())
+    assert run.observer.violations == []
+    return run, run.observer, seen
+
+
+def leader_and_follower() -> tuple[Run, Observer, Seen, Seen]:
+    run, observer, seen = observed()
+    number = observer.leader()
+    leading = next(one for one in seen if one.number == number)
+    following = next(one for one in seen if one.number != number)
+    return run, observer, leading, following
+
+
+def look_again(run: Run, observer: Observer, seen: Seen) -> str:
+    loop = run.machines[seen.number - 1].loop
+    assert loop is not None
+    observer.look(loop)
+    return "\n".join(observer.violations)
+
+
+def test_two_leaders_of_one_term_are_seen() -> None:
+    run, observer, leading, following = leader_and_follower()
+    following.node.raft.role = leading.node.raft.role
+    assert "has two leaders" in look_again(run, observer, following)
+
+
+def test_a_term_that_goes_back_is_seen() -> None:
+    run, observer, _, following = leader_and_follower()
+    following.node.raft.term -= 1
+    assert "back to" in look_again(run, observer, following)
+
+
+def test_another_entry_at_a_committed_index_is_seen() -> None:
+    run, observer, _, following = leader_and_follower()
+    observer.committed[following.commit] = (1, b"another")
+    following.commit -= 1
+    assert "commits another entry" in look_again(run, observer, following)
+
+
+def test_an_entry_of_the_same_index_and_term_with_other_data_is_seen() -> None:
+    run, observer, _, following = leader_and_follower()
+    log = following.node.raft.log
+    known = observer._entries.pop((log.last_index, log.last_term))
+    observer._entries[log.last_index, log.last_term] = (known[0], b"another")
+    del observer._entries[log.last_index - 1, log.term(log.last_index - 1) or 0]
+    following.last = (0, 0)
+    observer._entries = {
+        key: value for key, value in observer._entries.items() if key[0] >= log.last_index
+    }
+    assert "has another entry" in look_again(run, observer, following)
+
+
+def test_states_that_differ_are_seen() -> None:
+    run, observer, _, following = leader_and_follower()
+    index = following.node.machine.applied
+    observer.hashes[index] = ("another", 9)
+    following.applied, following.hashed = 0, index - 1
+    assert "differ in their state" in look_again(run, observer, following)
+
+
+def test_what_is_applied_beyond_commit_is_seen() -> None:
+    run, observer, _, following = leader_and_follower()
+    following.node.machine.applied += 1
+    assert "applied" in look_again(run, observer, following)
+
+
+def test_a_leader_that_lacks_what_is_committed_is_seen() -> None:
+    run, observer, leading, _ = leader_and_follower()
+    observer.committed.append((leading.node.raft.term, b"lost"))
+    leading.term = 0
+    assert "is committed" in look_again(run, observer, leading)
+
+
+def test_a_second_vote_in_one_term_is_seen() -> None:
+    _, observer, _, following = leader_and_follower()
+    raft = following.node.raft
+    from raft.messages import RequestVoteResponse
+
+    following.node.transport.send(8, RequestVoteResponse(raft.term + 5, True))
+    following.node.transport.send(9, RequestVoteResponse(raft.term + 5, True))
+    assert "voted for 8 and 9" in "\n".join(observer.violations)
+
+
+def test_what_was_acknowledged_must_be_there_after_a_crash() -> None:
+    run, observer, _, following = leader_and_follower()
+    promise = observer.promise(following.number)
+    promise.acked += 100
+    machine = run.machines[following.number - 1]
+    machine.kill()
+    machine.start()
+    assert "but its log ends at" in "\n".join(observer.violations)
+
+
+def test_a_stamp_that_goes_back_is_seen() -> None:
+    from kvnode.store.batch import encode_expire
+
+    observer = Observer(Trace(lambda: 0.0, None), Tally())
+    observer._commit(1, 1, 1, encode_expire(1000, 1, 1))
+    observer._commit(1, 2, 1, encode_expire(999, 1, 1))
+    assert "is stamped 999 after 1000" in "\n".join(observer.violations)
