@@ -119,7 +119,6 @@ class NodeReport:
             "ready": all(passed for _, passed, _ in self.checks()),
             "insecure": config.insecure,
             "crc_backend": crc.BACKEND,
-            "recovering": False,
             "memory": self._memory(),
             "last_exit": self._last_exit(),
         }
@@ -140,6 +139,9 @@ class NodeReport:
             "commit": status.commit,
             "applied": status.applied,
             "last_index": status.last_index,
+            "recovering": status.recovering,
+            "heals_at": status.heals_at,
+            "voters_missing": status.voters_missing,
             "members": [
                 {
                     "name": member.name,
@@ -294,7 +296,7 @@ class NodeReport:
         bind("kvnode_applied_index", lambda: node.machine.applied)
         bind("kvnode_last_index", lambda: raft.last_index)
         bind("kvnode_members", lambda: voters)
-        bind("kvnode_recovering", lambda: 0)
+        bind("kvnode_recovering", lambda: float(raft.recovering))
         bind("kvnode_member_lag_entries", lambda: _lags(node))
         bind("kvnode_proposals_committed_total", lambda: raft.commit)
         bind("kvnode_proposals_applied_total", lambda: stats.entries_applied)

@@ -66,6 +66,12 @@ class NodeStatus:
     applied: int
     last_index: int
     members: tuple[MemberStatus, ...] = field(default=())
+    recovering: bool = False
+    """This node lost acknowledged entries; it counts in no quorum until it is healed."""
+    heals_at: int | None = None
+    """While recovering: the log must be durable and committed up to here, once that is known."""
+    voters_missing: int = 0
+    """So many voters more must be whole before anybody can be elected."""
 
 
 class Service(Protocol):

@@ -117,24 +117,37 @@ class ThreadWorker:
 class _Group:
     """What one job makes durable."""
 
-    __slots__ = ("messages", "number", "records", "size", "state")
+    __slots__ = ("flags", "messages", "number", "records", "size", "state")
 
     def __init__(self, persists: list[Persist]) -> None:
         self.number = persists[-1].number
         self.state = next((p.hard_state for p in reversed(persists) if p.hard_state), None)
+        self.flags = [p.recovering for p in persists if p.recovering is not None]
+        """What the flag *recovering* became, in order."""
         self.records = [encode_entry(entry) for p in persists for entry in p.entries]
         self.messages: Outgoing = [message for p in persists for message in p.messages]
         self.size = sum([len(record.payload) for record in self.records])
 
     def write(self, wal: Wal, commit: int, *, refresh: bool) -> None:
         """Make it durable; runs in the worker."""
-        # The term first: an entry of a term that is not durable must not be in the log.
-        if self.state is not None:
-            wal.save_state(term=self.state.term, vote=self.state.vote, commit=commit)
+        # The term first: an entry of a term that is not durable must not be in the log. With it the
+        # beginning of a recovery; its end only when all that heals the log is durable.
+        begins = True if True in self.flags else None
+        if self.state is not None or begins:
+            state = self.state or wal.state
+            wal.save_state(term=state.term, vote=state.vote, commit=commit, recovering=begins)
         if self.records:
             wal.append(self.records)
-        if refresh:
+        if self.flags and not self.flags[-1]:
+            state = wal.state
+            wal.save_state(term=state.term, vote=state.vote, commit=commit, recovering=False)
+        elif refresh:
             wal.refresh_state(commit)
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is to be written: its messages only have to stay behind what was before."""
+        return not self.records and self.state is None and not self.flags
 
 
 class _Job(NamedTuple):
@@ -240,10 +253,9 @@ class LogWriter:
             self.bytes_written += group.size
             self._on_synced(group.number, group.messages)
 
-        if group.records or group.state is not None:
+        if not group.is_empty:
             self._start(self._write(group), then)
         else:
-            # Nothing to write: its messages only had to stay behind what was written before.
             self.busy = True
             self._loop.call_soon(self._done, None, _nothing, then)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kvnode.service import MemberStatus, NodeStatus
-from raft.raft import Raft
+from raft.raft import Raft, Status
 from raft.types import Role
 
 
@@ -47,6 +47,7 @@ def describe(
 ) -> NodeStatus:
     """What INFO and /status tell of consensus."""
     leader = members.get(raft.leader)
+    status = raft.status()
     return NodeStatus(
         node=identity.name,
         node_id=identity.node_id,
@@ -59,16 +60,21 @@ def describe(
         applied=applied,
         last_index=raft.last_index,
         members=tuple(
-            _describe_member(raft, identity, member, client_addresses.get(member.node_id, ""))
+            _describe_member(
+                raft, status, identity, member, client_addresses.get(member.node_id, "")
+            )
             for member in sorted(members.values(), key=lambda member: member.name)
         ),
+        recovering=raft.recovering,
+        heals_at=status.recovers_at or None,
+        voters_missing=status.voters_missing,
     )
 
 
 def _describe_member(
-    raft: Raft, identity: NodeIdentity, member: Member, client_address: str
+    raft: Raft, status: Status, identity: NodeIdentity, member: Member, client_address: str
 ) -> MemberStatus:
-    progress = raft.progress() if raft.role is Role.LEADER else {}
+    progress = status.progress if raft.role is Role.LEADER else {}
     match = progress[member.node_id].match if member.node_id in progress else None
     if member.node_id == identity.node_id:
         role = raft.role.value
@@ -82,4 +88,5 @@ def _describe_member(
         role=role,
         match=match,
         lag=None if match is None else raft.last_index - match,
+        recovering=member.node_id in status.recovering,
     )

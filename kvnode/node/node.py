@@ -128,6 +128,7 @@ class Node:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self._ticks = 0
+        self._was_recovering = False
         self._leader_event = asyncio.Event()
         self.failure: asyncio.Future[None] = loop.create_future()
         """Fails when the node cannot go on; never succeeds."""
@@ -334,6 +335,8 @@ class Node:
         # At the time at which the tick was due: the disk is not to blame for a late loop.
         self._watch_disk(self._tick_due)
         self._ticks += 1
+        if self.raft.recovering is not self._was_recovering:
+            self._note_recovery()
         if self._data_bytes_max:
             self._is_data_full = self.machine.data_bytes >= self._data_bytes_max
         if self._ticks % SWEEP_TICKS == 0:
@@ -346,6 +349,15 @@ class Node:
         self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
         if self.raft.has_ready():
             self.wake()
+
+    def _note_recovery(self) -> None:
+        self._was_recovering = self.raft.recovering
+        if self._was_recovering:
+            text = "recovering: acknowledged entries are gone here; counting in no quorum"
+            event(_log, logging.WARNING, text, last_index=self.raft.last_index)
+        else:
+            text = "recovered: all committed entries are here again"
+            event(_log, logging.WARNING, text, last_index=self.raft.last_index)
 
     # --- the service (kvnode.service.Service) -----------------------------------------------------
 
@@ -583,9 +595,9 @@ class Node:
             self.client_addresses[peer] = welcome.client_address
         return refusal
 
-    def on_connected(self, peer: int) -> None:
+    def on_connected(self, peer: int, *, recovering: bool) -> None:
         """The way to a peer is open (again)."""
-        self.raft.peer_connected(peer)
+        self.raft.peer_connected(peer, recovering=recovering)
         self.proposer.resume()
         self.reads.resume()
         self.wake()
@@ -625,12 +637,15 @@ class Node:
         refusal = self._bind_peer(hello.sender, hello.storage_id, hello.incarnation)
         if refusal is None:
             self.client_addresses[hello.sender] = hello.client_address
+            # Before the first message of this start: it may take back what the last one said.
+            self.raft.peer_connected(hello.sender, recovering=hello.recovering)
+            self.wake()
         return refusal
 
     @property
     def is_recovering(self) -> bool:
         """This node counts in no quorum until it is healed."""
-        return False
+        return self.raft.recovering
 
     def clock_ms(self) -> int:
         """The stamp for an outgoing frame."""

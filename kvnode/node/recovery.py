@@ -23,13 +23,14 @@ from kvnode.limits import RAFT_CACHE_BYTES_MAX, TICK_MS
 from kvnode.node.faults import as_fatal
 from kvnode.node.log_writer import WalStorage, decode_entry
 from kvnode.node.snapshot_library import SnapshotLibrary
-from kvnode.node.snapshots import decode_marker
+from kvnode.node.snapshot_transfer import SnapshotFile
+from kvnode.node.snapshots import decode_marker, encode_marker
 from kvnode.snapshot.errors import NoRoomToLoad, SnapshotFailed
 from kvnode.store.engine import StoredEngine
 from kvnode.store.state_machine import StateMachine
 from raft.log import RaftLog
 from raft.raft import Raft
-from raft.types import Config, ConfState, HardState
+from raft.types import U64_MAX, Config, ConfState, HardState
 from wal.errors import WalError
 from wal.format import Identity
 from wal.fs import FileSystem
@@ -130,7 +131,12 @@ def _recover(
             f"{state.commit} was committed: acknowledged entries are gone from this disk; "
             f"`kvnode member replace` brings the machine back in with a new id"
         )
-    machine, reused = _open_store(plan, log, library, warn)
+    if state.recovering:
+        # What was cut off may have replaced the entries that are now the log's end, so an engine
+        # that was further on is no part of any future. Snapshots are committed for certain.
+        machine, reused = _begin_anew(plan, log, wal, library, warn), False
+    else:
+        machine, reused = _open_store(plan, log, library, warn)
     commit = max(state.commit, machine.applied)
     raft = Raft(
         raft_config(plan, rng),
@@ -138,6 +144,7 @@ def _recover(
         conf_state=ConfState(plan.voters),
         log=log,
         applied=machine.applied,
+        recovering=state.recovering,
     )
     library.term_runs = log.term_runs
     return Recovered(wal, raft, machine, library, reused)
@@ -178,8 +185,45 @@ def _open_store(
 
 def _rebuild(log: RaftLog, library: SnapshotLibrary, warn: Callable[[str], None]) -> StoredEngine:
     """An engine from the newest whole snapshot that the log goes on from, or an empty one."""
+    loaded = _load_newest(library, (log.compacted, log.last_index), warn)
+    if loaded is not None:
+        file, engine = loaded
+        # Where the log was cut exactly here, only the file still knows the term.
+        log.restore_snapshot(file.index, file.term, discard=False)
+        return engine
+    return _empty(log, library)
+
+
+def _begin_anew(
+    plan: RecoveryPlan,
+    log: RaftLog,
+    wal: Wal,
+    library: SnapshotLibrary,
+    warn: Callable[[str], None],
+) -> StateMachine:
+    """The newest snapshot and nothing that was applied after it, for a log that lost its end.
+
+    A log that does not go on from the snapshot gives way to it.
+    """
+    loaded = _load_newest(library, (log.compacted, U64_MAX), warn)
+    if loaded is None:
+        return StateMachine(_empty(log, library), hash_key=plan.hash_key)
+    file, engine = loaded
+    goes_on = file.index == log.compacted or (
+        file.index <= log.last_index and log.term(file.index) == file.term
+    )
+    if not goes_on:
+        wal.mark_snapshot(file.index, encode_marker(file.term), discard=True)
+    log.restore_snapshot(file.index, file.term, discard=not goes_on)
+    return StateMachine(engine, hash_key=plan.hash_key)
+
+
+def _load_newest(
+    library: SnapshotLibrary, indexes: tuple[int, int], warn: Callable[[str], None]
+) -> tuple[SnapshotFile, StoredEngine] | None:
+    """The newest whole snapshot with an index in this range, and an engine made of it."""
     for file, path in library.files():
-        if not log.compacted <= file.index <= log.last_index:
+        if not indexes[0] <= file.index <= indexes[1]:
             continue
         try:
             engine = library.load(path)
@@ -188,10 +232,13 @@ def _rebuild(log: RaftLog, library: SnapshotLibrary, warn: Callable[[str], None]
         except SnapshotFailed as damage:
             warn(f"snapshot {path.name} cannot be used, trying the one before: {damage}")
             continue
-        # Where the log was cut exactly here, only the file still knows the term.
-        log.restore_snapshot(file.index, file.term, discard=False)
         library.use(engine)
-        return engine
+        return file, engine
+    return None
+
+
+def _empty(log: RaftLog, library: SnapshotLibrary) -> StoredEngine:
+    """An empty engine, for a log that begins at the beginning."""
     if log.compacted:
         raise LogCorrupt(
             f"the log begins behind index {log.compacted}, and no snapshot of that index or "

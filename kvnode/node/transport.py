@@ -55,7 +55,7 @@ class Receiver(Protocol):
     def check_welcome(self, peer: int, welcome: Welcome) -> Refusal | None:
         """Decide whether the acceptor is who this node takes it for."""
 
-    def on_connected(self, peer: int) -> None:
+    def on_connected(self, peer: int, *, recovering: bool) -> None:
         """The way to a peer is open."""
 
     def on_unreachable(self, peer: int) -> None:
@@ -159,7 +159,7 @@ class PeerLink(asyncio.Protocol):
         self.connected = True
         self._answered.set()
         self._owner.stats.connects += 1
-        self._owner.receiver.on_connected(self._peer)
+        self._owner.receiver.on_connected(self._peer, recovering=answer.recovering)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Wake `run`, which dials again."""

@@ -39,7 +39,7 @@ class Peer:
             return Refusal(RefusalReason.STORAGE_CHANGED, "another directory")
         return None
 
-    def on_connected(self, peer: int) -> None:
+    def on_connected(self, peer: int, *, recovering: bool) -> None:
         self.connected.put_nowait(peer)
 
     def on_unreachable(self, peer: int) -> None:
