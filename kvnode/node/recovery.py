@@ -22,6 +22,7 @@ from kvnode.errors import DiskFull, LogCorrupt
 from kvnode.limits import RAFT_CACHE_BYTES_MAX, TICK_MS
 from kvnode.node.faults import as_fatal
 from kvnode.node.log_writer import WalStorage, decode_entry
+from kvnode.node.loss import loss_policy
 from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.node.snapshot_transfer import SnapshotFile
 from kvnode.node.snapshots import decode_marker, encode_marker
@@ -123,14 +124,9 @@ def _recover(
         options=plan.wal_options,
         observer=observer,
         salts=lambda: rng.getrandbits(64),
+        on_loss=loss_policy(plan.data, alone=len(plan.voters) == 1),
     )
     state = wal.state
-    if state.commit > log.last_index:
-        raise LogCorrupt(
-            f"the log in {plan.data / 'wal'} ends at index {log.last_index}, but index "
-            f"{state.commit} was committed: acknowledged entries are gone from this disk; "
-            f"`kvnode member replace` brings the machine back in with a new id"
-        )
     if state.recovering:
         # What was cut off may have replaced the entries that are now the log's end, so an engine
         # that was further on is no part of any future. Snapshots are committed for certain.

@@ -7,7 +7,7 @@ import contextlib
 import random
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,3 +136,9 @@ async def read(node: Node, *op: object) -> Result:
     command = Command(list(op))
     node.submit_read(command)
     return await command.result
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what no event tells of."""
+    while not condition():
+        await asyncio.sleep(0.01)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from kvnode.store.engine import EngineFull
 from kvnode.store.engine_directory import create_engine
 from kvnode.store.keyspace import Database
 from kvnode.store.reply import OK
-from tests.support.nodes import cluster_of, read, write
+from tests.support.nodes import cluster_of, read, until, write
 
 
 async def test_one_node_alone_serves_writes_and_reads(tmp_path: Path) -> None:
@@ -101,11 +100,6 @@ async def test_rows_that_a_flush_left_behind_are_deleted_in_the_background(tmp_p
         while node.machine.has_garbage:
             await asyncio.sleep(0.01)
         assert node.machine.state_hash() == before
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 async def test_a_snapshot_cuts_the_log_and_a_restart_goes_on_from_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ import pytest
 from kvnode.node.node import Node
 from kvnode.store import ops
 from kvnode.store.reply import OK
-from tests.support.nodes import Cluster, read, write
+from tests.support.nodes import Cluster, read, until, write
 from wal.fs import PosixFileSystem
 
 OFFERED = "leadership is offered to a node with a quicker disk"
@@ -62,11 +62,6 @@ async def cluster_on_holdable_disks(
             disk.release()
         for number in list(cluster.nodes):
             await cluster.stop(number)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 async def settled_leader(cluster: Cluster) -> Node:
