@@ -2,7 +2,7 @@
 
 `run` starts a node and returns its exit code. A start goes: data directory (lock, identity) →
 memory watchdog → log and store (in the log's thread, so that watchdog and admin port work during a
-long replay) → peers → clients. A stop goes the same way back, each step bounded (GUARANTEES §6).
+long replay) → peers → clients. A stop goes the same way back, each step bounded.
 
 All tasks live in one TaskGroup. A `FatalError` in any of them, the watchdog's included, cancels
 the others, and its exit code becomes the process's.
@@ -296,7 +296,7 @@ class Server:
         self._stop.set()
 
     async def _stop_gracefully(self, node: Node) -> None:
-        """The long way out: see GUARANTEES §6 for the order."""
+        """The long way out, in the order that loses nothing."""
         self._leave_at_the_latest(STOP_SECONDS_MAX, ExitCode.OK)
         self._report.is_stopping = True
         assert self._resp is not None

@@ -3,8 +3,8 @@
 Others may have counted on what this node no longer has: with its acknowledgement an entry may be
 committed that only one other node still holds. If it voted now, it could elect a leader without
 that entry. So it *recovers* first: it takes entries like any follower, but never campaigns, gives
-no vote, and counts in no quorum (GUARANTEES, section 1; the idea is that of Protocol-Aware
-Recovery, FAST 2018). Term and vote are intact; a node that lost those must not come back at all.
+no vote, and counts in no quorum (the idea is that of Protocol-Aware Recovery, FAST 2018). Term and
+vote are intact; a node that lost those must not come back at all.
 
 When does it have everything again? It asks its leader for a read index. The leader answers only
 after it has committed in its own term and after voters that are *not* recovering have confirmed

@@ -47,7 +47,7 @@ class LeaderDuties:
         return self._raft.role is Role.LEADER
 
     def took_office(self) -> None:
-        """Start from the largest stamp in the whole log, applied or not (GUARANTEES §3)."""
+        """Start from the largest stamp in the whole log, applied or not."""
         self._clock.observe(self._machine.stamp_ms)
         self._clock.observe(self._newest_stamp())
         self._clock.lead()

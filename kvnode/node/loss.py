@@ -1,7 +1,7 @@
 """What a node does about a loss that its log found: heal where others have it, else refuse.
 
 In a cluster the others have what is gone here, and the node can be brought level, as long as it
-knows that it is not: it starts *recovering* (GUARANTEES: it counts in no quorum until healed). That
+knows that it is not: it starts *recovering* (it counts in no quorum until healed). That
 holds for a torn tail as well, since nothing on this disk proves that its group was never
 acknowledged before the disk lost it. A node that is alone has nobody to ask. A torn tail is what a
 crash leaves behind and is cut; a log that ends below what was durable is refused, until somebody

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kvnode.service import MemberStatus, NodeStatus
-from raft.raft import Raft, Status
+from raft.node_state import Status
+from raft.raft import Raft
 from raft.types import Role
 
 

@@ -1,6 +1,6 @@
 """Proposals: from single commands to batches in the log, exactly once.
 
-Every node has a *proposer session* (GUARANTEES §4). It registers once per start, through the log;
+Every node has a *proposer session*. It registers once per start, through the log;
 the index of that registration is its incarnation. Then it numbers its batches 1, 2, 3, ...; a
 replica applies a batch only if it is the next one of the current incarnation. So a batch may be
 sent as often as needed, to any leader, and is applied once, in order.

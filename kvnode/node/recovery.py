@@ -1,11 +1,12 @@
 """Start-up: from the data directory back to a Raft state and a store that agree.
 
 Truth is snapshot and log; the engine is a cache of them that is reused when it can be trusted and
-rebuilt otherwise. The floors of GUARANTEES §1 that need more than the log alone are checked here:
+rebuilt otherwise. What needs more than the log alone is checked here:
 
-* log and snapshot together must reach the commit index that the state files remember;
+* a log that ends below what its state files remember has lost acknowledged entries: several nodes
+  heal such a one, which starts *recovering*; one that is alone is refused (`kvnode.node.loss`);
 * a log that was cut must begin at or below the end of a snapshot that is still there;
-* an engine that is ahead of the log is thrown away.
+* an engine that is ahead of the log is thrown away, and so is any engine of a recovering node.
 
 Everything here blocks; it runs in the log's thread while the loop stays free.
 """

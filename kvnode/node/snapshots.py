@@ -4,7 +4,7 @@ Taking one: a worker process copies the engine's committed state into a file (`k
 the file's index and term are marked in the log, and then the log may be cut. What is cut is what
 lies behind the *older* of two snapshots, so that a damaged one can be done without.
 
-Installing one, in the order that GUARANTEES §1 fixes: the file is whole, verified and durable → a
+Installing one, in an order that a crash cannot hurt: the file is whole, verified and durable → a
 new engine is loaded from it → Raft is frozen for the moment that the log's marker takes → the
 marker is durable → the engine is switched → Raft learns of it and acknowledges. A crash anywhere
 leaves the old log with the old engine, or the new marker with the new file.

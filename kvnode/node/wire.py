@@ -70,7 +70,7 @@ class RefusalReason(IntEnum):
 
 
 class Hello(NamedTuple):
-    """Who dials: checked before a single message is believed (GUARANTEES: storage identity)."""
+    """Who dials: checked before a single message is believed."""
 
     cluster_id: str
     sender: int

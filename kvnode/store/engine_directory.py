@@ -55,7 +55,7 @@ class Whereabouts:
 
 
 def may_reuse(noted: Whereabouts | None, here: Whereabouts, *, clean: bool) -> bool:
-    """Whether the rows of an engine can be trusted (GUARANTEES: the engine is a cache)."""
+    """Whether the rows of an engine can be trusted."""
     if noted is None or noted.format != here.format:
         return False
     return clean or (noted == here and here.boot_id != "")

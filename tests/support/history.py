@@ -1,8 +1,8 @@
 """What clients did and what they were told: the only witness of a chaos run.
 
 Every operation notes when it was invoked and when it returned, by one monotonic clock (all clients
-live in one process). Its outcome is one of three, as in GUARANTEES: done, refused (definitely not
-done) or unknown. An operation of unknown outcome never returns: it may take effect at any later
+live in one process). Its outcome is one of three: done, refused (definitely not done)
+or unknown. An operation of unknown outcome never returns: it may take effect at any later
 moment, or never.
 """
 
