@@ -144,6 +144,30 @@ VARIANTS: dict[str, Variant] = {
             f"{LOG}::test_random_histories_read_as_the_model_says",
         ),
     ),
+    "salt-not-random": Variant(
+        "All segments have the same salt.",
+        (
+            Edit(
+                "wal.log",
+                "Wal._create",
+                "salt=self._salts() | 0x8000_0000_0000_0001",
+                "salt=0x8000_0000_0000_0001",
+            ),
+        ),
+        (f"{GAPS}::test_each_segment_has_a_salt_of_its_own",),
+    ),
+    "covered-entry-superseded": Variant(
+        "An entry that a snapshot covers is superseded.",
+        (
+            Edit(
+                "wal.log",
+                "Wal._check",
+                "first, following = self._snapshot_index + 1,",
+                "first, following = 1,",
+            ),
+        ),
+        (f"{SNAPSHOT}::test_what_a_snapshot_covers_is_not_superseded",),
+    ),
     # --- segments -----------------------------------------------------------------------------
     "segment-not-synced": Variant(
         "A new segment gets its name before its zeros are on the disk.",
@@ -208,6 +232,16 @@ VARIANTS: dict[str, Variant] = {
             ),
         ),
         (f"{SNAPSHOT}::test_release_never_reaches_the_newest_marker",),
+    ),
+    "full-disk-leaves-a-file": Variant(
+        "The unfinished file of a segment stays on a full disk.",
+        (Edit("wal.segment", "create_segment", "fs.unlink(temporary)", "pass"),),
+        (f"{TORTURE}::test_a_full_disk_is_met_only_while_making_files_and_leaves_the_log_usable",),
+    ),
+    "removal-not-synced": Variant(
+        "The directory is not synced after segments were removed.",
+        (Edit("wal.segment", "remove", "fs.sync_directory(directory)", "pass"),),
+        (f"{GAPS}::test_what_was_removed_stays_removed",),
     ),
     # --- state files --------------------------------------------------------------------------
     "one-state-file": Variant(
@@ -293,6 +327,47 @@ VARIANTS: dict[str, Variant] = {
             ),
         ),
         (f"{VERDICT}::test_the_newer_state_file_holds",),
+    ),
+    "state-file-made-in-place": Variant(
+        "A state file has its name before it is whole.",
+        (
+            Edit(
+                "wal.state",
+                "StateFiles._create",
+                'temporary = path.with_name(path.name + ".tmp")',
+                "temporary = path",
+            ),
+        ),
+        (f"{GAPS}::test_a_state_file_has_its_name_only_when_all_of_it_is_on_the_disk",),
+    ),
+    "generation-stands-still": Variant(
+        "Both state files count the same, whichever is newer.",
+        (Edit("wal.state", "StateFiles.save", "self.generation += 1", "pass"),),
+        (f"{VERDICT}::test_the_newer_state_file_holds",),
+    ),
+    "commit-goes-back": Variant(
+        "The commit index in the state files goes back.",
+        (
+            Edit(
+                "wal.log",
+                "Wal.save_state",
+                "commit, synced = max(commit, old.commit), self._best_synced()",
+                "synced = self._best_synced()",
+            ),
+        ),
+        (f"{GAPS}::test_the_commit_index_in_the_state_files_never_goes_back",),
+    ),
+    "floors-stay-after-recovery": Variant(
+        "A node that was healed keeps the floors that it fell below.",
+        (
+            Edit(
+                "wal.log",
+                "Wal.save_state",
+                "if old.recovering and recovering is False:",
+                "if False:",
+            ),
+        ),
+        (f"{LOSS}::test_the_end_of_recovering_is_the_only_time_that_floors_go_back",),
     ),
     # --- reading back: what is a record -------------------------------------------------------
     "length-trusted-unchecked": Variant(
@@ -431,6 +506,23 @@ VARIANTS: dict[str, Variant] = {
             f"{FUZZ}::test_spoilt_bytes_are_judged_and_never_raise",
         ),
     ),
+    "foreign-group-behind-accepted": Variant(
+        "Behind the damage a record may claim any group.",
+        (
+            Edit(
+                "wal.scan",
+                "_judge",
+                "if found.synced_upto not in (walk.group, walk.end):",
+                "if False:",
+            ),
+        ),
+        (f"{VERDICT}::test_a_record_of_no_group_behind_a_lost_sector_is_refused",),
+    ),
+    "large-sectors-forgotten": Variant(
+        "Padding is looked for up to 512 bytes only, whatever a sector is.",
+        (Edit("wal.scan", "_after_padding", "if boundary != edge and", "if False and"),),
+        (f"{LOG}::test_larger_sectors_keep_their_groups_apart",),
+    ),
     "page-cache-believed": Variant(
         "The last segment is read from the page cache: a hope, not the disk.",
         (Edit("wal.segment", "read_segment", "if from_disk:", "if False:"),),
@@ -474,6 +566,65 @@ VARIANTS: dict[str, Variant] = {
             ),
         ),
         (f"{LOG}::test_a_foreign_segment_is_refused",),
+    ),
+    "file-name-unchecked": Variant(
+        "A segment may have the name of another.",
+        (
+            Edit(
+                "wal.survey",
+                "Survey._accept",
+                '            ("sequence", name.sequence, header.sequence),\n',
+                "",
+            ),
+            Edit(
+                "wal.survey",
+                "Survey._accept",
+                '            ("first index", name.first_index, header.first_index),\n',
+                "",
+            ),
+        ),
+        (f"{VERDICT}::test_a_segment_under_another_name_is_corruption",),
+    ),
+    "rest-of-header-sector-unchecked": Variant(
+        "What follows a segment header in its sector is not looked at.",
+        (
+            Edit(
+                "wal.survey",
+                "Survey._accept",
+                "if not is_zero(data, min(SEGMENT_HEADER_BYTES, sector_end), sector_end):",
+                "if False:",
+            ),
+        ),
+        (f"{VERDICT}::test_a_damaged_segment_header_is_corruption",),
+    ),
+    "gap-between-segments-accepted": Variant(
+        "A segment may begin with any index.",
+        (
+            Edit(
+                "wal.survey",
+                "Survey._accept",
+                "if not is_first and header.first_index != self._next_first_index:",
+                "if False:",
+            ),
+        ),
+        (f"{VERDICT}::test_a_gap_in_index_between_segments_is_corruption",),
+    ),
+    "uncovered-release-accepted": Variant(
+        "A log may begin behind entries that no snapshot covers.",
+        (
+            Edit(
+                "wal.recovery",
+                "Replay.finish",
+                "if log.first_index > log.snapshot_index + 1:",
+                "if False:",
+            ),
+        ),
+        (f"{SNAPSHOT}::test_entries_released_without_a_snapshot_are_missed",),
+    ),
+    "install-keeps-old-entries": Variant(
+        "Entries from before an installed snapshot are still found in the index.",
+        (Edit("wal.recovery", "Replay.hand_out", "index.clear()", "pass"),),
+        (f"{SNAPSHOT}::test_a_snapshot_from_elsewhere_replaces_the_whole_log",),
     ),
     "sealed-segment-repaired": Variant(
         "A damaged tail is accepted in a segment that has a successor.",
@@ -521,6 +672,44 @@ VARIANTS: dict[str, Variant] = {
         "A log that ends below a committed index is opened like any other.",
         (Edit("wal.recovery", "loss_of", " or log.last_index < state.commit)", ")"),),
         (f"{LOSS}::test_a_commit_above_the_last_index_is_a_floor_of_its_own",),
+    ),
+    "floors-hold-while-recovering": Variant(
+        "A recovering log is refused for a loss that was known.",
+        (Edit("wal.recovery", "loss_of", "below = not state.recovering and (", "below = ("),),
+        (f"{LOSS}::test_recovering_is_durable_and_the_floors_are_silent_while_it_lasts",),
+    ),
+    "accepted-loss-found-again": Variant(
+        "A loss that was accepted is found again by the next start.",
+        (Edit("wal.recovery", "Recovery.run", "self._lower_floors(last, log)", "pass"),),
+        (f"{LOSS}::test_an_accepted_loss_brings_the_floors_down_and_is_not_found_again",),
+    ),
+    "changed-before-the-decision": Variant(
+        "Evidence and state files are written before anybody decided about the loss.",
+        (
+            Edit(
+                "wal.recovery", "Recovery.run", "        decision = self._decide(last, loss)\n", ""
+            ),
+            Edit(
+                "wal.recovery",
+                "Recovery.run",
+                "        self._states.mend(self._observer)\n",
+                "        self._states.mend(self._observer)\n"
+                "        decision = self._decide(last, loss)\n",
+            ),
+        ),
+        (f"{LOSS}::test_a_decision_to_refuse_changes_nothing",),
+    ),
+    "refused-log-cleaned": Variant(
+        "What a release left over is removed from a log that is refused.",
+        (
+            Edit(
+                "wal.recovery",
+                "Recovery.run",
+                "raise judged.corruption",
+                "self._remove_leftovers(survey, [])\n                raise judged.corruption",
+            ),
+        ),
+        (f"{SNAPSHOT}::test_a_refused_log_keeps_what_was_released",),
     ),
     "opened-without-a-sync": Variant(
         "What opening read may be in the page cache only, and counts as synced.",
@@ -580,6 +769,30 @@ VARIANTS: dict[str, Variant] = {
         "The copy of the damage is not on the disk when the damage is cut off.",
         (Edit("wal.repair", "keep_evidence", "fs.fdatasync(fd)", "pass"),),
         (f"{VERDICT}::test_evidence_is_durable_before_the_cut",),
+    ),
+    "newest-evidence-dropped": Variant(
+        "Of many copies of damaged segments the oldest are kept.",
+        (
+            Edit(
+                "wal.recovery",
+                "Recovery._remove_leftovers",
+                "sorted(evidence)[:-EVIDENCE_MAX]",
+                "sorted(evidence)[EVIDENCE_MAX:]",
+            ),
+        ),
+        (f"{SNAPSHOT}::test_the_newest_three_copies_of_damaged_segments_are_kept",),
+    ),
+    "evidence-overwritten": Variant(
+        "A second repair of a segment overwrites the evidence of the first.",
+        (
+            Edit(
+                "wal.recovery",
+                "Recovery._keep_evidence",
+                "number = 1 + max((",
+                "number = 1 + 0 * max((",
+            ),
+        ),
+        (f"{VERDICT}::test_evidence_of_an_earlier_repair_is_kept",),
     ),
     "cut-a-sector-too-low": Variant(
         "A repair cuts one sector more than was torn.",

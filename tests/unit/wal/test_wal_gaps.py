@@ -17,14 +17,16 @@ from tests.unit.wal.wal_harness import (
     SMALL,
     STATES,
     flip,
+    header_of,
     newest_segment,
     open_log,
     overwrite,
     record_of,
+    segment_bytes,
 )
 from wal import Corruption, Decision, DiskFailed, Identity, Record, State
 from wal.format import align, parse_segment_name
-from wal.state import encode_state
+from wal.state import decode_state, encode_state
 
 
 class CachedDisk(MemoryDisk):
@@ -137,3 +139,50 @@ def test_a_repair_that_loses_power_leaves_nothing_that_looks_like_rot() -> None:
             again = wal.last_repair is not None
             outcomes["repaired again" if again else "repaired before"] += 1
     assert min(outcomes.values()) > 100
+
+
+def test_each_segment_has_a_salt_of_its_own() -> None:
+    disk = MemoryDisk()
+    wal, _ = open_log(disk)
+    for index in range(1, 20):
+        wal.append([Record(index, b"x" * 2000)])
+    paths = [path for path in disk.names if parse_segment_name(path.name)]
+    assert len(paths) > 4
+    assert len({header_of(segment_bytes(disk, path)).salt for path in paths}) == len(paths)
+
+
+def test_a_state_file_has_its_name_only_when_all_of_it_is_on_the_disk() -> None:
+    class Watched(MemoryDisk):
+        def _step(self, name: str) -> None:
+            super()._step(name)
+            for path in STATES:
+                if path in self.names:
+                    assert decode_state(bytes(self.names[path].durable)), f"{path} before {name}"
+
+    disk = Watched()
+    wal, _ = open_log(disk)
+    wal.save_state(term=1, vote=1, commit=0)
+    del disk.names[STATES[1]]
+    wal, _ = open_log(disk)
+    assert wal.state.term == 1
+
+
+def test_what_was_removed_stays_removed() -> None:
+    disk = MemoryDisk()
+    wal, _ = open_log(disk)
+    for index in range(1, 20):
+        wal.append([Record(index, b"x" * 2000)])
+    wal.mark_snapshot(19, b"")
+    assert wal.release(19) > 0
+    left = {path for path in disk.names if parse_segment_name(path.name)}
+    assert {path for path in disk.durable_names if parse_segment_name(path.name)} == left
+
+
+def test_the_commit_index_in_the_state_files_never_goes_back() -> None:
+    disk = MemoryDisk()
+    wal, _ = open_log(disk)
+    wal.append([Record(1, b"one"), Record(2, b"two")])
+    wal.save_state(term=1, vote=1, commit=2)
+    wal.save_state(term=2, vote=1, commit=1)
+    assert (wal.state.term, wal.state.commit) == (2, 2)
+    assert open_log(disk)[0].state.commit == 2
