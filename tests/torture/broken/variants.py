@@ -927,9 +927,9 @@ VARIANTS: dict[str, Variant] = {
             Edit(
                 "kvnode.node.log_writer",
                 "_Group.write",
-                "        if self.state is not None:\n",
+                "        if self.state is not None or begins:\n",
                 "        if self.records:\n            wal.append(self.records)\n"
-                "        if self.state is not None:\n",
+                "        if self.state is not None or begins:\n",
             ),
         ),
         (f"{WRITER}::test_the_newest_term_and_vote_of_a_group_are_durable_before_its_entries",),
