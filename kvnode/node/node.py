@@ -26,31 +26,17 @@ from kvnode.node.faults import as_fatal
 from kvnode.node.leader import LeaderDuties
 from kvnode.node.log_writer import LogWriter, Worker
 from kvnode.node.membership import Member, NodeIdentity, describe
+from kvnode.node.peers import Peers
 from kvnode.node.proposals import DATA_FULL, ENGINE_FULL, LOG_FULL, Proposer
 from kvnode.node.reads import ReadRounds
 from kvnode.node.recovery import Recovered
 from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.node.snapshots import Snapshots
 from kvnode.node.transport import Transport
-from kvnode.node.wire import (
-    AnyMessage,
-    CoverageAnswer,
-    CoverageQuery,
-    Forward,
-    ForwardRejected,
-    Hello,
-    MalformedFrame,
-    Refusal,
-    RefusalReason,
-    Register,
-    SnapshotAck,
-    SnapshotChunk,
-    SnapshotOffer,
-    Welcome,
-)
+from kvnode.node.wire import Forward, Hello, Refusal, Register
 from kvnode.obs.log import event
 from kvnode.service import NodeStatus, Pending
-from kvnode.store.batch import Kind, MalformedEntry, decode_ops
+from kvnode.store.batch import Kind
 from kvnode.store.engine import StoredEngine
 from kvnode.store.ops import can_grow
 from kvnode.store.sessions import Outcome
@@ -63,9 +49,6 @@ TICK_SECONDS = TICK_MS / 1000
 
 SWEEP_TICKS = 10
 """Deadlines of held commands are looked at this often."""
-
-REGISTRATION = 0
-"""`ForwardRejected` carries this instead of a sequence when a `Register` was not proposed."""
 
 
 @dataclass(slots=True)
@@ -118,11 +101,10 @@ class Node:
         self.client_addresses: dict[int, str] = {identity.node_id: identity.client_address}
         """Where clients reach the members, as far as they have told."""
         self._loop = loop
-        self._bind_peer = bind_peer
         self._leader_term = (NONE, 0)
         self._pass_scheduled = False
-        self._stopped = False
-        self._is_frozen = False
+        self.is_stopped = False
+        self.is_frozen = False
         self._data_bytes_max = data_bytes_max
         self._is_data_full = False
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -145,7 +127,7 @@ class Node:
             on_applied=self._on_applied,
             on_full=self._on_engine_full,
         )
-        self.transport = self._make_transport(rng)
+        self.transport = self._make_transport(rng, bind_peer)
         self.coverage = Coverage(self.raft, loop, self.transport.send, self.wake)
         self.driver = Driver(
             self.raft,
@@ -159,7 +141,9 @@ class Node:
         self.writer = self.driver.writer = self._make_writer(worker)
         self.snapshots = self._make_snapshots(found.library, snapshot_log_bytes)
 
-    def _make_transport(self, rng: Random) -> Transport:
+    def _make_transport(
+        self, rng: Random, bind_peer: Callable[[int, int, int], Refusal | None]
+    ) -> Transport:
         own = self.identity
         peers = {m.node_id: (m.host, m.port) for m in self.members.values()}
         del peers[own.node_id]
@@ -173,7 +157,7 @@ class Node:
             own.client_address,
             recovering=False,
         )
-        return Transport(self, peers, hello, rng)
+        return Transport(Peers(self, bind_peer), peers, hello, rng)
 
     def _make_writer(self, worker: Worker) -> LogWriter:
         return LogWriter(
@@ -284,7 +268,7 @@ class Node:
             BaseException: what the last write or sync failed with.
         """
         await self.snapshots.close()
-        self._stopped = True
+        self.is_stopped = True
         if self._tick_timer is not None:
             self._tick_timer.cancel()
         self.proposer.abandon()
@@ -307,13 +291,13 @@ class Node:
 
     def _pass(self) -> None:
         self._pass_scheduled = False
-        if self._stopped:
+        if self.is_stopped:
             return
         try:
             self.proposer.flush()
             self.reads.flush()
             self.driver.pump()
-            more = not self._is_frozen and self.applier.run()
+            more = not self.is_frozen and self.applier.run()
             self.reads.release(self.machine.applied)
             self.duties.watch_deadlines()
         except Exception as error:
@@ -330,7 +314,7 @@ class Node:
         self.stats.loop_lag_seconds_max = max(self.stats.loop_lag_seconds_max, lag)
         # After a pause (SIGSTOP, a busy machine) only some of the missed time counts: messages that
         # arrived meanwhile wait in the sockets and deserve to be read before a campaign.
-        for _ in range(0 if self._is_frozen else 1 + min(int(lag / TICK_SECONDS), SWEEP_TICKS)):
+        for _ in range(0 if self.is_frozen else 1 + min(int(lag / TICK_SECONDS), SWEEP_TICKS)):
             self.raft.tick()
         # At the time at which the tick was due: the disk is not to blame for a late loop.
         self._watch_disk(self._tick_due)
@@ -391,6 +375,11 @@ class Node:
         """How long the log's disk has been at what it does now, in seconds; 0 while it rests."""
         return self.disk_health.wait_s(self._loop.time())
 
+    def name_of(self, peer: int) -> str:
+        """A member's name; of a stranger the id."""
+        member = self.members.get(peer)
+        return member.name if member else f"{peer:016x}"
+
     def status(self) -> NodeStatus:
         """Consensus as this node sees it."""
         return describe(
@@ -428,7 +417,7 @@ class Node:
 
     def _freeze(self, frozen: bool) -> None:
         """While a snapshot's marker is written no message and no tick may change the log."""
-        self._is_frozen = frozen
+        self.is_frozen = frozen
 
     def _switch_engine(self, engine: StoredEngine) -> None:
         """A snapshot takes the place of the store: results of what it had applied are lost."""
@@ -475,7 +464,7 @@ class Node:
             return
         self.disk_health.hold_off(now)
         text = "leadership is offered to a node with a quicker disk"
-        event(_log, logging.WARNING, text, to=self._name(target))
+        event(_log, logging.WARNING, text, to=self.name_of(target))
         self.raft.transfer_leader(target)
         self.wake()
 
@@ -543,113 +532,6 @@ class Node:
     def execute(self, pending: Pending) -> None:
         """Run one read on the applied state."""
         pending.complete(self.machine.read(pending.op))
-
-    # --- peers (kvnode.node.transport.Receiver) ---------------------------------------------------
-
-    def on_messages(self, sender: int, stamp_ms: int, messages: list[AnyMessage]) -> None:
-        """Feed a frame to Raft and to the leader's duties."""
-        if self._stopped:
-            return
-        for message in messages:
-            if isinstance(message, Forward):
-                self._on_forward(sender, message)
-            elif isinstance(message, Register):
-                self._on_register(sender, message)
-            elif isinstance(message, ForwardRejected):
-                self.proposer.rejected()
-            elif isinstance(message, SnapshotOffer | SnapshotChunk | SnapshotAck):
-                self.snapshots.on_message(sender, message)
-            elif isinstance(message, CoverageQuery):
-                self.coverage.asked(sender)
-            elif isinstance(message, CoverageAnswer):
-                self.coverage.answered(message)
-            elif not self._is_frozen:
-                self.raft.step(sender, message)
-        if sender == self.raft.leader:
-            self.clock.follow(stamp_ms)
-        self.wake()
-
-    def _on_forward(self, sender: int, batch: Forward) -> None:
-        # What is in the log cannot be refused any more: nonsense must not get there.
-        try:
-            decode_ops(batch.operations)
-        except MalformedEntry as error:
-            raise MalformedFrame(f"a forwarded batch is no list of operations: {error}") from error
-        accepted = self.duties.leads and self.duties.propose_batch(
-            sender, batch.incarnation, batch.sequence, batch.operations
-        )
-        if not accepted:
-            self.transport.send(sender, ForwardRejected(batch.sequence))
-
-    def _on_register(self, sender: int, request: Register) -> None:
-        accepted = self.duties.leads and self.duties.propose_registration(
-            sender, request.storage_id, request.nonce
-        )
-        if not accepted:
-            self.transport.send(sender, ForwardRejected(REGISTRATION))
-
-    def check_welcome(self, peer: int, welcome: Welcome) -> Refusal | None:
-        """Believe an acceptor only if its storage is the one that its name is bound to."""
-        refusal = self._bind_peer(peer, welcome.storage_id, welcome.incarnation)
-        if refusal is None:
-            self.client_addresses[peer] = welcome.client_address
-        return refusal
-
-    def on_connected(self, peer: int, *, recovering: bool) -> None:
-        """The way to a peer is open (again)."""
-        self.raft.peer_connected(peer, recovering=recovering)
-        self.proposer.resume()
-        self.reads.resume()
-        self.wake()
-
-    def on_unreachable(self, peer: int) -> None:
-        """Messages to a peer were dropped."""
-        self.raft.report_unreachable(peer)
-
-    def on_refused(self, peer: int, refusal: Refusal) -> None:
-        """A peer will not talk to this node: for some reasons that is the end."""
-        self.stats.hellos_refused_by_peers += 1
-        event(_log, logging.WARNING, "refused by peer", peer=self._name(peer), why=refusal.text)
-        if refusal.reason.is_final:
-            self.fail(ConfigurationError(refusal.text))
-
-    def on_malformed(self, peer: int | None, reason: str) -> None:
-        """Somebody spoke nonsense on the peer port and was dropped."""
-        name = "unknown" if peer is None else self._name(peer)
-        event(_log, logging.WARNING, "malformed peer frame", peer=name, why=reason)
-
-    def _name(self, peer: int) -> str:
-        member = self.members.get(peer)
-        return member.name if member else f"{peer:016x}"
-
-    def check_hello(self, hello: Hello) -> Refusal | None:
-        """Believe a dialler only if cluster, receiver and storage are what they must be."""
-        own = self.identity
-        if hello.cluster_id != own.cluster_id:
-            return Refusal(
-                RefusalReason.WRONG_CLUSTER,
-                f"this is cluster {own.cluster_id}, not {hello.cluster_id}",
-            )
-        if hello.receiver != own.node_id:
-            return Refusal(RefusalReason.WRONG_RECEIVER, f"this is node {own.name!r}")
-        if hello.sender not in self.members or hello.sender == own.node_id:
-            return Refusal(RefusalReason.UNKNOWN_SENDER, f"node {hello.sender} is no member")
-        refusal = self._bind_peer(hello.sender, hello.storage_id, hello.incarnation)
-        if refusal is None:
-            self.client_addresses[hello.sender] = hello.client_address
-            # Before the first message of this start: it may take back what the last one said.
-            self.raft.peer_connected(hello.sender, recovering=hello.recovering)
-            self.wake()
-        return refusal
-
-    @property
-    def is_recovering(self) -> bool:
-        """This node counts in no quorum until it is healed."""
-        return self.raft.recovering
-
-    def clock_ms(self) -> int:
-        """The stamp for an outgoing frame."""
-        return self.clock.now_ms()
 
 
 def _storage_changed(name: str) -> FatalError:

@@ -1,0 +1,159 @@
+"""What peers say to this node, and which of them are believed.
+
+`Transport` brings it, with `Peers` as its receiver: who may connect is decided here, and each
+message goes to the part that it is for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kvnode.errors import ConfigurationError
+from kvnode.node.wire import (
+    AnyMessage,
+    CoverageAnswer,
+    CoverageQuery,
+    Forward,
+    ForwardRejected,
+    Hello,
+    MalformedFrame,
+    Refusal,
+    RefusalReason,
+    Register,
+    SnapshotAck,
+    SnapshotChunk,
+    SnapshotOffer,
+    Welcome,
+)
+from kvnode.obs.log import event
+from kvnode.store.batch import MalformedEntry, decode_ops
+
+if TYPE_CHECKING:
+    from kvnode.node.node import Node
+
+_log = logging.getLogger("kvnode.node")
+
+REGISTRATION = 0
+"""`ForwardRejected` carries this instead of a sequence when a `Register` was not proposed."""
+
+
+class Peers:
+    """A `kvnode.node.transport.Receiver`.
+
+    Args:
+        bind_peer: remembers a peer's storage id and incarnation, durably; returns why it is
+            refused, or None.
+    """
+
+    def __init__(self, node: Node, bind_peer: Callable[[int, int, int], Refusal | None]) -> None:
+        self._node = node
+        self._bind_peer = bind_peer
+
+    def on_messages(self, sender: int, stamp_ms: int, messages: list[AnyMessage]) -> None:
+        """Feed a frame to Raft and to the leader's duties."""
+        node = self._node
+        if node.is_stopped:
+            return
+        for message in messages:
+            if isinstance(message, Forward):
+                self._on_forward(sender, message)
+            elif isinstance(message, Register):
+                self._on_register(sender, message)
+            elif isinstance(message, ForwardRejected):
+                node.proposer.rejected()
+            elif isinstance(message, SnapshotOffer | SnapshotChunk | SnapshotAck):
+                node.snapshots.on_message(sender, message)
+            elif isinstance(message, CoverageQuery):
+                node.coverage.asked(sender)
+            elif isinstance(message, CoverageAnswer):
+                node.coverage.answered(message)
+            elif not node.is_frozen:
+                node.raft.step(sender, message)
+        if sender == node.raft.leader:
+            node.clock.follow(stamp_ms)
+        node.wake()
+
+    def _on_forward(self, sender: int, batch: Forward) -> None:
+        node = self._node
+        # What is in the log cannot be refused any more: nonsense must not get there.
+        try:
+            decode_ops(batch.operations)
+        except MalformedEntry as error:
+            raise MalformedFrame(f"a forwarded batch is no list of operations: {error}") from error
+        accepted = node.duties.leads and node.duties.propose_batch(
+            sender, batch.incarnation, batch.sequence, batch.operations
+        )
+        if not accepted:
+            node.transport.send(sender, ForwardRejected(batch.sequence))
+
+    def _on_register(self, sender: int, request: Register) -> None:
+        node = self._node
+        accepted = node.duties.leads and node.duties.propose_registration(
+            sender, request.storage_id, request.nonce
+        )
+        if not accepted:
+            node.transport.send(sender, ForwardRejected(REGISTRATION))
+
+    def check_welcome(self, peer: int, welcome: Welcome) -> Refusal | None:
+        """Believe an acceptor only if its storage is the one that its name is bound to."""
+        refusal = self._bind_peer(peer, welcome.storage_id, welcome.incarnation)
+        if refusal is None:
+            self._node.client_addresses[peer] = welcome.client_address
+        return refusal
+
+    def on_connected(self, peer: int, *, recovering: bool) -> None:
+        """The way to a peer is open (again)."""
+        node = self._node
+        node.raft.peer_connected(peer, recovering=recovering)
+        node.proposer.resume()
+        node.reads.resume()
+        node.wake()
+
+    def on_unreachable(self, peer: int) -> None:
+        """Messages to a peer were dropped."""
+        self._node.raft.report_unreachable(peer)
+
+    def on_refused(self, peer: int, refusal: Refusal) -> None:
+        """A peer will not talk to this node: for some reasons that is the end."""
+        node = self._node
+        node.stats.hellos_refused_by_peers += 1
+        event(_log, logging.WARNING, "refused by peer", peer=node.name_of(peer), why=refusal.text)
+        if refusal.reason.is_final:
+            node.fail(ConfigurationError(refusal.text))
+
+    def on_malformed(self, peer: int | None, reason: str) -> None:
+        """Somebody spoke nonsense on the peer port and was dropped."""
+        name = "unknown" if peer is None else self._node.name_of(peer)
+        event(_log, logging.WARNING, "malformed peer frame", peer=name, why=reason)
+
+    def check_hello(self, hello: Hello) -> Refusal | None:
+        """Believe a dialler only if cluster, receiver and storage are what they must be."""
+        node = self._node
+        own = node.identity
+        if hello.cluster_id != own.cluster_id:
+            return Refusal(
+                RefusalReason.WRONG_CLUSTER,
+                f"this is cluster {own.cluster_id}, not {hello.cluster_id}",
+            )
+        if hello.receiver != own.node_id:
+            return Refusal(RefusalReason.WRONG_RECEIVER, f"this is node {own.name!r}")
+        if hello.sender not in node.members or hello.sender == own.node_id:
+            return Refusal(RefusalReason.UNKNOWN_SENDER, f"node {hello.sender} is no member")
+        refusal = self._bind_peer(hello.sender, hello.storage_id, hello.incarnation)
+        if refusal is None:
+            node.client_addresses[hello.sender] = hello.client_address
+            # Before the first message of this start: it may take back what the last one said.
+            node.raft.peer_connected(hello.sender, recovering=hello.recovering)
+            node.wake()
+        return refusal
+
+    @property
+    def is_recovering(self) -> bool:
+        """This node counts in no quorum until it is healed."""
+        return self._node.raft.recovering
+
+    def clock_ms(self) -> int:
+        """The stamp for an outgoing frame."""
+        return self._node.clock.now_ms()
