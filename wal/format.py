@@ -8,11 +8,12 @@ record's group: all below was on the disk before the group was written.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from wal.crc import extend
 
@@ -37,10 +38,12 @@ _SEGMENT = Struct("<8sIIQQQQQQI")
 _CRC = Struct("<I")
 SEGMENT_HEADER_BYTES = _SEGMENT.size + _CRC.size
 
-_RECORD_MAGIC = 0x5AC3_96E7
-_RECORD = Struct("<IIIIQIIIIQ")
+RECORD_MAGIC = 0x5AC3_96E7
+RECORD = Struct("<IIIIQIIIIQ")
+"""Of a record header: crc, magic, type, payload bytes, index, zero sectors, chain, own offset,
+`synced_upto`, salt."""
 _RECORD_BODY = Struct("<IIIQIIIIQ")
-RECORD_HEADER_BYTES = _RECORD.size
+RECORD_HEADER_BYTES = RECORD.size
 
 _PAD_BYTE = b"\xa5"
 PADS = tuple(_PAD_BYTE * (ALIGNMENT - rest) for rest in range(ALIGNMENT))
@@ -131,6 +134,43 @@ class RecordHeader(NamedTuple):
         return self.offset + record_bytes(self.length)
 
 
+class Records(Sequence[RecordHeader]):
+    """The headers of a segment's good records, decoded when they are asked for.
+
+    Four bytes of memory for each instead of a tuple of numbers: a segment has up to 300,000, and a
+    collector that walks over them costs as much as reading them.
+
+    Attributes:
+        offsets: of the records, in bytes.
+    """
+
+    __slots__ = ("_data", "offsets")
+
+    def __init__(self, data: bytes, offsets: Iterable[int] = ()) -> None:
+        self._data = data
+        self.offsets = array("I", offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @overload
+    def __getitem__(self, at: int) -> RecordHeader: ...
+    @overload
+    def __getitem__(self, at: slice) -> Records: ...
+
+    def __getitem__(self, at: int | slice) -> RecordHeader | Records:
+        if isinstance(at, slice):
+            return Records(self._data, self.offsets[at])
+        return RecordHeader(*RECORD.unpack_from(self._data, self.offsets[at])[2:9])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Records):
+            return NotImplemented
+        return self.offsets == other.offsets and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def record_bytes(length: int) -> int:
     """Return how many bytes a record with a payload of `length` bytes occupies."""
     return RECORD_HEADER_BYTES + length + ALIGNMENT - (length & (ALIGNMENT - 1))
@@ -210,10 +250,8 @@ def decode_record_header(data: bytes, at: int, offset: int, salt: int) -> Record
     # `decode_any_header` in its own words: the scan and every read pay this per record.
     if at < 0 or at + RECORD_HEADER_BYTES > len(data):
         return None
-    crc, magic, kind, length, index, zeros, chain, own, synced, found = _RECORD.unpack_from(
-        data, at
-    )
-    if own != offset or found != salt or magic != _RECORD_MAGIC:
+    crc, magic, kind, length, index, zeros, chain, own, synced, found = RECORD.unpack_from(data, at)
+    if own != offset or found != salt or magic != RECORD_MAGIC:
         return None
     if crc != extend(0, data[at + 4 : at + RECORD_HEADER_BYTES]):
         return None
@@ -224,8 +262,8 @@ def decode_any_header(data: bytes, at: int) -> tuple[RecordHeader, int] | None:
     """Read a record header and its salt, whatever offset and salt it names; None if it is none."""
     if at < 0 or at + RECORD_HEADER_BYTES > len(data):
         return None
-    crc, magic, kind, length, index, zeros, chain, own, synced, salt = _RECORD.unpack_from(data, at)
-    if magic != _RECORD_MAGIC or crc != extend(0, data[at + 4 : at + RECORD_HEADER_BYTES]):
+    crc, magic, kind, length, index, zeros, chain, own, synced, salt = RECORD.unpack_from(data, at)
+    if magic != RECORD_MAGIC or crc != extend(0, data[at + 4 : at + RECORD_HEADER_BYTES]):
         return None
     return RecordHeader(kind, length, index, zeros, chain, own, synced), salt
 
@@ -284,7 +322,7 @@ def frame(
             start = at + RECORD_HEADER_BYTES
             zeros = count_zero_sectors(payload, align(start, SECTOR_BYTES) - start, length)
         chain = crc_of(chain, payload)
-        body = pack(_RECORD_MAGIC, kind, length, index, zeros, chain, at, synced_upto, salt)
+        body = pack(RECORD_MAGIC, kind, length, index, zeros, chain, at, synced_upto, salt)
         pad = PADS[length & 7]
         parts += (pack_crc(crc_of(0, body)), body, payload, pad)
         at += RECORD_HEADER_BYTES + length + len(pad)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wal.errors import Corruption, Unrepairable, disk
-from wal.format import RECORD_HEADER_BYTES, Kind
+from wal.format import CHECKPOINT_BYTES, RECORD, RECORD_HEADER_BYTES, Kind
 from wal.fs import FileSystem
 from wal.index import SparseIndex
 from wal.loss import Decision, Loss, OnLoss
@@ -77,24 +77,29 @@ class Replay:
         log, data, found = self.log, judged.data, judged.scan
         last, chain = judged.before.last_index, judged.before.chain
         sequence = judged.segment.header.sequence
-        index, visit = self._index, self._visit
-        for record in found.records:
-            if record.kind == Kind.ENTRY:
-                superseding = record.index <= last
-                last = record.index
-                index.add(last, sequence, record.offset, chain, supersedes=superseding)
-                start = record.offset + RECORD_HEADER_BYTES
-                visit(last, data[start : start + record.length])
-            elif record.kind != Kind.MARKER:
+        index, visit, unpack = self._index, self._visit, RECORD.unpack_from
+        due = 0
+        # Once per record of the log: as plain as the walk that found it.
+        for offset in found.records.offsets:
+            _, _, kind, length, number, _, then, _, _, _ = unpack(data, offset)
+            start = offset + RECORD_HEADER_BYTES
+            payload = data[start : start + length]
+            if kind == Kind.ENTRY:
+                superseding = number <= last
+                last = number
+                if superseding or offset >= due:
+                    index.add(last, sequence, offset, chain, supersedes=superseding)
+                    due = offset + CHECKPOINT_BYTES
+                visit(last, payload)
+            elif kind != Kind.MARKER:
                 log.snapshot_segment = sequence
-                discard = record.kind == Kind.INSTALL
+                discard = kind == Kind.INSTALL
                 if discard:
                     index.clear()
-                    last = record.index
+                    last, due = number, 0
                 if self._visit_snapshot is not None:
-                    payload = data[record.payload_start : record.payload_end]
-                    self._visit_snapshot(record.index, payload, discard)
-            chain = record.chain
+                    self._visit_snapshot(number, payload, discard)
+            chain = then
         log.segments.append(judged.segment)
         log.end = found.end
         log.chain = found.chain

@@ -9,7 +9,7 @@ synced and nobody was told about it. Everything else that is damaged is corrupt.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from wal.crc import extend
@@ -17,10 +17,13 @@ from wal.format import (
     ALIGNMENT,
     INDEX_MAX,
     PADS,
+    RECORD,
     RECORD_HEADER_BYTES,
+    RECORD_MAGIC,
     SECTOR_BYTES,
     Kind,
     RecordHeader,
+    Records,
     SegmentHeader,
     align,
     count_zero_sectors,
@@ -81,7 +84,7 @@ class Scan:
         dropped_indexes: smallest and largest index of readable headers behind `end`.
     """
 
-    records: list[RecordHeader]
+    records: Records
     end: int
     resume: int
     chain: int
@@ -102,10 +105,10 @@ class _Walk:
     last_index: int
     snapshot_index: int
     end: int
+    records: Records
     group: int = -1
     """`synced_upto` of the last good record; it names the group."""
     stop: int = 0
-    records: list[RecordHeader] = field(default_factory=list)
     suspect: RecordHeader | None = None
     """A record with a good header whose payload, or whose place, is wrong."""
     complaint: Damage | None = None
@@ -129,7 +132,7 @@ def scan(
         last_index: index of the newest entry before this segment.
         snapshot_index: of the newest snapshot marker before this segment, 0 if there is none.
     """
-    walk = _Walk(chain, last_index, snapshot_index, end=header.sector_bytes)
+    walk = _Walk(chain, last_index, snapshot_index, end=header.sector_bytes, records=Records(data))
     _run(walk, data, header)
     behind = list(headers_behind(data, header.salt, walk.stop))
     witness = max([0, walk.group, *(found.synced_upto for found in behind)])
@@ -164,45 +167,62 @@ def headers_behind(data: bytes, salt: int, start: int) -> Iterator[RecordHeader]
 
 
 def _run(walk: _Walk, data: bytes, header: SegmentHeader) -> None:
-    """Walk from record to record while all is well."""
-    salt, segment_bytes = header.salt, header.segment_bytes
-    records = walk.records
-    offset = walk.end
-    while True:
-        found = decode_record_header(data, offset, offset, salt)
-        if found is None:
-            following = _after_padding(data, header, offset, walk.end)
+    """Walk from record to record while all is well.
+
+    This loop is the cost of a start, hence its plain style: `decode_record_header` in its own words
+    and no object per record.
+    """
+    salt, fits = header.salt, header.segment_bytes - RECORD_HEADER_BYTES - ALIGNMENT
+    unpack, crc_of, pads, keep = RECORD.unpack_from, extend, PADS, walk.records.offsets.append
+    readable = len(data) - RECORD_HEADER_BYTES
+    chain, last, group, end = walk.chain, walk.last_index, walk.group, walk.end
+    offset = end
+    while offset <= readable:
+        crc, magic, kind, length, index, zeros, expected, own, synced_upto, salted = unpack(
+            data, offset
+        )
+        start = offset + RECORD_HEADER_BYTES
+        if (
+            own != offset
+            or salted != salt
+            or magic != RECORD_MAGIC
+            or crc != crc_of(0, data[offset + 4 : start])
+        ):
+            following = _after_padding(data, header, offset, end)
             if following == offset:
                 break
             offset = following
             continue
-        kind, length, index, _, expected, _, synced_upto = found
         # The common case in one line; `_misplaced` knows all cases.
         if (
-            synced_upto != walk.group
-            or offset != walk.end
+            synced_upto != group
+            or offset != end
             or kind != Kind.ENTRY
-            or index != walk.last_index + 1
-            or offset + length > segment_bytes - RECORD_HEADER_BYTES - ALIGNMENT
+            or index != last + 1
+            or offset + length > fits
         ):
+            walk.chain, walk.last_index, walk.group, walk.end = chain, last, group, end
+            found = RecordHeader(kind, length, index, zeros, expected, own, synced_upto)
             walk.complaint = _misplaced(found, header, walk)
-        start = offset + RECORD_HEADER_BYTES
-        end = start + length
-        chain = extend(walk.chain, data[start:end])
-        pad = PADS[length & (ALIGNMENT - 1)]
-        if walk.complaint or chain != expected or data[end : end + len(pad)] != pad:
-            walk.suspect = found
+        payload_end = start + length
+        then = crc_of(chain, data[start:payload_end])
+        pad = pads[length & 7]
+        if walk.complaint or then != expected or not data.startswith(pad, payload_end):
+            walk.suspect = RecordHeader(kind, length, index, zeros, expected, own, synced_upto)
             break
-        records.append(found)
-        walk.chain = chain
-        walk.group = synced_upto
-        walk.end = offset = end + len(pad)
+        keep(offset)
+        chain = then
+        group = synced_upto
+        end = offset = payload_end + len(pad)
         if kind == Kind.ENTRY:
-            walk.last_index = index
+            last = index
         elif kind != Kind.MARKER:
             walk.snapshot_index = index
             if kind == Kind.INSTALL:
-                walk.last_index = index
+                last = index
+    else:
+        offset = _after_padding(data, header, offset, end)
+    walk.chain, walk.last_index, walk.group, walk.end = chain, last, group, end
     walk.stop = offset
 
 

@@ -15,6 +15,7 @@ from wal.format import (
     SECTOR_BYTES,
     Kind,
     RecordHeader,
+    Records,
     SegmentHeader,
     align,
     decode_record_header,
@@ -203,3 +204,17 @@ def test_align() -> None:
 def test_options_without_meaning_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InvalidArgument):
         Options(**wrong)  # type: ignore[arg-type]
+
+
+def test_records_are_headers_that_are_decoded_when_asked_for() -> None:
+    group = [Record(1, b"one"), Record(2, b"two" * 300)]
+    data = bytes(512) + frame(Kind.ENTRY, group, 512, 512, 0, 2**63 + 1, 1).data
+    second = 512 + record_bytes(3)
+    found = Records(data, [512, second])
+    decoded = [decode_record_header(data, at, at, 2**63 + 1) for at in (512, second)]
+    assert list(found) == decoded
+    assert found[-1] == decoded[1]
+    assert found[:1] == Records(data, [512]) != found
+    assert found != decoded
+    with pytest.raises(IndexError):
+        found[2]
