@@ -13,7 +13,7 @@ SEEDS ?= 1..500
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 INPUTS ?= 10000000
 TESTED := scripts tests/support/cluster.py tests/support/history.py \
-	tests/support/linearizability.py tests/chaos tests/differential tests/torture
+	tests/support/linearizability.py tests/chaos tests/differential tests/torture tests/sim
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench bench-peers sim chaos-smoke conformance differential fuzz-wal \
