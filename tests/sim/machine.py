@@ -85,6 +85,7 @@ class Tally:
     recoveries: int = 0
     lost_sectors: int = 0
     refused_starts: int = 0
+    stuck: int = 0
 
 
 class Machine:

@@ -120,6 +120,8 @@ class Observer:
                 self._on_response(promise, message)
             elif kind is RequestVoteResponse:
                 self._on_vote(number, promise, peer, message)
+                if message.granted and node.raft.recovering:
+                    self.violation(f"n{number} votes while it recovers")
             send(peer, message)
 
         node.transport.send = heard  # type: ignore[method-assign]

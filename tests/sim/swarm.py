@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from kvnode.errors import ConfigurationError, DiskFailed, DiskFull, FatalError, LogCorrupt
+from kvnode.errors import ConfigurationError, DiskFailed, DiskFull, FatalError
 from tests.sim.machine import CLUSTER_NUMBER, Machine, Tally
 from tests.sim.network import Network, Weather
 
@@ -125,10 +125,6 @@ class Nemesis:
         self._tally = tally
         self._busy: set[int] = set()
         """Machines to which something is being done."""
-        self._lossy: set[int] = set()
-        """Machines that have lost what they had synced."""
-        self._gone: set[int] = set()
-        """Of those the ones that refuse to start, as they should."""
         self._foreign_storage: set[int] = set()
         """Machines that run on a directory that is not theirs."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -159,8 +155,13 @@ class Nemesis:
                 machine.loop.resume()
 
     def is_settled(self) -> bool:
-        """Nothing is being done any more, and who can run does."""
-        return not self._busy and all(m.is_up or m.number in self._gone for m in self._machines)
+        """Nothing is being done any more, and all machines run."""
+        return not self._busy and all(machine.is_up for machine in self._machines)
+
+    def is_stuck(self) -> bool:
+        """Too few voters still have all that they acknowledged: nobody can be elected."""
+        whole = [m for m in self._machines if m.node is not None and not m.node.raft.recovering]
+        return self.is_settled() and len(whole) <= len(self._machines) // 2
 
     def is_expected(self, machine: Machine, error: FatalError) -> bool:
         """Whether a process may end with this error now."""
@@ -169,8 +170,6 @@ class Nemesis:
             return bool(disk.fail_at)
         if isinstance(error, DiskFull):
             return disk.is_full or machine.storage.engines.is_full
-        if isinstance(error, LogCorrupt):
-            return machine.number in self._lossy
         return isinstance(error, ConfigurationError) and machine.number in self._foreign_storage
 
     # --- choosing ---------------------------------------------------------------------------------
@@ -199,9 +198,6 @@ class Nemesis:
             if machine.node is None:
                 machine.storage.disk.mend()
                 machine.start()
-            if machine.refusal is not None and machine.number in self._lossy:
-                self._gone.add(machine.number)
-                break
             if machine.node is not None:
                 break
             await asyncio.sleep(0.1)
@@ -375,12 +371,12 @@ class Nemesis:
     async def _lost_tail(self) -> None:
         """A disk loses what it had promised to keep: never on more than a minority."""
         machine = self._pick()
-        if machine is None or len(self._lossy | {machine.number}) > (len(self._machines) - 1) // 2:
+        lossy = {m.number for m in self._machines if m.node is None or m.node.raft.recovering}
+        if machine is None or len(lossy | {machine.number}) > (len(self._machines) - 1) // 2:
             return
         self._busy.add(machine.number)
         machine.lose_power()
         if machine.storage.disk.lose_tail(self._rng, CLUSTER_NUMBER, machine.number):
-            self._lossy.add(machine.number)
             self._observer.promise(machine.number).is_void = True
             self._observer._trace.note(f"{machine.name} lost its tail")
         await self._bring_back(machine)
@@ -388,7 +384,7 @@ class Nemesis:
     async def _foreign(self) -> None:
         """An empty directory, or an old copy, in the place of the right one: it must be refused."""
         machine = self._pick()
-        if machine is None or machine.node is None or machine.number in self._lossy:
+        if machine is None or machine.node is None:
             return
         own = machine.storage
         assert own.identity is not None
