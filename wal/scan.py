@@ -274,19 +274,26 @@ def _no_group(found: RecordHeader, walk: _Walk) -> Damage:
 def _after_padding(data: bytes, header: SegmentHeader, offset: int, end: int) -> int:
     """Return where a group may start behind the padding at `offset`; `offset` if it is none.
 
-    The rest of a 512-byte sector that holds the end of a good record was written together with it,
-    so zeros there are padding for certain. Whole sectors up to the group boundary are padding only
-    if a group does start there; else they may be the lost middle of a group.
+    The rest of a 512-byte sector that holds the end of a good record was written together with it:
+    if there is a rest, and it is zero, the group ended here and the next one starts at the group
+    boundary. A record that ends with its 512-byte sector may have had another one behind it; whole
+    sectors of zeros up to the boundary are padding only if a group does start there, else they may
+    be the lost middle of a group.
     """
     edge = align(offset, SECTOR_BYTES)
     if not is_zero(data, offset, min(edge, len(data))):
         return offset
     boundary = align(edge, header.sector_bytes)
-    if boundary != edge and is_zero(data, edge, min(boundary, len(data))):
+    dirty = first_nonzero(data, edge, min(boundary, len(data)))
+    if dirty < min(boundary, len(data)):
+        # Padding that is not zero; or, right behind a record, what may be left of the next one.
+        start = dirty & -SECTOR_BYTES if offset < edge else edge
+    elif offset < edge:
+        start = boundary
+    else:
         found = decode_record_header(data, boundary, boundary, header.salt)
-        if found is not None and found.synced_upto == end:
-            return boundary
-    return min(edge, max(offset, len(data)))
+        start = boundary if found is not None and found.synced_upto == end else edge
+    return min(start, max(offset, len(data)))
 
 
 def _judge(

@@ -527,7 +527,7 @@ VARIANTS: dict[str, Variant] = {
     ),
     "large-sectors-forgotten": Variant(
         "Padding is looked for up to 512 bytes only, whatever a sector is.",
-        (Edit("wal.scan", "_after_padding", "if boundary != edge and", "if False and"),),
+        (Edit("wal.scan", "_after_padding", "align(edge, header.sector_bytes)", "edge"),),
         (f"{LOG}::test_larger_sectors_keep_their_groups_apart",),
     ),
     "page-cache-believed": Variant(
