@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.torture import crash
+from tests.torture import crash, flip, truncate
 from tests.torture.tally import Tally
 
 PROGRESS_SECONDS = 10.0
@@ -33,7 +33,11 @@ class Campaign:
     summary: Callable[[Tally], list[str]]
 
 
-CAMPAIGNS = (Campaign("crash", crash.plan, crash.run, crash.floors, crash.summary),)
+CAMPAIGNS = (
+    Campaign("truncate", truncate.plan, truncate.run, truncate.floors, truncate.summary),
+    Campaign("flip", flip.plan, flip.run, flip.floors, flip.summary),
+    Campaign("crash", crash.plan, crash.run, crash.floors, crash.summary),
+)
 
 
 @dataclass(frozen=True, slots=True)

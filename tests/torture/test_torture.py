@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.disk import SECTOR_BYTES
+from tests.torture import flip
 from tests.torture.campaigns import CAMPAIGNS, Campaign, play
+from tests.torture.history import HEADER_BYTES
+from tests.torture.reference import reference
+from tests.torture.verdict import REFUSED
 
 SEED = 20261120
-CASES = {"crash": 400}
+CASES = {"truncate": 1000, "flip": 2500, "crash": 400}
 
 
 @pytest.mark.parametrize("campaign", CAMPAIGNS, ids=lambda campaign: campaign.name)
@@ -16,3 +21,19 @@ def test_no_promise_of_the_log_is_broken(campaign: Campaign) -> None:
     lines = "\n".join(outcome.lines())
     assert not outcome.tally.findings, lines
     assert not outcome.void, lines
+
+
+def test_a_flipped_bit_in_a_header_behind_whole_sectors_of_padding_is_refused() -> None:
+    """The padding before a group is no part of it that was lost."""
+    log = reference(*flip.LOGS[1])
+    first = next(one for one in log.history.records if one.group == log.history.groups - 1)
+    assert first.start - first.witness > SECTOR_BYTES
+    for at in range(first.start, first.start + HEADER_BYTES):
+        assert flip.play(log, log.segments[log.last], at, bit=at % 8) == REFUSED
+
+
+def test_padding_that_is_not_zero_is_no_lost_sector() -> None:
+    log = reference(*flip.LOGS[1])
+    first = next(one for one in log.history.records if one.group == log.history.groups - 1)
+    for at in range(first.witness, first.start):
+        assert flip.play(log, log.segments[log.last], at, bit=at % 8) == REFUSED
