@@ -128,6 +128,11 @@ def _recover(
         on_loss=loss_policy(plan.data, alone=len(plan.voters) == 1),
     )
     state = wal.state
+    if state.recovering and len(plan.voters) == 1:
+        raise LogCorrupt(
+            f"{plan.data}: the node lost acknowledged entries and is recovering, but it is alone "
+            f"and has nobody to heal from: start it as a member of the cluster that it was in"
+        )
     if state.recovering:
         # What was cut off may have replaced the entries that are now the log's end, so an engine
         # that was further on is no part of any future. Snapshots are committed for certain.
