@@ -96,8 +96,8 @@ class Elections(NodeState):
         return [voter for voter in self.conf_state.voters if voter != self.node_id]
 
     def campaign(self) -> None:
-        """Start an election now, unless this node leads, has no vote, or is recovering."""
-        if self._leadership is not None or not self._promotable():
+        """Start an election now, unless this node leads, may not vote, or promised not to."""
+        if self._leadership is not None or not self._promotable() or self._has_promised():
             return
         if self._config.pre_vote:
             self._become_pre_candidate()
@@ -138,9 +138,17 @@ class Elections(NodeState):
 
     def _heard_leader_recently(self) -> bool:
         """Leader stickiness (thesis, section 4.2.3): who follows a live leader elects no other."""
+        if self._has_promised():
+            return True
         if not self._config.check_quorum or self.leader == NONE:
             return False
         return self._leadership is not None or self._elapsed < self._config.election_ticks_min
+
+    def _has_promised(self) -> bool:
+        """A leader may still rely on its lease: no vote, whatever happened since it was heard."""
+        if not self._config.lease_reads or len(self.conf_state.voters) == 1:
+            return False
+        return self._now - self._heard_at < self._config.election_ticks_min
 
     def _on_request_pre_vote(self, sender: NodeId, message: RequestPreVote) -> None:
         if self.recovering:
@@ -164,6 +172,8 @@ class Elections(NodeState):
     def _on_request_vote(self, sender: NodeId, message: RequestVote) -> None:
         if self.recovering:
             # Its log may lack what its vote would have to protect (paper, section 5.4.1).
+            return
+        if self._has_promised() and not message.transfer:
             return
         free = self.vote in (sender, NONE) and self.leader == NONE
         if free and self.log.is_up_to_date(message.last_index, message.last_term):

@@ -41,6 +41,7 @@ class Following(Elections):
                 return False
             self._become_follower(self.term, sender)
         self._elapsed = 0
+        self._heard_at = self._now
         return True
 
     def _hear_leader(self, sender: NodeId, term: int) -> bool:

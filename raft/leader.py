@@ -11,9 +11,9 @@ index rides on the next append, and all reads of one pass of the driver share on
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
+from raft.lease import Lease
 from raft.log import RaftLog
 from raft.messages import (
     AppendEntries,
@@ -40,6 +40,7 @@ from raft.types import (
     ReadState,
     memory_size,
 )
+from raft.uncommitted import Uncommitted
 
 NORMAL = int(EntryKind.NORMAL)
 
@@ -57,6 +58,7 @@ class Leader:
 
     __slots__ = (
         "_config",
+        "_lease",
         "_log",
         "_node_id",
         "_outbox",
@@ -70,7 +72,6 @@ class Leader:
         "_ticks_since_transfer",
         "_timeout_now_sent",
         "_uncommitted",
-        "_uncommitted_bytes",
         "_voters",
         "first_index",
         "progress",
@@ -119,9 +120,9 @@ class Leader:
         self._ticks_since_quorum_check = 0
         self._ticks_since_transfer = 0
         self._timeout_now_sent = False
-        # (last index, bytes) per proposal, oldest first, until it is committed.
-        self._uncommitted: deque[tuple[int, int]] = deque()
-        self._uncommitted_bytes = 0
+        self._uncommitted = Uncommitted(config.uncommitted_bytes_max)
+        span = config.election_ticks_min - config.lease_drift_ticks
+        self._lease = Lease(span) if config.lease_reads else None
         # The append that was made last in this flush: followers at the same place share it.
         self._shared: tuple[int, AppendEntries, int] | None = None
         # Entries of earlier terms are committed by committing this one (paper, section 5.4.2).
@@ -140,19 +141,17 @@ class Leader:
         first = log.last_index + 1
         entries = [Entry(term, index, NORMAL, item) for index, item in enumerate(data, first)]
         size = memory_size(entries)
-        # A single proposal above the bound still gets its turn.
-        if self._uncommitted and (
-            self._uncommitted_bytes + size > self._config.uncommitted_bytes_max
-        ):
-            raise ProposalDropped(f"{self._uncommitted_bytes} bytes are not committed yet")
+        if not self._uncommitted.has_room(size):
+            raise ProposalDropped(f"{self._uncommitted.size} bytes are not committed yet")
         log.append(entries)
-        self._uncommitted.append((log.last_index, size))
-        self._uncommitted_bytes += size
+        self._uncommitted.add(log.last_index, size)
         self.work = True
         return first
 
     def tick(self) -> bool:
         """Let one tick pass; False if the leader must step down (CheckQuorum, thesis 6.2)."""
+        if self._lease is not None:
+            self._lease.tick()
         if self.transferee != NONE:
             self._ticks_since_transfer += 1
             if self._ticks_since_transfer >= self._config.election_ticks_min:
@@ -170,7 +169,7 @@ class Leader:
                 peer.match_at_heartbeat = peer.match
                 if peer.suspect:
                     self._order_recovery(peer)
-            self._send_heartbeats(self._reads.in_flight())
+            self._send_heartbeats(self._round_of_heartbeat())
         return True
 
     def synced(self) -> None:
@@ -290,9 +289,17 @@ class Leader:
         return None
 
     def on_read(self, origin: NodeId, request_id: int) -> bool:
-        """Queue a read; False if too many wait."""
+        """Answer a read by the lease, or queue it for the next round; False if too many wait."""
         self.work = True
+        lease = self._lease
+        if lease is not None and lease.held and self._may_read() and self.transferee == NONE:
+            self._answer_read(origin, request_id, self._log.commit)
+            return True
         return self._reads.add(origin, request_id)
+
+    def _may_read(self) -> bool:
+        """Before its term's first commit a leader does not know the newest commit index."""
+        return self._log.commit >= self.first_index
 
     def _set_recovering(self, progress: Progress, recovering: bool) -> None:
         """A follower tells that it lost something, or that it is healed and counts again."""
@@ -320,9 +327,7 @@ class Leader:
             return
         log.commit_to(index)
         self.work = True
-        uncommitted = self._uncommitted
-        while uncommitted and uncommitted[0][0] <= index:
-            self._uncommitted_bytes -= uncommitted.popleft()[1]
+        self._uncommitted.free_to(index)
 
     def _heard_quorum(self) -> bool:
         heard = 0
@@ -338,14 +343,27 @@ class Leader:
         self._own.acked_round = self._reads.newest
         # Nothing is noted of recovering voters, so they are 0 here.
         newest = agreed([voter.acked_round for voter in self._voters])
+        if self._lease is not None:
+            self._lease.confirmed(newest)
         for confirmed in self._reads.confirm(newest):
             for origin, request_id in confirmed.requests:
-                if origin == self._node_id:
-                    self._outbox.read_states.append(ReadState(request_id, confirmed.commit))
-                else:
-                    response = ReadIndexResponse(self.term, request_id, confirmed.commit)
-                    self._outbox.messages.append((origin, response))
+                self._answer_read(origin, request_id, confirmed.commit)
             self.work = True
+
+    def _answer_read(self, origin: NodeId, request_id: int, index: int) -> None:
+        if origin == self._node_id:
+            self._outbox.read_states.append(ReadState(request_id, index))
+        else:
+            response = ReadIndexResponse(self.term, request_id, index)
+            self._outbox.messages.append((origin, response))
+
+    def _round_of_heartbeat(self) -> int:
+        """Repeat the newest round, which may have been lost; with leases always start another."""
+        if self._lease is None:
+            return self._reads.in_flight()
+        round_id = self._reads.new_id()
+        self._lease.started(round_id)
+        return round_id
 
     # --- sending --------------------------------------------------------------------------------
 
@@ -353,10 +371,8 @@ class Leader:
         """Send every follower what it is due, and start a round if reads wait."""
         self.work = False
         self._shared = None
-        # Before the first commit of its own term a leader does not know the newest commit index.
-        if self._reads.can_start() and self._log.commit >= self.first_index:
-            self._send_heartbeats(self._reads.start(self._log.commit))
-            self._confirm_rounds()
+        if self._reads.can_start() and self._may_read():
+            self._start_round()
         compacted = self._log.compacted
         for peer in self._peers:
             if peer.next_index <= compacted:
@@ -367,6 +383,13 @@ class Leader:
                 self._send_append(peer)
         if self.transferee != NONE and not self._timeout_now_sent:
             self._maybe_send_timeout_now()
+
+    def _start_round(self) -> None:
+        round_id = self._reads.start(self._log.commit)
+        if self._lease is not None:
+            self._lease.started(round_id)
+        self._send_heartbeats(round_id)
+        self._confirm_rounds()  # a voter alone is a quorum
 
     def _pipeline(self, peer: Progress) -> None:
         log = self._log
@@ -439,3 +462,5 @@ class Leader:
         if target.match == self._log.last_index:
             self._outbox.messages.append((self.transferee, TimeoutNow(self.term)))
             self._timeout_now_sent = True
+            if self._lease is not None:
+                self._lease.revoke()

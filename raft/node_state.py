@@ -92,7 +92,9 @@ class NodeState:
         "_durable",
         "_elapsed",
         "_handed",
+        "_heard_at",
         "_leadership",
+        "_now",
         "_outbox",
         "_peers",
         "_pending",
@@ -156,6 +158,9 @@ class NodeState:
         self._transfer_vote = False
         self._elapsed = 0
         self._timeout = self._draw_timeout()
+        # In ticks since the start, which counts as hearing a leader: it may have been heard before.
+        self._now = 0
+        self._heard_at = 0
         # (term, vote, recovering): now durable; given to the driver; and per Persist on its way.
         self._durable = (self.term, self.vote, recovering)
         self._handed = self._durable

@@ -58,6 +58,7 @@ class Raft(Following):
 
     def tick(self) -> None:
         """Let one tick of time pass."""
+        self._now += 1
         if self._leadership is not None:
             if not self._leadership.tick():
                 self._become_follower(self.term, NONE)
@@ -254,7 +255,11 @@ class Raft(Following):
             return
         if term > self.term and not self._accept_new_term(sender, message):
             return
-        self.HANDLERS[type(message)](self, sender, message)
+        handle = self.HANDLERS.get(type(message))
+        if handle is None:
+            self._reject("unknown type of message")
+        else:
+            handle(self, sender, message)
 
     def _accept_new_term(self, sender: NodeId, message: Message) -> bool:
         """Decide about a message of a later term; True if it is to be handled, in that term."""

@@ -8,9 +8,11 @@ One round serves every read that arrived before it started. Reads that arrive wh
 its way wait for the next one, because an answer that is already travelling proves nothing about
 them. Two rounds may be on their way, so that a slow link does not halve the throughput.
 
-Round ids are `boot_id << 32 | counter` and are never used again: not after a retry, not in a later
-term, not after a restart. etcd reused an id on retry and served stale reads after a pause (issue
-20418); with unique ids an old answer can only confirm an old round.
+Round ids are never used again: not after a retry, not in a later term, not after a restart. etcd
+reused an id on retry and served stale reads after a pause (issue 20418); with unique ids an old
+answer can only confirm an old round. An id is the low 24 bits of `boot_id`, which make it unknown
+to the next 16 million starts, and a counter of 40 bits, which at ten thousand rounds a second lasts
+for three years.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from raft.types import U32_MAX, NodeId
+from raft.types import NodeId
 
+COUNTER_BITS = 40
+BOOT_MASK = (1 << (64 - COUNTER_BITS)) - 1
 ROUNDS_IN_FLIGHT_MAX = 2
 
 
@@ -48,7 +52,7 @@ class ReadIndex:
     __slots__ = ("_boot", "_counter", "_rounds", "_waiting", "_waiting_max", "newest")
 
     def __init__(self, boot_id: int, waiting_max: int) -> None:
-        self._boot = boot_id << 32
+        self._boot = (boot_id & BOOT_MASK) << COUNTER_BITS
         self._counter = 0
         self._waiting_max = waiting_max
         self._waiting: list[ReadRequest] = []
@@ -68,11 +72,16 @@ class ReadIndex:
 
     def start(self, commit: int) -> int:
         """Start a round for all waiting reads at the index `commit`; return its id."""
-        self._counter += 1
-        assert self._counter <= U32_MAX, f"round counter {self._counter} left 32 bits"
-        self.newest = self._boot | self._counter
-        self._rounds.append(Round(self.newest, commit, self._waiting))
+        round_id = self.new_id()
+        self._rounds.append(Round(round_id, commit, self._waiting))
         self._waiting = []
+        return round_id
+
+    def new_id(self) -> int:
+        """Return the id of a new round. Confirmed, it confirms all before it."""
+        self._counter += 1
+        assert self._counter >> COUNTER_BITS == 0, f"round {self._counter} left its bits"
+        self.newest = self._boot | self._counter
         return self.newest
 
     def in_flight(self) -> int:

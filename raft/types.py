@@ -191,6 +191,9 @@ class Config:
         check_quorum: a leader without contact to a quorum steps down, and a vote is refused while
             a leader is heard (thesis, sections 6.2 and 4.2.3).
         reads_waiting_max: reads of one leader that wait for a round.
+        lease_reads: answer reads without a round for a while after one (`raft.lease`, which says
+            what that trusts). Needs `check_quorum`, and must be the same on all members.
+        lease_drift_ticks: by how much a lease is shorter than `election_ticks_min`.
     """
 
     node_id: NodeId
@@ -207,6 +210,8 @@ class Config:
     pre_vote: bool = True
     check_quorum: bool = True
     reads_waiting_max: int = 65_536
+    lease_reads: bool = False
+    lease_drift_ticks: int = 2
 
     def __post_init__(self) -> None:
         """Refuse nonsense with a `ValueError` that names the field and its value."""
@@ -223,6 +228,12 @@ class Config:
             self.election_ticks_max >= self.election_ticks_min,
             "election_ticks_max",
             self.election_ticks_max,
+        )
+        require(self.check_quorum or not self.lease_reads, "lease_reads", self.lease_reads)
+        require(
+            not self.lease_reads or 1 <= self.lease_drift_ticks < self.election_ticks_min,
+            "lease_drift_ticks",
+            self.lease_drift_ticks,
         )
         for name in BOUNDS:
             require(getattr(self, name) >= 1, name, getattr(self, name))

@@ -174,6 +174,7 @@ class Node:
         self.read_states: list[ReadState] = []
         self.autosync = True
         self.frozen = False
+        self.ticks_owed = 0
         # A real node has no more at start: the newest snapshot, and the log that is applied again.
         log = RaftLog.restore(disk, list(disk.log), cache_bytes_max=config.cache_bytes_max)
         self.applied: list[Entry] = []
@@ -209,9 +210,9 @@ class Node:
 
 
 class Cluster:
-    """Nodes 1 to `nodes`, one wire, and hooks by which tests watch."""
+    """Nodes 1 to `nodes`, then learners, one wire, and hooks by which tests watch."""
 
-    def __init__(self, nodes: int = 3, *, seed: int = 0, **options: Any) -> None:
+    def __init__(self, nodes: int = 3, *, learners: int = 0, seed: int = 0, **options: Any) -> None:
         self.random = random.Random(seed)
         self.options: dict[str, Any] = {
             "heartbeat_ticks": 1,
@@ -220,7 +221,8 @@ class Cluster:
             "random_ticks": self.random.randint,
             **options,
         }
-        self.conf_state = ConfState(tuple(range(1, nodes + 1)))
+        members = tuple(range(1, nodes + learners + 1))
+        self.conf_state = ConfState(members[:nodes], members[nodes:])
         self.wire: list[Envelope] = []
         self.streams: list[Stream] = []
         self.cut: set[tuple[NodeId, NodeId]] = set()
@@ -238,7 +240,7 @@ class Cluster:
         self.on_read: Callable[[NodeId, ReadState], None] = lambda node_id, state: None
         self.on_stream: Callable[[Stream], None] = lambda stream: None
         self.on_install: Callable[[Stream], None] = lambda stream: None
-        for node_id in self.conf_state.voters:
+        for node_id in members:
             self.start(node_id, Disk())
 
     def raft(self, node_id: NodeId) -> Raft:
@@ -412,6 +414,11 @@ class Cluster:
             stream.sender, stream.term, snapshot.index, snapshot.term
         ), f"{stream} was overtaken while the node was frozen"
         node.frozen = False
+        if self.options.get("lease_reads"):
+            # A lease needs all ticks of the time that has passed.
+            for _ in range(node.ticks_owed):
+                node.raft.tick()
+        node.ticks_owed = 0
         self.on_install(stream)
 
     def finish(self, stream: Stream, *, ok: bool) -> None:
@@ -454,7 +461,9 @@ class Cluster:
         raise AssertionError(f"still busy after {steps_max} messages")
 
     def tick(self, node_id: NodeId, count: int = 1) -> None:
-        if self.nodes[node_id].frozen:
+        node = self.nodes[node_id]
+        if node.frozen:
+            node.ticks_owed += count
             return
         for _ in range(count):
             self.raft(node_id).tick()

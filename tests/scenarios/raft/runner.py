@@ -1,7 +1,8 @@
 """The commands of the Raft scenarios, and how a group's doings are printed.
 
 Setting up
-    cluster nodes=3 [pre-vote=no] [check-quorum=no] [inflight=N] [batches=no: one entry a message]
+    cluster nodes=3 [learners=N, after the voters] [pre-vote=no] [check-quorum=no] [inflight=N]
+        [uncommitted=BYTES] [lease=yes: lease reads] [batches=no: one entry a message]
     log N terms=1,1,2 [term=3]      node N starts with entries of these terms on its disk
     elect N                         make N leader, printing nothing
 
@@ -46,6 +47,7 @@ from raft.messages import (
     RequestVote,
     RequestVoteResponse,
 )
+from raft.read_index import COUNTER_BITS
 from tests.support.raft_cluster import Cluster, Envelope, Stream
 
 
@@ -81,7 +83,10 @@ class RaftScenario:
         self.cluster = Cluster(
             int(options["nodes"]),
             pre_vote=options.get("pre-vote") != "no",
+            learners=int(options.get("learners", "0")),
             check_quorum=options.get("check-quorum") != "no",
+            uncommitted_bytes_max=int(options.get("uncommitted", str(1 << 20))),
+            lease_reads=options.get("lease") == "yes",
             inflight_messages_max=int(options.get("inflight", "256")),
             message_bytes_max=1 if options.get("batches") == "no" else 1 << 20,
             # Stickiness lasts 10 ticks, every election timeout 15: nothing is left to chance.
@@ -336,7 +341,8 @@ def show(entry: Entry) -> str:
 
 
 def show_round(round_id: int) -> list[str]:
-    return [f"round={round_id >> 32}.{round_id & 0xFFFFFFFF}"] if round_id else []
+    boot, number = divmod(round_id, 1 << COUNTER_BITS)
+    return [f"round={boot}.{number}"] if round_id else []
 
 
 def details(message: Message) -> list[str]:

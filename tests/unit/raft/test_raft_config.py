@@ -42,6 +42,17 @@ def test_a_value_out_of_range_is_refused_by_name(name: str, value: int) -> None:
         Config(**{**GOOD, name: value})
 
 
+@pytest.mark.parametrize("drift", [0, 10])
+def test_a_lease_is_shorter_than_the_election_timeout_and_not_empty(drift: int) -> None:
+    with pytest.raises(ValueError, match=f"lease_drift_ticks={drift}"):
+        Config(**{**GOOD, "lease_reads": True, "lease_drift_ticks": drift})
+
+
+def test_lease_reads_need_the_promise_that_check_quorum_makes() -> None:
+    with pytest.raises(ValueError, match="lease_reads"):
+        Config(**{**GOOD, "lease_reads": True, "check_quorum": False})
+
+
 @pytest.mark.parametrize(
     ("hard_state", "conf_state", "reason"),
     [

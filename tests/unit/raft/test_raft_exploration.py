@@ -36,6 +36,7 @@ class Exploration:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.lease_reads = self.random.random() < 0.25
         self.cluster = Cluster(
             self.random.choice((1, 2, 3, 3, 3, 4, 5)),
             seed=seed,
@@ -43,7 +44,8 @@ class Exploration:
             election_ticks_min=6,
             election_ticks_max=12,
             pre_vote=self.random.random() < 0.8,
-            check_quorum=self.random.random() < 0.8,
+            check_quorum=self.random.random() < 0.8 or self.lease_reads,
+            lease_reads=self.lease_reads,
             # Small bounds, so that every one of them is reached.
             cache_bytes_max=self.random.choice((400, 100_000)),
             message_bytes_max=self.random.choice((200, 700, 100_000)),
@@ -149,14 +151,15 @@ class Exploration:
         actions = (
             (self.deliver, 60),
             (self.sync, 24),
-            (self.tick, 14),
+            # Leases are a matter of time: more of it passes, and partitions outlast them.
+            (self.tick, 30 if self.lease_reads else 14),
             (self.propose, 8),
-            (self.read, 6),
+            (self.read, 20 if self.lease_reads else 6),
             (self.crash, 1),
             (self.restart, 5),
             (self.lose, self.losses),
             (self.cut, 1),
-            (self.heal, 3),
+            (self.heal, 0.5 if self.lease_reads else 3),
             (self.transfer, 0.5),
             (self.report, 0.5),
             (self.leave_behind, 0.5 if self.compaction else 0),
@@ -190,7 +193,11 @@ class Exploration:
             self.cluster.sync(node_id, self.random.choice((1, 2, None)))
 
     def tick(self) -> None:
-        if (node_id := self.any_up()) is not None:
+        if self.lease_reads:
+            # Clocks that run alike, which is what a lease trusts.
+            for node_id in self.cluster.up():
+                self.cluster.tick(node_id)
+        elif (node_id := self.any_up()) is not None:
             self.cluster.tick(node_id, self.random.choice((1, 1, 3)))
 
     def propose(self) -> None:

@@ -53,7 +53,14 @@ def test_round_ids_carry_the_start_of_the_process_and_are_never_used_again() -> 
     made.clear()
     made.add(1, 2)
     second = made.start(1)
-    assert (first, second) == (3 << 32 | 1, 3 << 32 | 2)
+    assert (first, second) == (3 << 40 | 1, 3 << 40 | 2)
+
+
+def test_a_start_has_more_rounds_than_it_will_ever_need() -> None:
+    made = reads(boot_id=2**32 - 1)
+    made._counter = 2**32  # five days of ten thousand rounds a second
+    made.add(1, 1)
+    assert made.issued(made.start(1))
 
 
 def test_an_id_of_another_start_or_of_the_future_was_not_issued() -> None:
@@ -62,7 +69,7 @@ def test_an_id_of_another_start_or_of_the_future_was_not_issued() -> None:
     round_id = made.start(1)
     assert made.issued(round_id)
     assert not made.issued(round_id + 1)
-    assert not made.issued(2 << 32 | 1)
+    assert not made.issued(2 << 40 | 1)
     assert not made.issued(0)
 
 

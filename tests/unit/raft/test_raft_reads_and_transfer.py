@@ -89,7 +89,7 @@ def test_an_answer_to_a_round_of_another_start_is_counted_and_ignored() -> None:
     _, raft = led()
     raft.read_index(1)
     (round_id,) = rounds(raft)
-    raft.step(2, HeartbeatResponse(1, round_id + (1 << 32), False))
+    raft.step(2, HeartbeatResponse(1, round_id + (1 << 40), False))
     assert raft.ready() is None
     assert raft.rejected == {"heartbeat response to a round of another start": 1}
 
