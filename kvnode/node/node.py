@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from kvnode.errors import ConfigurationError, FatalError
+from kvnode.errors import ConfigurationError, DiskFailed, FatalError
 from kvnode.limits import TICK_MS
 from kvnode.node import reads
 from kvnode.node.applier import Applier
@@ -30,7 +30,6 @@ from kvnode.node.peers import Peers
 from kvnode.node.proposals import DATA_FULL, ENGINE_FULL, LOG_FULL, Proposer
 from kvnode.node.reads import ReadRounds
 from kvnode.node.recovery import Recovered
-from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.node.snapshots import Snapshots
 from kvnode.node.transport import Transport
 from kvnode.node.wire import Forward, Hello, Refusal, Register
@@ -139,7 +138,8 @@ class Node:
         )
         self.disk_health = DiskHealth(election_ms)
         self.writer = self.driver.writer = self._make_writer(worker)
-        self.snapshots = self._make_snapshots(found.library, snapshot_log_bytes)
+        self._library = found.library
+        self.snapshots = self._make_snapshots(snapshot_log_bytes)
 
     def _make_transport(
         self, rng: Random, bind_peer: Callable[[int, int, int], Refusal | None]
@@ -171,9 +171,9 @@ class Node:
             health=self.disk_health,
         )
 
-    def _make_snapshots(self, library: SnapshotLibrary, log_bytes: int) -> Snapshots:
+    def _make_snapshots(self, log_bytes: int) -> Snapshots:
         return Snapshots(
-            library=library,
+            library=self._library,
             raft=self.raft,
             wal=self.wal,
             writer=self.writer,
@@ -278,6 +278,8 @@ class Node:
         self.writer.close(closed.set_result)
         error = await asyncio.shield(closed)
         self.applier.close(clean=clean and error is None)
+        if error is not None or _is_disk_failure(self.failure):
+            self._library.distrust()
         if error is not None:
             raise as_fatal(error)
 
@@ -532,6 +534,12 @@ class Node:
     def execute(self, pending: Pending) -> None:
         """Run one read on the applied state."""
         pending.complete(self.machine.read(pending.op))
+
+
+def _is_disk_failure(failure: asyncio.Future[None]) -> bool:
+    """Whether that is why the node ends."""
+    ended = failure.done() and not failure.cancelled()
+    return ended and isinstance(failure.exception(), DiskFailed)
 
 
 def _storage_changed(name: str) -> FatalError:

@@ -147,6 +147,16 @@ class SnapshotLibrary:
         """A new engine is not needed after all."""
         self._engines.discard(engine)
 
+    def distrust(self) -> None:
+        """The disk failed, and nobody knows which pages are lost: the next start makes a fresh one.
+
+        Where the disk does not even take that, it must be mended and mounted again, and no engine
+        outlives that either.
+        """
+        if self._in_use is not None:
+            with contextlib.suppress(OSError):
+                self._engines.distrust(self._in_use)
+
     # --- files ------------------------------------------------------------------------------------
 
     def files(self) -> list[tuple[SnapshotFile, Path]]:

@@ -5,7 +5,7 @@ crashed machine or a remounted disk has left may open without error and yet miss
 So an old engine is trusted only if nothing can have happened to the cache in between:
 
 * a *clean mark* says that all of it was synced when it was closed; or
-* boot, device and mount are the ones that were noted when it was opened.
+* boot, device and mount are the ones that were noted when it was opened, and no write has failed.
 
 Everything else is rebuilt from snapshot and log, in a fresh directory `<root>/<number>/`. One that
 was never finished has no note, so it is not trusted either.
@@ -16,10 +16,12 @@ map that finds no block on the disk is no error but the death of the process (SI
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
 import shutil
+import struct
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
@@ -41,6 +43,13 @@ _NOTE: Final = "opened"
 _MARK: Final = "clean"
 _LOCK: Final = "lock.mdb"
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+
+_AT_EMPTY_PATH: Final = 0x1000
+_STATX_MNT_ID_UNIQUE: Final = 0x4000
+_STATX_BYTES: Final = 256
+_STATX_MASK: Final = struct.Struct("=I")
+_STATX_MNT_ID: Final = struct.Struct("=144xQ")
+"""Linux' statx(2): the figures of its ABI, the same on all architectures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,13 +254,31 @@ def _whereabouts(directory: Path) -> Whereabouts:
         device = os.fstat(descriptor).st_dev
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot_id = file.read().strip()
-        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return Whereabouts(FORMAT, boot_id, device, fields["mnt_id"].strip())
+        return Whereabouts(FORMAT, boot_id, device, _mount_id(descriptor))
     except (FileNotFoundError, KeyError):
         return Whereabouts(FORMAT, "", device, "")
     finally:
         os.close(descriptor)
+
+
+def _mount_id(descriptor: int) -> str:
+    """Which mount a file is on.
+
+    A disk that is mounted again gets the number of the mount before, if that is free: since Linux
+    6.8 there is a second number that is given only once. Older kernels have none to tell.
+
+    Raises:
+        FileNotFoundError, KeyError: the system does not tell.
+    """
+    found = ctypes.create_string_buffer(_STATX_BYTES)
+    statx = getattr(ctypes.CDLL(None), "statx", None)
+    if statx and statx(descriptor, b"", _AT_EMPTY_PATH, _STATX_MNT_ID_UNIQUE, found) == 0:
+        mask, number = _STATX_MASK.unpack_from(found)[0], _STATX_MNT_ID.unpack_from(found)[0]
+        if mask & _STATX_MNT_ID_UNIQUE:
+            return f"unique {number}"
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    return fields["mnt_id"].strip()
 
 
 def _read_note(directory: Path) -> Whereabouts | None:

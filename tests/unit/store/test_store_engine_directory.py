@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from kvnode.store.engine_directory import (
     remove_engines,
 )
 from kvnode.store.keyspace import FORMAT
+from tests.support.small_disk import small_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -244,3 +246,15 @@ def test_every_page_of_the_lock_file_has_its_place_on_the_disk(tmp_path: Path) -
     lock = (engine.path / "lock.mdb").stat()
     assert lock.st_blocks * 512 >= lock.st_size
     engine.close(clean=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
+def test_a_disk_that_is_mounted_again_is_another_mount(tmp_path: Path) -> None:
+    """The kernel gives the number of a mount that is gone to the next one."""
+    noted = set()
+    for _ in range(2):
+        with small_disk("tmpfs", tmp_path / "disk", 1):
+            noted.add(engine_directory._whereabouts(tmp_path / "disk").mount_id)
+    if not any(each.startswith("unique") for each in noted):
+        pytest.skip("this kernel is older than 6.8 and tells no number that is given only once")
+    assert len(noted) == 2
