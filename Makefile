@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SEED ?= $(shell date +%s)
 SECONDS ?= 60
+ROUNDS ?= 200
 SEQUENCES ?= 20000
 SEEDS ?= 1..500
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -17,7 +18,7 @@ TESTED := scripts tests/support/cluster.py tests/support/history.py \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench bench-peers sim chaos-smoke conformance differential fuzz-wal \
-	torture torture-broken lock clean
+	torture torture-broken torture-disk lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +84,10 @@ torture-broken: $(STAMP) ## plant each known mistake in the log: a test must not
 
 torture: $(STAMP) ## every byte cut, every bit flipped, power lost 100,000 times (SEED=)
 	nice -n 10 $(BIN)/python -m tests.torture all --seed $(SEED) --record tests/torture/RECORD.md
+
+torture-disk: $(STAMP) ## power losses on a real ext4, and disks that fail; needs root (SEED=, ROUNDS=)
+	nice -n 10 $(BIN)/python -m pytest -s --timeout 3600 tests/process/test_real_disk*.py \
+		--disk-rounds $(ROUNDS) --disk-seed $(SEED)
 
 lock: ## make requirements-dev.txt anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

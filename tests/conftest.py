@@ -20,3 +20,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the conformance tests against a real redis-server: proves the expectations",
     )
+    parser.addoption(
+        "--disk-rounds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="power losses in each test on a real file system (make torture-disk: many)",
+    )
+    parser.addoption(
+        "--disk-seed", metavar="S", help="of tests on a real file system; printed when one fails"
+    )
