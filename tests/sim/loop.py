@@ -71,12 +71,14 @@ class World:
     Attributes:
         now: seconds since the beginning of the run.
         steps: callbacks that have run.
+        is_over: nothing more happens.
         after_step: called after every callback with the loop in which it ran.
     """
 
     def __init__(self) -> None:
         self.now = 0.0
         self.steps = 0
+        self.is_over = False
         self.after_step: Callable[[ProcessLoop], None] = _nothing
         self._ready: deque[Handle] = deque()
         self._timers: list[tuple[float, int, Handle]] = []
@@ -91,26 +93,16 @@ class World:
         self._number += 1
         heapq.heappush(self._timers, (time, self._number, handle))
 
-    def run(self, until: float, stop: Callable[[], bool]) -> None:
-        """Let things happen until `stop` says so or the time is over.
+    def run(self, until: float) -> None:
+        """Let things happen until `is_over` or the time has come.
 
         Raises:
             RuntimeError: too many callbacks ran.
         """
-        ready, timers = self._ready, self._timers
         running: ProcessLoop | None = None
         try:
-            while not stop():
-                if not ready:
-                    if not timers or timers[0][0] > until:
-                        self.now = until
-                        return
-                    time, _, handle = heapq.heappop(timers)
-                    self.now = max(self.now, time)
-                else:
-                    handle = ready.popleft()
-                callback = handle.callback
-                loop = handle.loop
+            while not self.is_over and (handle := self._next(until)) is not None:
+                callback, loop = handle.callback, handle.loop
                 if callback is None or loop.is_dead:
                     continue
                 if loop.is_paused:
@@ -119,11 +111,23 @@ class World:
                 if loop is not running:
                     events._set_running_loop(loop)
                     running = loop
-                self._run(loop, handle, callback)
+                self._do(loop, handle, callback)
         finally:
             events._set_running_loop(None)
 
-    def _run(self, loop: ProcessLoop, handle: Handle, callback: Callable[..., object]) -> None:
+    def _next(self, until: float) -> Handle | None:
+        """What comes next, and the time at which it does; None if it would be too late."""
+        if self._ready:
+            return self._ready.popleft()
+        if not self._timers or self._timers[0][0] > until:
+            self.now = until
+            return None
+        time, _, handle = heapq.heappop(self._timers)
+        if handle.callback is not None:
+            self.now = max(self.now, time)
+        return handle
+
+    def _do(self, loop: ProcessLoop, handle: Handle, callback: Callable[..., object]) -> None:
         self.steps += 1
         if self.steps > STEPS_MAX:
             raise RuntimeError("the simulation does not end")
@@ -132,7 +136,7 @@ class World:
                 callback(*handle.args)
             else:
                 handle.context.run(callback, *handle.args)
-        except Exception as error:  # noqa: BLE001 - a process that raised is judged, not ours
+        except Exception as error:  # noqa: BLE001 - the process is judged by it, not we
             loop.on_error(error)
         if not loop.is_dead:
             self.after_step(loop)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from kvnode.errors import FatalError
 from kvnode.store.batch import stamp_of
-from raft.messages import AppendResponse, RequestVoteResponse
+from raft.messages import AppendResponse, RequestVote, RequestVoteResponse
 from raft.types import NONE, Role
 
 if TYPE_CHECKING:
     from kvnode.node.node import Node
-    from tests.sim.loop import ProcessLoop
+    from tests.sim.loop import ProcessLoop, World
     from tests.sim.machine import Machine, Tally
     from tests.sim.trace import Trace
 
@@ -66,7 +66,7 @@ class Observer:
         on_death: told of every process that is gone.
     """
 
-    def __init__(self, trace: Trace, tally: Tally) -> None:
+    def __init__(self, world: World, trace: Trace, tally: Tally) -> None:
         self.violations: list[str] = []
         self.expected: Callable[[Machine, FatalError], bool] = lambda _machine, _error: False
         self.on_death: Callable[[Machine], None] = lambda _machine: None
@@ -79,6 +79,7 @@ class Observer:
         self._promises: dict[int, Promise] = {}
         self._seen: dict[int, Seen] = {}
         self._stamp_ms = 0
+        self._world = world
         self._trace = trace
         self._tally = tally
 
@@ -86,6 +87,7 @@ class Observer:
         """Note what must not have happened."""
         self._trace.note(f"VIOLATION {text}")
         self.violations.append(text)
+        self._world.is_over = True
 
     def promise(self, number: int) -> Promise:
         """What the machine told others so far."""
@@ -103,6 +105,11 @@ class Observer:
         if not promise.is_void:
             if raft.term < promise.term:
                 self.violation(f"n{number} was in term {promise.term}, is back in {raft.term}")
+            elif raft.vote != promise.votes.get(raft.term, raft.vote):
+                self.violation(
+                    f"n{number} voted for {promise.votes[raft.term]} in term {raft.term}, "
+                    f"and knows of {raft.vote}"
+                )
             elif raft.term == promise.acked_term and raft.last_index < promise.acked:
                 self.violation(
                     f"n{number} acknowledged {promise.acked} in term {raft.term}, "
@@ -118,9 +125,11 @@ class Observer:
             kind = type(message)
             if kind is AppendResponse:
                 self._on_response(promise, message)
-            elif kind is RequestVoteResponse:
-                self._on_vote(number, promise, peer, message)
-                if message.granted and node.raft.recovering:
+            elif kind is RequestVote:
+                self._on_vote(number, promise, number, message.term)
+            elif kind is RequestVoteResponse and message.granted:
+                self._on_vote(number, promise, peer, message.term)
+                if node.raft.recovering:
                     self.violation(f"n{number} votes while it recovers")
             send(peer, message)
 
@@ -134,14 +143,11 @@ class Observer:
             promise.acked_term, promise.acked = message.term, 0
         promise.acked = max(promise.acked, message.index)
 
-    def _on_vote(
-        self, number: int, promise: Promise, peer: int, message: RequestVoteResponse
-    ) -> None:
-        promise.term = max(promise.term, message.term)
-        if message.granted:
-            before = promise.votes.setdefault(message.term, peer)
-            if before != peer:
-                self.violation(f"n{number} voted for {before} and {peer} in term {message.term}")
+    def _on_vote(self, number: int, promise: Promise, candidate: int, term: int) -> None:
+        promise.term = max(promise.term, term)
+        before = promise.votes.setdefault(term, candidate)
+        if before != candidate:
+            self.violation(f"n{number} voted for {before} and {candidate} in term {term}")
 
     def died(self, machine: Machine, node: Node) -> None:
         """A process is gone."""
@@ -188,10 +194,7 @@ class Observer:
             if other != number:
                 self.violation(f"term {raft.term} has two leaders, n{other} and n{number}")
             self._check_complete(seen)
-            promise = self.promise(number)
-            before = promise.votes.setdefault(raft.term, number)
-            if before != number:
-                self.violation(f"n{number} leads term {raft.term}, in which it voted for {before}")
+            self._on_vote(number, self.promise(number), number, raft.term)
         seen.term, seen.role = raft.term, raft.role
 
     def _check_complete(self, seen: Seen) -> None:

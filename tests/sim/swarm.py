@@ -63,7 +63,7 @@ class Plan:
     """Mean time between two faults."""
     snapshot_log_bytes: int = 1 << 40
     clients: int = 10
-    hold_ms: int = 10_000
+    hold_ms: int = 5_000
 
     @classmethod
     def draw(cls, rng: Random) -> Plan:
@@ -88,7 +88,7 @@ class Plan:
             pause_seconds=rng.choice((0.15, 0.4, 1.0)),
             snapshot_log_bytes=rng.choice(SNAPSHOTS_BYTES),
             clients=rng.choice((4, 8, 16)),
-            hold_ms=rng.choice((1_500, 10_000)),
+            hold_ms=rng.choice((1_000, 5_000)),
         )
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.sim.campaign import replay
+from tests.sim.loop import World
 from tests.sim.machine import Tally
 from tests.sim.observer import Observer, Seen
 from tests.sim.run import Run, Setting
@@ -145,7 +146,7 @@ def observed() -> tuple[Run, Observer, list[Seen]]:
     run = Run(1, Setting(operations=30, has_faults=False))
     _alive.append(run)
     run.loop.create_task(run._play())
-    run.world.run(100.0, run._stop)
+    run.world.run(100.0)
     seen = list(run.observer._seen.values())
     assert run.observer.violations == []
     return run, run.observer, seen
@@ -242,7 +243,7 @@ def test_what_was_acknowledged_must_be_there_after_a_crash() -> None:
 def test_a_stamp_that_goes_back_is_seen() -> None:
     from kvnode.store.batch import encode_expire
 
-    observer = Observer(Trace(lambda: 0.0, None), Tally())
+    observer = Observer(World(), Trace(lambda: 0.0, None), Tally())
     observer._commit(1, 1, 1, encode_expire(1000, 1, 1))
     observer._commit(1, 2, 1, encode_expire(999, 1, 1))
     assert "is stamped 999 after 1000" in "\n".join(observer.violations)

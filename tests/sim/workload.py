@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.sim.loop import ProcessLoop, World
     from tests.sim.machine import Machine, Tally
 
-PATIENCE_SECONDS = 6.0
+PATIENCE_SECONDS = 3.0
 LOST = OutcomeUnknown("the connection broke")
 TOO_LATE = OutcomeUnknown("the client did not wait any longer")
 LARGE_CHANCE = 0.3
