@@ -133,7 +133,15 @@ class RaftLog:
         Raises:
             ValueError: the entry leaves a gap, or its term goes back.
         """
-        index = entry.index
+        index = entry[1]
+        if index == self.last_index + 1 and entry[0] == self.last_term and not self._is_only_marked:
+            # Nearly every entry of a start comes this way, and pays for no case but its own.
+            self._cache.append(entry)
+            self._cache_bytes += ENTRY_OVERHEAD_BYTES + len(entry[3])
+            self.last_index = self.stable = self._handed = index
+            if self._cache_bytes > self._cache_bytes_max:
+                self._trim_cache(index)
+            return
         if index == self.last_index + 1:
             self._is_only_marked = False
         if index <= self.compacted and self._run_terms[0] != UNKNOWN_TERM:

@@ -31,6 +31,7 @@ from unittest.mock import patch
 import wal.format as wal_format
 from kvnode.limits import RAFT_CACHE_BYTES_MAX
 from kvnode.node.log_writer import WalStorage, decode_entry, encode_entry
+from kvnode.node.recovery import collector_resting
 from raft.log import RaftLog
 from raft.types import Entry
 from wal import BACKEND, Identity, Options, Record, Wal
@@ -194,7 +195,8 @@ def replay_node(root: Path) -> dict[str, float]:
 def open_as_node(root: Path) -> tuple[Wal, RaftLog]:
     """Open a log of Raft's entries; see `kvnode.node.recovery`."""
     log = RaftLog(WalStorage(), cache_bytes_max=RAFT_CACHE_BYTES_MAX)
-    wal = open_wal(root, lambda index, payload: log.restore_entry(decode_entry(index, payload)))
+    with collector_resting():
+        wal = open_wal(root, lambda index, payload: log.restore_entry(decode_entry(index, payload)))
     return wal, log
 
 

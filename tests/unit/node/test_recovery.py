@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import gc
 import os
 from pathlib import Path
 from random import Random
@@ -11,7 +13,7 @@ import pytest
 
 from kvnode.errors import DiskFull, ExitCode, FatalError, LogCorrupt
 from kvnode.node.log_writer import encode_entry
-from kvnode.node.recovery import Recovered, RecoveryPlan, recover
+from kvnode.node.recovery import Recovered, RecoveryPlan, collector_resting, recover
 from raft.types import Entry, EntryKind
 from wal.fs import PosixFileSystem
 from wal.observer import Observer, RepairReport
@@ -214,3 +216,16 @@ def test_a_damaged_snapshot_is_no_reason_to_touch_the_log(alone: Node) -> None:
     assert alone.watcher.repairs == []
     alone.stop(found)
     assert alone.image() == before
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_the_collector_is_left_as_it_was_found(is_enabled: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if is_enabled else gc.disable)()
+    try:
+        with contextlib.suppress(KeyError), collector_resting():
+            assert not gc.isenabled()
+            raise KeyError
+        assert gc.isenabled() is is_enabled
+    finally:
+        (gc.enable if before else gc.disable)()
