@@ -38,12 +38,15 @@ def create_segment(fs: FileSystem, directory: Path, header: SegmentHeader) -> Se
             finally:
                 fs.close(fd)
             fs.rename(temporary, path)
-            fs.sync_directory(directory)
     except DiskFull:
         # Whether it goes or not, a temporary file is no part of the log.
         with suppress(OSError):
             fs.unlink(temporary)
         raise
+    # The file has its name now. If that did not reach the disk, going on would lead to another
+    # file of this sequence, and a log with both is refused: no room here is no DiskFull.
+    with disk("creating segment", path):
+        fs.sync_directory(directory)
     return Segment(path, header)
 
 
