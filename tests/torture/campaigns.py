@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.torture import crash, flip, truncate
+from tests.torture import crash, fail, flip, truncate
 from tests.torture.tally import Tally
 
 PROGRESS_SECONDS = 10.0
@@ -37,6 +37,7 @@ CAMPAIGNS = (
     Campaign("truncate", truncate.plan, truncate.run, truncate.floors, truncate.summary),
     Campaign("flip", flip.plan, flip.run, flip.floors, flip.summary),
     Campaign("crash", crash.plan, crash.run, crash.floors, crash.summary),
+    Campaign("fail", fail.plan, fail.run, fail.floors, fail.summary),
 )
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.support.disk import SECTOR_BYTES
-from tests.torture import flip
+from tests.torture import fail, flip
 from tests.torture.campaigns import CAMPAIGNS, Campaign, play
 from tests.torture.history import HEADER_BYTES
 from tests.torture.reference import reference
+from tests.torture.tally import Tally
 from tests.torture.verdict import REFUSED
 
 SEED = 20261120
-CASES = {"truncate": 1000, "flip": 2500, "crash": 400}
+CASES = {"truncate": 1000, "flip": 2500, "crash": 400, "fail": 600}
+NAMING = ("rename", "sync_directory")
 
 
 @pytest.mark.parametrize("campaign", CAMPAIGNS, ids=lambda campaign: campaign.name)
@@ -37,3 +39,13 @@ def test_padding_that_is_not_zero_is_no_lost_sector() -> None:
     first = next(one for one in log.history.records if one.group == log.history.groups - 1)
     for at in range(first.witness, first.start):
         assert flip.play(log, log.segments[log.last], at, bit=at % 8) == REFUSED
+
+
+def test_no_room_for_the_name_of_a_file_never_leaves_two_segments_of_one_number() -> None:
+    whole = fail.Play()
+    whole.run()
+    calls = [number for number, (name, _) in enumerate(whole.disk.history, 1) if name in NAMING]
+    assert len(calls) > 20
+    for number in calls:
+        for crash in range(3):
+            fail.Case(number, fail.FAULTS["ENOSPC"], crash, Tally()).play()
