@@ -7,6 +7,7 @@ happened in it.
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, help="so many of each; all, or 100000 random ones")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--record", type=Path, help="write the figures to this file")
+    parser.add_argument("--record", type=Path, help="note the figures in this file")
     options = parser.parse_args()
     outcomes = []
     for campaign in CAMPAIGNS:
@@ -36,7 +37,8 @@ def main() -> int:
             print("\n".join(outcome.lines()), flush=True)
             outcomes.append(outcome)
     if options.record:
-        options.record.write_text("\n".join(record(outcomes)) + "\n")
+        old = options.record.read_text() if options.record.exists() else ""
+        options.record.write_text(record(old, outcomes))
     if any(outcome.tally.counts["broken"] for outcome in outcomes):
         return 1
     return 3 if any(outcome.void for outcome in outcomes) else 0
@@ -47,8 +49,19 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def record(outcomes: list[Outcome]) -> Iterator[str]:
-    """The text of RECORD.md."""
+def record(old: str, outcomes: list[Outcome]) -> str:
+    """The text of RECORD.md: sections of the campaigns that ran, and the old ones of the others."""
+    found = re.split(r"^## (\w+)\n", old, flags=re.MULTILINE)
+    sections = dict(zip(found[1::2], found[2::2], strict=True))
+    for outcome in outcomes:
+        sections[outcome.campaign.name] = "\n".join(["", *section(outcome), ""])
+    names = [campaign.name for campaign in CAMPAIGNS if campaign.name in sections]
+    title = "# The last long runs of `python -m tests.torture`"
+    return "\n\n".join([title, *(f"## {name}\n{sections[name].rstrip()}" for name in names)]) + "\n"
+
+
+def section(outcome: Outcome) -> Iterator[str]:
+    """What a campaign did, and how to do it again."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short=10", "HEAD"],
         cwd=REPOSITORY,
@@ -56,18 +69,12 @@ def record(outcomes: list[Outcome]) -> Iterator[str]:
         text=True,
         check=False,
     )
-    broken = sum(outcome.tally.counts["broken"] for outcome in outcomes)
-    yield "# The last long run"
-    yield ""
-    yield f"- Run: `python -m tests.torture {' '.join(sys.argv[1:])}`"
+    command = f"{outcome.campaign.name} --cases {outcome.cases} --seed {outcome.seed}"
+    yield f"- Run: `python -m tests.torture {command}`"
     yield f"- Commit: `{commit.stdout.strip()}`"
-    yield f"- Duration: {sum(outcome.seconds for outcome in outcomes):.0f} s"
-    yield f"- Broken promises: {broken}"
-    for outcome in outcomes:
-        yield ""
-        yield f"## {outcome.campaign.name}"
-        yield ""
-        yield from outcome.lines()
+    yield f"- Broken promises: {outcome.tally.counts['broken']}"
+    yield ""
+    yield from outcome.lines()
 
 
 if __name__ == "__main__":

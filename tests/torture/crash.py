@@ -80,9 +80,9 @@ def summary(tally: Tally) -> list[str]:
     for kind in sorted(set(KINDS)):
         opens = counts[f"{kind}: opened"] + counts[f"{kind}: refused"]
         share = counts[f"{kind}: refused"] / max(opens, 1)
-        lines.append(f"{kind} disks: {opens} recoveries, {share:.2%} refused")
+        lines.append(f"- {kind} disks: {opens} recoveries, {share:.2%} refused")
     lines.append(
-        f"lying disks: {counts['lying: acknowledged records gone, no witness left']} acknowledged "
+        f"- lying disks: {counts['lying: acknowledged records gone, no witness left']} acknowledged "
         "records gone of which no witness was left, none below one"
     )
     return lines
