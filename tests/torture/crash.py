@@ -81,9 +81,9 @@ def summary(tally: Tally) -> list[str]:
         opens = counts[f"{kind}: opened"] + counts[f"{kind}: refused"]
         share = counts[f"{kind}: refused"] / max(opens, 1)
         lines.append(f"- {kind} disks: {opens} recoveries, {share:.2%} refused")
+    gone = counts["lying: acknowledged records gone, no witness left"]
     lines.append(
-        f"- lying disks: {counts['lying: acknowledged records gone, no witness left']} acknowledged "
-        "records gone of which no witness was left, none below one"
+        f"- lying disks: {gone} acknowledged records gone that no witness spoke of any more"
     )
     return lines
 
