@@ -15,16 +15,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from kvnode import __version__, config
 from kvnode.address import Address, parse_address
 from kvnode.errors import ConfigurationError, ExitCode, FatalError
-
-if TYPE_CHECKING:
-    from kvnode.wal_tools.target import Target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -350,23 +347,30 @@ def wal_inspect(data: Path, as_json: bool, with_records: bool, **wanted: Any) ->
 
     Any filter asks for records. With --json there is one document, or one line for each record.
     """
+    import json
+
     from kvnode.wal_tools.contents import Filter, Terms, overview, records
     from kvnode.wal_tools.examine import examine
+    from kvnode.wal_tools.tables import overview_lines, record_lines
     from kvnode.wal_tools.target import open_target
 
     target = open_target(data)
+    if with_records or any(value is not None for value in wanted.values()):
+        # A bar between the lines of a terminal would be read by nobody.
+        with _log_errors(), _progress(0 if sys.stdout.isatty() else target.size) as progress:
+            found = records(target, Filter(**wanted), progress)
+            for line in map(json.dumps, found) if as_json else record_lines(found):
+                click.echo(line)
+        return ExitCode.OK
+    terms = Terms()
     with _log_errors(), _progress(target.size) as progress:
-        if with_records or any(value is not None for value in wanted.values()):
-            _print_records(records(target, Filter(**wanted), progress), as_json=as_json)
-            return ExitCode.OK
-        terms = Terms()
-        found = examine(target, progress, terms.observe)
-    shown = overview(found, terms)
-    if as_json:
-        _print_json(shown)
-    else:
-        _print_overview(shown)
-    return ExitCode.OK if found.corruption is None else ExitCode.CORRUPT
+        examined = examine(target, progress, terms.observe)
+    shown = overview(examined, terms)
+    click.echo(json.dumps(shown, indent=2) if as_json else "\n".join(overview_lines(shown)))
+    if examined.corruption is None:
+        return ExitCode.OK
+    _complain(str(examined.corruption))
+    return ExitCode.CORRUPT
 
 
 @wal_group.command(
@@ -387,43 +391,28 @@ def wal_repair(data: Path, as_json: bool, dry_run: bool, accept_loss: bool) -> i
     Corruption is refused whatever the options: what is damaged may have been acknowledged. Of a
     member of a cluster it makes a recovering node, as a start would.
     """
-    from kvnode.wal_tools.mend import explain_mended, mend, mended_document
+    from kvnode.wal_tools.examine import REPAIRABLE
+    from kvnode.wal_tools.explain import document, explain
+    from kvnode.wal_tools.mend import explain_mended, mend, mended_document, rehearse
     from kvnode.wal_tools.target import open_target
 
     target = open_target(data)
     with _log_errors(), _progress(target.size) as progress:
         if dry_run:
-            return _dry_run(target, progress, as_json=as_json, accept_loss=accept_loss)
-        done = mend(target, progress, accept_loss=accept_loss)
+            found = rehearse(target, progress, accept_loss=accept_loss)
+        else:
+            done = mend(target, progress, accept_loss=accept_loss)
+    if dry_run:
+        if as_json:
+            _print_json(document(found))
+        else:
+            click.echo("\n\n".join([*explain(found), "A dry run: nothing was changed."]))
+        return ExitCode.OK if found.exit_code == ExitCode.OK else REPAIRABLE
     if as_json:
         _print_json(mended_document(done))
     else:
         click.echo("\n".join(explain_mended(done)))
     return ExitCode.OK
-
-
-def _dry_run(
-    target: Target, progress: Callable[[int], None], *, as_json: bool, accept_loss: bool
-) -> int:
-    """Judge, and say what a repair would make of it; 3 if it would do something."""
-    from kvnode.directory import holder
-    from kvnode.errors import ResourceBusy
-    from kvnode.wal_tools.examine import REPAIRABLE, examine
-    from kvnode.wal_tools.explain import document, explain
-    from kvnode.wal_tools.mend import check_loss
-
-    if (process := holder(target.data)) is not None:
-        raise ResourceBusy(f"data directory {target.data} is in use by process {process}")
-    found = examine(target, progress)
-    if found.corruption is not None:
-        raise found.corruption
-    if found.loss is not None:
-        check_loss(found.loss, target, accept_loss=accept_loss)
-    if as_json:
-        _print_json(document(found))
-    else:
-        click.echo("\n\n".join([*explain(found), "A dry run: nothing was changed."]))
-    return ExitCode.OK if found.exit_code == ExitCode.OK else REPAIRABLE
 
 
 @contextmanager
@@ -455,58 +444,6 @@ def _progress(size: int) -> Iterator[Callable[[int], None]]:
                 waiting = 0
 
         yield count
-
-
-def _print_records(found: Iterator[dict[str, Any]], *, as_json: bool) -> None:
-    import json
-
-    if as_json:
-        for record in found:
-            click.echo(json.dumps(record))
-        return
-    columns = {
-        "segment": 8,
-        "offset": 10,
-        "kind": 8,
-        "index": 12,
-        "term": 8,
-        "entry": 11,
-        "bytes": 9,
-    }
-    click.echo(" ".join(name.upper().rjust(width) for name, width in columns.items()))
-    for record in found:
-        cells = ("-" if record[name] is None else str(record[name]) for name in columns)
-        click.echo(" ".join(map(str.rjust, cells, columns.values())))
-
-
-def _print_overview(shown: dict[str, Any]) -> None:
-    click.echo(
-        f"node {shown['node']}  cluster {shown['cluster_id']}  verdict {shown['verdict']} "
-        f"({shown['kind']})  entries {shown['first_index']} to {shown['last_index']}  "
-        f"snapshot {shown['snapshot_index'] or '-'}"
-    )
-    if shown["running"]:
-        click.echo(f"a node runs here (process {shown['running']}): the end may be in flight")
-    header = ("SEGMENT", "FIRST", "BYTES", "USED", "RECORDS", "GROUPS", "INDEXES", "TERMS", "END")
-    rows = [header]
-    for part in shown["segments"]:
-        first = ("sequence", "first_index", "file_bytes", "used_bytes", "records", "groups")
-        ranges = (part["indexes"], part["terms"])
-        ends = ("-" if pair is None else f"{pair[0]}-{pair[1]}" for pair in ranges)
-        rows.append((*(str(part[name]) for name in first), *ends, part["verdict"]))
-    _print_table(rows)
-    if (state := shown["state"]) is not None:
-        files = ", ".join(f"{name} {fault}" for name, fault in shown["state_files"].items())
-        synced = state["synced"]
-        click.echo(
-            f"state: term {state['term']}  vote {state['vote'] or '-'}  commit {state['commit']}  "
-            f"synced {synced['segment']}:{synced['offset']}  "
-            f"recovering {'yes' if state['recovering'] else 'no'}  ({files})"
-        )
-    for copy in shown["evidence"]:
-        click.echo(f"evidence: {copy['name']}, {copy['bytes']} bytes")
-    if shown["corruption"]:
-        _complain(shown["corruption"])
 
 
 def main() -> NoReturn:

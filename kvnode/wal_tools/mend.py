@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kvnode.directory import locked
-from kvnode.errors import LogCorrupt
+from kvnode.directory import holder, locked
+from kvnode.errors import LogCorrupt, ResourceBusy
 from kvnode.node.loss import loss_policy, refusal
+from kvnode.wal_tools.examine import Examination, examine
 from kvnode.wal_tools.explain import loss_document, state_document
 from kvnode.wal_tools.target import Progress, Target, unseen
 from wal.fs import PosixFileSystem
@@ -68,6 +69,20 @@ def check_loss(loss: Loss, target: Target, *, accept_loss: bool) -> None:
         f"the node, which then recovers from its leader, or do the first step of that here with "
         f"`kvnode wal repair --accept-loss {target.data}`"
     )
+
+
+def rehearse(
+    target: Target, progress: Progress = unseen, *, accept_loss: bool = False
+) -> Examination:
+    """Return what `mend` would find, and change nothing. Raises what it would raise."""
+    if (process := holder(target.data)) is not None:
+        raise ResourceBusy(f"data directory {target.data} is in use by process {process}")
+    found = examine(target, progress)
+    if found.corruption is not None:
+        raise found.corruption
+    if found.loss is not None:
+        check_loss(found.loss, target, accept_loss=accept_loss)
+    return found
 
 
 def mend(target: Target, progress: Progress = unseen, *, accept_loss: bool = False) -> Mended:

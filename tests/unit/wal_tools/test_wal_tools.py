@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import tracemalloc
@@ -376,7 +377,7 @@ def test_inspect_shows_segments_state_files_and_evidence(log: LogDirectory) -> N
     (copy,) = found["evidence"]  # type: ignore[misc]
     assert copy["segment"] == 2
     text = run("inspect", log.path).stdout
-    for part in ("SEGMENT", "1-2", "evidence: ", "vote -", "entries 1 to 9", "snapshot 9"):
+    for part in ("SEQUENCE", "1-2", "evidence: ", "vote -", "entries 1 to 9", "snapshot 9"):
         assert part in text
 
 
@@ -421,7 +422,7 @@ def test_inspect_shows_what_is_good_of_a_corrupt_log_and_says_so(log: LogDirecto
     spoil_last_record(log)
     result = run("inspect", log.path)
     assert result.exit_code == 65
-    assert "SEGMENT" in result.stdout
+    assert "SEQUENCE" in result.stdout
     assert "payload CRC" in result.stderr
     result = run("inspect", log.path, "--from", 8)
     assert result.exit_code == 65
@@ -450,6 +451,26 @@ def test_progress_is_told_every_byte(log: LogDirectory) -> None:
     told.clear()
     assert len(list(records(target, Filter(), told.append))) == 10
     assert sum(told) == target.size
+
+
+class Terminal(io.StringIO):
+    """A stderr that claims to be one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("file", [Terminal, io.StringIO])
+def test_a_bar_is_shown_on_a_terminal_only_and_for_long_logs_only(
+    monkeypatch: pytest.MonkeyPatch, file: type[io.StringIO]
+) -> None:
+    for size, is_long in ((100, False), (cli.PROGRESS_BYTES_MIN, True)):
+        stderr = file()
+        monkeypatch.setattr("sys.stderr", stderr)
+        with cli._progress(size) as progress:
+            for _ in range(10):
+                progress(size // 10)
+        assert bool(stderr.getvalue()) is (is_long and file is Terminal)
 
 
 # --- repair ---------------------------------------------------------------------------------------
