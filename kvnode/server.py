@@ -37,6 +37,7 @@ from kvnode.limits import (
     STOP_SECONDS_MAX,
 )
 from kvnode.node.control import NodeControl
+from kvnode.node.faults import is_disk_failure
 from kvnode.node.log_writer import ThreadWorker
 from kvnode.node.membership import Member, NodeIdentity
 from kvnode.node.node import Node
@@ -144,9 +145,9 @@ class Server:
             self._watching.cancel()
 
     def _on_loop_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """An exception that nobody awaits: a socket's own trouble is noted, a bug is the end."""
+        """An exception that nobody awaits: a socket's own trouble is noted, all else is the end."""
         error = context.get("exception")
-        if error is None or isinstance(error, OSError):
+        if error is None or (isinstance(error, OSError) and not is_disk_failure(error)):
             event(_log, logging.WARNING, context["message"], error=repr(error))
             return
         loop.default_exception_handler(context)

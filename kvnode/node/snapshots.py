@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kvnode.limits import SNAPSHOT_FILES_MAX, SNAPSHOT_RETRY_SECONDS
+from kvnode.node.faults import is_disk_failure
 from kvnode.node.log_writer import LogWriter
 from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.node.snapshot_transfer import Inbound, Outbound, Slice, SnapshotFile
@@ -285,8 +286,7 @@ class Snapshots:
             try:
                 inbound = self._begin_inbound(sender, offer.term, file)
             except OSError as error:
-                event(_log, logging.WARNING, "snapshot cannot be stored", why=str(error))
-                self._send(sender, SnapshotAck(offer.index, 0, Verdict.REFUSED))
+                self._cannot_store(sender, offer.index, error)
                 return
         inbound.sender, inbound.leader_term = sender, offer.term
         self._send(sender, SnapshotAck(file.index, inbound.have, Verdict.GO_ON))
@@ -310,13 +310,20 @@ class Snapshots:
             try:
                 written = self._fs.pwrite(self._inbound_fd, chunk.data, chunk.offset)
             except OSError as error:
-                event(_log, logging.WARNING, "snapshot cannot be stored", why=str(error))
-                self._end_inbound()
-                self._send(sender, SnapshotAck(chunk.index, 0, Verdict.REFUSED))
+                self._cannot_store(sender, chunk.index, error)
                 return
             inbound.have += written
         self._send(sender, SnapshotAck(inbound.file.index, inbound.have, Verdict.GO_ON))
         self._install_when_complete(inbound)
+
+    def _cannot_store(self, sender: int, index: int, error: OSError) -> None:
+        """Without room the sender comes again later; a disk that fails is the end of this node."""
+        self._end_inbound()
+        if is_disk_failure(error):
+            self._fail(error)
+            return
+        event(_log, logging.WARNING, "snapshot cannot be stored", why=str(error))
+        self._send(sender, SnapshotAck(index, 0, Verdict.REFUSED))
 
     def _end_inbound(self) -> None:
         self._inbound = None

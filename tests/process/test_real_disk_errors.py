@@ -158,11 +158,10 @@ def node_on_disk(node: LocalNode, part: str) -> Iterator[LoopDisk]:
             node.kill()
 
 
-@pytest.mark.parametrize("part", ["wal", "engine"])
-def test_a_file_system_that_turns_read_only_ends_the_node_with_74_and_nothing_is_lost(
-    stopped: LocalNode, part: str
+def test_an_engine_whose_disk_turns_read_only_ends_the_node_with_74_and_nothing_is_lost(
+    stopped: LocalNode,
 ) -> None:
-    with node_on_disk(stopped, part) as disk:
+    with node_on_disk(stopped, "engine") as disk:
         with redis.Redis(*stopped.address, retry=None) as connection:
             connection.set("first", VALUE)
         disk.become_read_only()

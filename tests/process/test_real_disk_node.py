@@ -93,11 +93,12 @@ def missing(node: LocalNode, expected: dict[str, str]) -> dict[str, bytes | None
     return {key: found for (key, value), found in pairs if found != value.encode()}
 
 
-@pytest.mark.parametrize("options", ["", "data=writeback,nodelalloc"], ids=["ordered", "writeback"])
 def test_a_node_that_loses_power_under_load_has_all_that_it_acknowledged(
-    stopped: LocalNode, seed: int, rounds: int, options: str
+    stopped: LocalNode, seed: int, rounds: int
 ) -> None:
     chance = Random(seed)
+    options = chance.choice(["", "data=writeback,nodelalloc"])
+    print(f"mounted with {options or 'defaults'}")
     expected: dict[str, str] = {}
     with loop_disk(stopped.data, size_mib=DISK_MIB, options=options) as disk:
         for number in range(max(2, rounds // 5)):
