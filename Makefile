@@ -17,7 +17,7 @@ TESTED := scripts tests/support/cluster.py tests/support/history.py \
 	tests/support/linearizability.py tests/chaos tests/differential tests/torture tests/sim
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-peers sim chaos-smoke conformance differential fuzz-wal \
+.PHONY: help setup demo test check bench bench-peers sim sim-bugs chaos-smoke conformance differential fuzz-wal \
 	torture torture-broken torture-disk lock clean
 
 help: ## list the targets
@@ -63,6 +63,9 @@ bench-peers: $(STAMP) ## redis-server, etcd and PySyncObj beside kvnode, as far 
 
 sim: $(STAMP) ## 500 simulated clusters, each with its own misfortunes (SEEDS=A..B)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS)
+
+sim-bugs: $(STAMP) ## plant mistakes in the product: the simulator finds each (JOBS=)
+	$(BIN)/python -m tests.sim.hunt --jobs $(JOBS)
 
 chaos-smoke: $(STAMP) ## kill -9 under load, then check every promise (SEED=, SECONDS=)
 	$(BIN)/python -m tests.chaos.smoke --seconds $(SECONDS) --seed $(SEED)

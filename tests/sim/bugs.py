@@ -241,7 +241,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "round-id-reused",
         "Rounds of reads share one id, so an old answer confirms a new round.",
-        (ReadIndex.start, "self._counter += 1", "self._counter = 1"),
+        (ReadIndex.start, "self.new_id()", "self.newest or self.new_id()"),
     ),
     _bug(
         "read-joins-a-round",
@@ -255,7 +255,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "read-before-own-term",
         "A new leader answers reads before it has committed in its own term.",
-        (Leader.flush, " and self._log.commit >= self.first_index", ""),
+        (Leader._may_read, "self._log.commit >= self.first_index", "True"),
     ),
     _bug(
         "read-before-apply",

@@ -174,6 +174,8 @@ class Observer:
         node = seen.node
         raft = node.raft
         log = raft.log
+        if log.commit != seen.commit and raft.role is seen.role is Role.LEADER:
+            self._look_at_leader(seen)
         if raft.term != seen.term or raft.role is not seen.role:
             self._look_at_role(seen)
         if (log.last_index, log.last_term) != seen.last:
@@ -196,6 +198,15 @@ class Observer:
             self._check_complete(seen)
             self._on_vote(number, self.promise(number), number, raft.term)
         seen.term, seen.role = raft.term, raft.role
+
+    def _look_at_leader(self, seen: Seen) -> None:
+        """Only entries of its own term are committed by counting (paper, section 5.4.2)."""
+        raft = seen.node.raft
+        if raft.term == seen.term and raft.log.commit_term != raft.term:
+            self.violation(
+                f"n{seen.number} leads term {raft.term} and commits {raft.commit} of term "
+                f"{raft.log.commit_term}"
+            )
 
     def _check_complete(self, seen: Seen) -> None:
         """Leader completeness (paper, figure 3)."""

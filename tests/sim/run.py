@@ -7,11 +7,13 @@ import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from types import ModuleType
+from typing import Any
 
-from kvnode.node import proposals, reads, snapshot_transfer
+from kvnode.node import proposals, reads, recovery, snapshot_transfer
+from raft.types import Config
 from tests.sim.loop import ProcessLoop, World
 from tests.sim.machine import Machine, Tally
 from tests.sim.network import Network
@@ -118,7 +120,7 @@ class Run:
 
     def run(self) -> Report:
         """Let it happen, and judge it."""
-        with _small_limits(self.plan.hold_ms), _no_collection():
+        with _small_limits(self.plan), _no_collection():
             self.loop.create_task(self._play())
             self.world.run(STORM_SECONDS_MAX + 2 * QUIET_SECONDS_MAX)
             self.end()
@@ -218,11 +220,17 @@ def _no_collection() -> Iterator[None]:
 
 
 @contextmanager
-def _small_limits(hold_ms: int) -> Iterator[None]:
+def _small_limits(plan: Plan) -> Iterator[None]:
     """Limits for a small world; and nobody reads the log."""
-    small: list[tuple[ModuleType, str, int]] = [
-        (proposals, "HOLD_MS", hold_ms),
-        (reads, "HOLD_MS", hold_ms),
+    of_raft = recovery.raft_config
+
+    def raft_config(*arguments: Any) -> Config:
+        return replace(of_raft(*arguments), message_bytes_max=plan.message_bytes_max)
+
+    small: list[tuple[ModuleType, str, object]] = [
+        (recovery, "raft_config", raft_config),
+        (proposals, "HOLD_MS", plan.hold_ms),
+        (reads, "HOLD_MS", plan.hold_ms),
         (snapshot_transfer, "SNAPSHOT_CHUNK_BYTES_MAX", CHUNK_BYTES),
     ]
     before = [getattr(module, name) for module, name, _ in small]

@@ -64,6 +64,8 @@ class Plan:
     snapshot_log_bytes: int = 1 << 40
     clients: int = 10
     hold_ms: int = 5_000
+    message_bytes_max: int = 1 << 20
+    """Of entries in one append."""
 
     @classmethod
     def draw(cls, rng: Random) -> Plan:
@@ -89,6 +91,7 @@ class Plan:
             snapshot_log_bytes=rng.choice(SNAPSHOTS_BYTES),
             clients=rng.choice((4, 8, 16)),
             hold_ms=rng.choice((1_000, 5_000)),
+            message_bytes_max=rng.choice((1, 1_000, 1 << 20)),
         )
 
     def __str__(self) -> str:
