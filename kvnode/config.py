@@ -64,6 +64,7 @@ class ServeConfig:
     password: bytes | None = field(repr=False)
     insecure: bool
     wal_repair: WalRepair
+    lease_reads: bool
     memory_threshold_bytes: int | Auto
     memory_interval_ms: int
     hold_on_fatal: bool
@@ -84,6 +85,7 @@ class ServeConfig:
             "election": f"{self.election_ms_min}ms-{self.election_ms_max}ms",
             "requirepass_file": str(self.requirepass_file or ""),
             "insecure": str(self.insecure).lower(),
+            "lease_reads": str(self.lease_reads).lower(),
             "hold_on_fatal": str(self.hold_on_fatal).lower(),
             "memory_shutdown_threshold_mb": _format_threshold(self.memory_threshold_bytes),
             "memory_shutdown_poll_interval": f"{self.memory_interval_ms}ms",
@@ -272,6 +274,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("requirepass_file", Path, None, "FILE", "File that holds the clients' password."),
     Option("insecure", parse_boolean, "false", "", "Listen beyond loopback without a password."),
     Option("wal_repair", _one_of("auto", "strict"), "auto", "MODE", "Torn tails: auto or strict."),
+    Option(
+        "lease_reads",
+        parse_boolean,
+        "false",
+        "",
+        "Answer reads on a lease, which trusts clocks; on all members alike.",
+    ),
     Option(
         "snapshot_log_bytes",
         parse_snapshot_log_bytes,

@@ -188,6 +188,7 @@ class Server:
             heartbeat_ms=config.heartbeat_ms,
             election_ms=(config.election_ms_min, config.election_ms_max),
             wal_options=Options(repair=config.wal_repair),
+            lease_reads=config.lease_reads,
         )
         rng = random.Random()
         self._worker = ThreadWorker(loop, "wal")
@@ -242,6 +243,8 @@ class Server:
             snapshot_log_bytes=config.snapshot_log_bytes,
             data_bytes_max=config.max_data_bytes,
             election_ms=config.election_ms_min,
+            lease_reads=config.lease_reads,
+            elapsed=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         )
         await node.start(config.peer_listen.host, config.peer_listen.port)
         self._report.library = recovered.library

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from random import Random
 
 from kvnode.errors import ConfigurationError, DiskFailed, FatalError
-from kvnode.limits import TICK_MS
 from kvnode.node import reads
 from kvnode.node.applier import Applier
 from kvnode.node.clock import StampClock
@@ -31,6 +30,7 @@ from kvnode.node.proposals import DATA_FULL, ENGINE_FULL, LOG_FULL, Proposer
 from kvnode.node.reads import ReadRounds
 from kvnode.node.recovery import Recovered
 from kvnode.node.snapshots import Snapshots
+from kvnode.node.ticks import TICK_SECONDS, Ticks
 from kvnode.node.transport import Transport
 from kvnode.node.wire import Forward, Hello, Refusal, Register
 from kvnode.obs.log import event
@@ -43,8 +43,6 @@ from kvnode.store.state_machine import Applied
 from raft.types import NONE, U32_MAX, NoLeader, ReadDropped, ReadState, Role, SoftState
 
 _log = logging.getLogger("kvnode.node")
-
-TICK_SECONDS = TICK_MS / 1000
 
 SWEEP_TICKS = 10
 """Deadlines of held commands are looked at this often."""
@@ -76,6 +74,8 @@ class Node:
         snapshot_log_bytes: bytes logged between two snapshots.
         data_bytes_max: what the data may occupy before writes that add to it are refused; 0: any.
         election_ms: the shortest election timeout, for the judgement of slow disks.
+        lease_reads: Raft was told to use leases; all members must be.
+        elapsed: seconds on a clock that goes on while the machine sleeps; by default the loop's.
     """
 
     def __init__(
@@ -92,6 +92,8 @@ class Node:
         snapshot_log_bytes: int,
         data_bytes_max: int = 0,
         election_ms: int = 500,
+        lease_reads: bool = False,
+        elapsed: Callable[[], float] | None = None,
     ) -> None:
         self.identity = identity
         self.members = {member.node_id: member for member in members}
@@ -109,6 +111,9 @@ class Node:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self._ticks = 0
+        self.lease_reads = lease_reads
+        missed_max = None if lease_reads else SWEEP_TICKS
+        self._due_ticks = Ticks(elapsed or loop.time, missed_max)
         self._was_recovering = False
         self._leader_event = asyncio.Event()
         self.failure: asyncio.Future[None] = loop.create_future()
@@ -156,6 +161,7 @@ class Node:
             own.version,
             own.client_address,
             recovering=False,
+            lease_reads=self.lease_reads,
         )
         return Transport(Peers(self, bind_peer), peers, hello, rng)
 
@@ -314,10 +320,7 @@ class Node:
         lag = now - self._tick_due
         self.stats.loop_lag_seconds = lag
         self.stats.loop_lag_seconds_max = max(self.stats.loop_lag_seconds_max, lag)
-        # After a pause (SIGSTOP, a busy machine) only some of the missed time counts: messages that
-        # arrived meanwhile wait in the sockets and deserve to be read before a campaign.
-        for _ in range(0 if self.is_frozen else 1 + min(int(lag / TICK_SECONDS), SWEEP_TICKS)):
-            self.raft.tick()
+        self._let_time_pass()
         # At the time at which the tick was due: the disk is not to blame for a late loop.
         self._watch_disk(self._tick_due)
         self._ticks += 1
@@ -335,6 +338,17 @@ class Node:
         self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
         if self.raft.has_ready():
             self.wake()
+
+    def _let_time_pass(self) -> None:
+        """Tell Raft of the ticks that are due; while it is frozen it hears of none."""
+        due = self._due_ticks.take()
+        for _ in range(0 if self.is_frozen else due):
+            self.raft.tick()
+
+    def before_reads(self) -> None:
+        """With leases, what is asked of a leader must find it as old as it is."""
+        if self.lease_reads:
+            self._let_time_pass()
 
     def _note_recovery(self) -> None:
         self._was_recovering = self.raft.recovering
@@ -525,6 +539,7 @@ class Node:
 
     def ask(self, request_id: int) -> bool:
         """Start a read-index round."""
+        self.before_reads()
         try:
             self.raft.read_index(request_id)
         except (NoLeader, ReadDropped):

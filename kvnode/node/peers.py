@@ -56,6 +56,7 @@ class Peers:
         node = self._node
         if node.is_stopped:
             return
+        node.before_reads()
         for message in messages:
             if isinstance(message, Forward):
                 self._on_forward(sender, message)
@@ -141,6 +142,9 @@ class Peers:
             return Refusal(RefusalReason.WRONG_RECEIVER, f"this is node {own.name!r}")
         if hello.sender not in node.members or hello.sender == own.node_id:
             return Refusal(RefusalReason.UNKNOWN_SENDER, f"node {hello.sender} is no member")
+        if hello.lease_reads is not node.lease_reads:
+            text = "--lease-reads must be given to all members or to none"
+            return Refusal(RefusalReason.OTHER_LEASES, text)
         refusal = self._bind_peer(hello.sender, hello.storage_id, hello.incarnation)
         if refusal is None:
             node.client_addresses[hello.sender] = hello.client_address

@@ -42,6 +42,10 @@ from wal.log import Wal
 from wal.observer import Observer
 from wal.options import Options
 
+LEASE_DRIFT_DIVISOR = 10
+"""A lease is shorter than the shortest election timeout by this part of it: clocks may drift apart
+by so much within one timeout, which is five hundred times what bad ones do."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecoveryPlan:
@@ -55,6 +59,7 @@ class RecoveryPlan:
     heartbeat_ms: int
     election_ms: tuple[int, int]
     wal_options: Options
+    lease_reads: bool = False
 
     @property
     def hash_key(self) -> bytes:
@@ -184,6 +189,8 @@ def raft_config(plan: RecoveryPlan, rng: Random) -> Config:
         random_ticks=rng.randint,
         boot_id=plan.boot_id,
         cache_bytes_max=RAFT_CACHE_BYTES_MAX,
+        lease_reads=plan.lease_reads,
+        lease_drift_ticks=max(2, ticks(plan.election_ms[0]) // LEASE_DRIFT_DIVISOR),
     )
 
 

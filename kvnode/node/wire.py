@@ -5,7 +5,7 @@ A connection carries messages one way, from the node that dialled to the node th
     frame    := length:u32-be body            length counts the body
     body     := msgpack array
     first    := [HELLO, magic, wire_version, cluster_id, sender, receiver,
-                 storage_id, incarnation, version, client_address, recovering]
+                 storage_id, incarnation, version, client_address, recovering, lease_reads]
                                                                        dialler -> acceptor
     answer   := [WELCOME, storage_id, incarnation, version, client_address, recovering]
               | [REFUSED, reason, text]                                 acceptor -> dialler
@@ -54,7 +54,7 @@ class FrameCode(IntEnum):
 
 
 class RefusalReason(IntEnum):
-    """Why a hello was refused. The last two end the refused process with exit code 78."""
+    """Why a hello was refused. Those about its storage end it with exit code 78."""
 
     WRONG_CLUSTER = 1
     WRONG_RECEIVER = 2
@@ -62,6 +62,7 @@ class RefusalReason(IntEnum):
     WRONG_WIRE_VERSION = 4
     STORAGE_CHANGED = 5
     OLD_DIRECTORY = 6
+    OTHER_LEASES = 7
 
     @property
     def is_final(self) -> bool:
@@ -81,6 +82,8 @@ class Hello(NamedTuple):
     client_address: str
     recovering: bool
     """Acknowledged entries may be gone from its disk: it counts in no quorum until it is healed."""
+    lease_reads: bool = False
+    """It gives no vote while a lease may hold, and relies on the others to do the same."""
 
 
 class Welcome(NamedTuple):
@@ -266,7 +269,7 @@ def decode_hello(body: bytes | bytearray | memoryview) -> Hello | Refusal:
     if values[2] != WIRE_VERSION:
         text = f"this node speaks peer protocol {WIRE_VERSION}, not {values[2]!r}"
         return Refusal(RefusalReason.WRONG_WIRE_VERSION, text)
-    return Hello(*_take(values[3:], (str, int, int, int, int, str, str, bool), "hello"))
+    return Hello(*_take(values[3:], (str, int, int, int, int, str, str, bool, bool), "hello"))
 
 
 def decode_answer(body: bytes | bytearray | memoryview) -> Welcome | Refusal:

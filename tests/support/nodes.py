@@ -40,8 +40,16 @@ class Cluster:
 
     segment_bytes = 1 << 20
 
-    def __init__(self, root: Path, count: int, snapshot_log_bytes: int = 1 << 30) -> None:
+    def __init__(
+        self,
+        root: Path,
+        count: int,
+        snapshot_log_bytes: int = 1 << 30,
+        *,
+        lease_reads: bool = False,
+    ) -> None:
         self.root = root
+        self.lease_reads = lease_reads
         self.snapshot_log_bytes = snapshot_log_bytes
         self.members = tuple(
             Member(number, f"n{number}", "127.0.0.1", free_port()) for number in range(1, count + 1)
@@ -67,6 +75,7 @@ class Cluster:
             heartbeat_ms=50,
             election_ms=(150, 300),
             wal_options=Options(segment_bytes=self.segment_bytes),
+            lease_reads=self.lease_reads,
         )
         rng = random.Random(number)
         file_system = self.file_systems.get(number) or PosixFileSystem()
@@ -86,6 +95,7 @@ class Cluster:
             wall=time.time,
             bind_peer=lambda peer, storage, incarnation: None,
             snapshot_log_bytes=self.snapshot_log_bytes,
+            lease_reads=self.lease_reads,
         )
         await node.start(member.host, member.port)
         self.nodes[number] = node
@@ -114,9 +124,9 @@ def free_port() -> int:
 
 @contextlib.asynccontextmanager
 async def cluster_of(
-    count: int, root: Path, snapshot_log_bytes: int = 1 << 30
+    count: int, root: Path, snapshot_log_bytes: int = 1 << 30, *, lease_reads: bool = False
 ) -> AsyncIterator[Cluster]:
-    cluster = Cluster(root, count, snapshot_log_bytes)
+    cluster = Cluster(root, count, snapshot_log_bytes, lease_reads=lease_reads)
     for number in range(1, count + 1):
         await cluster.start(number)
     try:
