@@ -140,7 +140,8 @@ def loss_of(directory: Path, state: State, last: Judged | None, log: Recovered) 
         path, damage = directory, "no segment is left"
     else:
         path = last.segment.path
-        damage = str(corruption_of(last.segment, last.scan)) if torn else "its end reads clean"
+        clean = last.scan.verdict is Verdict.CLEAN
+        damage = "its end reads clean" if clean else str(corruption_of(last.segment, last.scan))
     return Loss(
         directory=directory,
         path=path,

@@ -10,21 +10,27 @@ takes the loss upon himself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from kvnode.errors import LogCorrupt
 from wal.loss import Decision, Loss, OnLoss
 
 
-def loss_policy(data: Path, *, alone: bool) -> OnLoss:
+def loss_policy(
+    data: Path, *, alone: bool, warn: Callable[[str], None] = lambda _sentence: None
+) -> OnLoss:
     """Return what to do about a loss in the log of the data directory.
 
     Args:
         alone: the node is the only voter.
+        warn: told which acknowledged entries are gone, where the node goes on without them.
     """
 
     def decide(loss: Loss) -> Decision:
         if not alone:
+            if loss.below_floor:
+                warn(f"{loss.path}: {loss.describe()}; the node recovers from the others")
             return Decision.RECOVER
         if loss.below_floor:
             raise refusal(loss, data)

@@ -133,7 +133,7 @@ def _recover(
             options=plan.wal_options,
             observer=observer,
             salts=lambda: rng.getrandbits(64),
-            on_loss=loss_policy(plan.data, alone=len(plan.voters) == 1),
+            on_loss=loss_policy(plan.data, alone=len(plan.voters) == 1, warn=warn),
         )
     state = wal.state
     if state.recovering and len(plan.voters) == 1:

@@ -44,6 +44,7 @@ class Node:
         self.data = data
         self.voters = voters
         self.watcher = Watcher()
+        self.warnings: list[str] = []
 
     def start(self, fs: PosixFileSystem | None = None) -> Recovered:
         """Recover, as `kvnode serve` does."""
@@ -58,7 +59,7 @@ class Node:
             wal_options=Options(segment_bytes=1 << 20),
         )
         fs = fs or PosixFileSystem()
-        return recover(plan, fs, self.watcher, Random(1), lambda text: None)
+        return recover(plan, fs, self.watcher, Random(1), self.warnings.append)
 
     def write_log(self) -> None:
         """Ten entries of 2,000 bytes, a group each; the last is un-witnessed."""
@@ -161,6 +162,10 @@ def test_a_member_that_lost_acknowledged_entries_starts_to_recover(member: Node)
     assert found.raft.recovering
     assert found.raft.last_index == 9
     member.stop(found)
+    (warning,) = member.warnings
+    assert "acknowledged entries are gone (10 to 10 at least)" in warning
+    member.stop(member.start())
+    assert len(member.warnings) == 1
 
 
 def test_a_recovering_directory_is_no_directory_of_a_node_that_is_alone(member: Node) -> None:
