@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kvnode.directory import holder
 from kvnode.errors import ExitCode
+from kvnode.snapshot.catalog import list_snapshots
 from kvnode.wal_tools.target import Progress, Target, unseen
 from wal.errors import Corruption, DiskFailed
 from wal.fs import ReadOnlyFileSystem
@@ -76,6 +77,18 @@ class Examination:
     loss: Loss | None = None
     leftovers: list[Path] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
+
+    @property
+    def missing_snapshot(self) -> int:
+        """Index that a snapshot file should cover and none does, by their names; 0 if all is well.
+
+        The log was cut behind it: a start without an engine that reaches as far is refused.
+        """
+        directory, index = self.target.data / "snap", self.log.first_index - 1
+        if index <= 0 or self.corruption is not None:
+            return 0
+        files = list_snapshots(directory) if directory.is_dir() else []
+        return 0 if any(file.index >= index for file in files) else index
 
     @property
     def kind(self) -> str:

@@ -52,6 +52,11 @@ def explain(found: Examination) -> list[str]:
         return [*paragraphs, "There is no log yet: the node was never started in full."]
     paragraphs.append(_contents(found))
     paragraphs.append(_finding(found))
+    if index := found.missing_snapshot:
+        paragraphs.append(
+            f"The log was cut behind index {index}, and no snapshot file reaches as far: a start "
+            f"is refused with exit code 65 unless the engine does."
+        )
     if why := _why(found):
         paragraphs.append(f"Why: {why}")
     paragraphs.append(f"A start of the node would {_start(found)}")
@@ -180,6 +185,7 @@ def document(found: Examination) -> dict[str, Any]:
         "first_index": log.first_index,
         "last_index": log.last_index,
         "snapshot_index": log.snapshot_index,
+        "missing_snapshot": found.missing_snapshot or None,
         "damage": _damage(found),
         "loss": None if found.loss is None else loss_document(found.loss),
         "state": None if found.state is None else state_document(found.state),

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kvnode import cli
+from kvnode.snapshot.catalog import file_name
 from kvnode.wal_tools.contents import Filter, records
 from kvnode.wal_tools.examine import ATTEMPTS, examine
 from kvnode.wal_tools.target import open_target
@@ -182,6 +183,18 @@ def test_a_directory_that_never_had_a_log_is_clean(log: LogDirectory) -> None:
     assert run("verify", log.path).exit_code == 0
     assert run("repair", log.path).exit_code == 0
     assert not (log.path / "state-a").exists()
+
+
+def test_a_snapshot_that_is_missing_behind_the_log_is_told(log: LogDirectory) -> None:
+    log.mark_snapshot()
+    wal = log.open()
+    assert wal.release(wal.last_index) > 0
+    wal.close()
+    assert document("verify", log.path)["missing_snapshot"] == 8
+    assert "no snapshot file reaches as far" in run("verify", log.path).stdout
+    (log.path / "snap").mkdir()
+    (log.path / "snap" / file_name(10, 2)).touch()
+    assert document("verify", log.path)["missing_snapshot"] is None
 
 
 @pytest.mark.parametrize("command", ["verify", "inspect", "repair"])
