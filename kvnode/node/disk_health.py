@@ -17,7 +17,7 @@ go to and fro between two slow disks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from kvnode.limits import (
     DISK_CALM_SECONDS,
@@ -91,23 +91,19 @@ class DiskHealth:
         return self.wait_s(now) >= self.hand_over_after_s and now >= self._held_off_until
 
 
-def better_leader(
-    durable: int, matches: Mapping[int, int], reachable: Iterable[int], voters: int
-) -> int | None:
-    """The reachable follower that has most on its disk, if the cluster is better off with it.
+def better_leader(durable: int, followers: Mapping[int, int], voters: int) -> int | None:
+    """The follower that has most on its disk, if the cluster is better off with it.
 
     Args:
         durable: the last index on this node's disk.
-        matches: the last index known to be on each follower's disk.
-        reachable: the followers that can be talked to.
+        followers: those that can vote and lead now, with the last index known to be on their disks.
         voters: how many there are, this node included.
 
     Returns:
         None when no follower has more than this node, or when they could not elect anybody without
         it: a vote is written to the disk, too.
     """
-    followers = [(matches.get(peer, 0), peer) for peer in reachable]
     if len(followers) < voters // 2 + 1:
         return None
-    match, peer = max(followers)
-    return peer if match > durable else None
+    best = max(followers, key=lambda peer: (followers[peer], peer))
+    return best if followers[best] > durable else None

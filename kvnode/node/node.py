@@ -236,14 +236,19 @@ class Node:
         return self.raft.leader not in (NONE, self.identity.node_id)
 
     def _best_follower(self) -> int | None:
-        """The reachable peer that has most of the log, as far as this node knows."""
+        """The follower that has most of the log."""
+        followers = self._electable_followers()
+        return max(followers, key=lambda peer: (followers[peer], peer)) if followers else None
+
+    def _electable_followers(self) -> dict[int, int]:
+        """Peers that can vote and lead now, with the last index that each is known to have."""
         progress = self.raft.progress()
-        reachable = [
-            (progress[node_id].match if node_id in progress else 0, node_id)
-            for node_id in self.members
-            if self.transport.is_connected(node_id)
-        ]
-        return max(reachable)[1] if reachable else None
+        return {
+            peer: progress[peer].match if peer in progress else 0
+            for peer in self.members
+            if self.transport.is_connected(peer)
+            and not (peer in progress and progress[peer].recovering)
+        }
 
     async def _wait_for_leader_change(self, seconds: float) -> None:
         self._leader_event.clear()
@@ -470,18 +475,13 @@ class Node:
 
     def _leave_slow_disk(self, now: float) -> None:
         """Hand leadership to a follower whose disk has what this one's still has not."""
-        target = better_leader(
-            self.raft.log.stable,
-            {peer: progress.match for peer, progress in self.raft.progress().items()},
-            [peer for peer in self.members if self.transport.is_connected(peer)],
-            len(self.members),
-        )
-        if target is None:
+        followers = self._electable_followers()
+        target = better_leader(self.raft.log.stable, followers, len(self.members))
+        if target is None or not self.raft.transfer_leader(target):
             return
         self.disk_health.hold_off(now)
         text = "leadership is offered to a node with a quicker disk"
         event(_log, logging.WARNING, text, to=self.name_of(target))
-        self.raft.transfer_leader(target)
         self.wake()
 
     def _on_read_state(self, state: ReadState) -> None:

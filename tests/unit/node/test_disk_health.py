@@ -82,17 +82,16 @@ def test_after_taking_office_or_an_attempt_leadership_is_left_alone_for_a_while(
 
 
 def test_a_follower_is_better_only_with_something_on_its_disk_that_is_not_on_ours() -> None:
-    assert better_leader(7, {2: 9, 3: 8}, [2, 3], voters=3) == 2
-    assert better_leader(9, {2: 9, 3: 8}, [2, 3], voters=3) is None
+    assert better_leader(7, {2: 9, 3: 8}, voters=3) == 2
+    assert better_leader(9, {2: 9, 3: 8}, voters=3) is None
 
 
-def test_the_best_of_the_followers_that_can_be_reached_is_taken() -> None:
-    assert better_leader(7, {2: 9, 3: 8, 4: 8, 5: 8}, [3, 4, 5], voters=5) in (3, 4, 5)
-    assert better_leader(7, {2: 9, 3: 8, 4: 10, 5: 8}, [2, 3, 4], voters=5) == 4
+def test_the_best_of_the_followers_is_taken() -> None:
+    assert better_leader(7, {2: 8, 3: 8, 4: 10, 5: 9}, voters=5) == 4
 
 
 def test_nobody_is_better_if_the_others_cannot_elect_without_the_slow_disk() -> None:
-    assert better_leader(0, {}, [], voters=1) is None
-    assert better_leader(7, {2: 9}, [2], voters=2) is None
-    assert better_leader(7, {2: 9, 3: 9}, [2], voters=3) is None
-    assert better_leader(7, {2: 9, 3: 9, 4: 9}, [2, 3], voters=4) is None
+    assert better_leader(0, {}, voters=1) is None
+    assert better_leader(7, {2: 9}, voters=2) is None
+    assert better_leader(7, {2: 9}, voters=3) is None
+    assert better_leader(7, {2: 9, 3: 9}, voters=4) is None
