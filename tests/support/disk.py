@@ -272,9 +272,9 @@ class StormyDisk(MemoryDisk):
         self.sectors = dict.fromkeys(("kept", "old", "zeros", "noise"), 0)
 
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
-        """Write; what is cut short ends with a sector, for the page cache works in pages."""
+        """Write, or write the beginning."""
         if self.short_writes:
-            data = data[: -(-(offset + self.short_writes) // SECTOR_BYTES) * SECTOR_BYTES - offset]
+            data = _begun(data, offset, self.short_writes)
         self._step("pwrite")
         self.open_files[fd].write(offset, bytes(data))
         return len(data)
@@ -413,7 +413,7 @@ class FaultyDisk(MemoryDisk):
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         """Write, or write half."""
         half = self._meet("pwrite", self._paths[fd])
-        return super().pwrite(fd, data[: (len(data) + 1) // 2] if half else data, offset)
+        return super().pwrite(fd, _begun(data, offset, len(data) // 2) if half else data, offset)
 
     def fdatasync(self, fd: int) -> None:
         """Sync. As on ext4, a failure forgets the dirty pages: the next one would succeed."""
@@ -463,6 +463,14 @@ class FaultyDisk(MemoryDisk):
         """Look for a file."""
         self._meet("exists", path)
         return super().exists(path)
+
+
+def _begun(data: bytes | memoryview, offset: int, size: int) -> bytes | memoryview:
+    """What a write that was cut short after `size` bytes has done: whole sectors.
+
+    The page cache works in pages; a write is interrupted between two of them.
+    """
+    return data[: -(-(offset + size) // SECTOR_BYTES) * SECTOR_BYTES - offset]
 
 
 def _pieces(pending: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:

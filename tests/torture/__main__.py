@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--record", type=Path, help="note the figures in this file")
     options = parser.parse_args()
+    # Whoever stops a run gets what it has counted so far.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     outcomes = []
     for campaign in CAMPAIGNS:
         if options.campaign in ("all", campaign.name):
@@ -69,7 +72,7 @@ def section(outcome: Outcome) -> Iterator[str]:
         text=True,
         check=False,
     )
-    command = f"{outcome.campaign.name} --cases {outcome.cases} --seed {outcome.seed}"
+    command = f"{outcome.campaign.name} --cases {outcome.planned} --seed {outcome.seed}"
     yield f"- Run: `python -m tests.torture {command}`"
     yield f"- Commit: `{commit.stdout.strip()}`"
     yield f"- Broken promises: {outcome.tally.counts['broken']}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from tests.torture import crash, fail, flip, truncate
 from tests.torture.tally import Tally
@@ -46,13 +49,14 @@ class Outcome:
     """What came of a campaign.
 
     Attributes:
-        cases: how many were played.
+        cases: how many were played; fewer than planned if the run was interrupted.
         seconds: by the clock.
         void: reasons why the run proves nothing.
     """
 
     campaign: Campaign
     cases: int
+    planned: int
     seed: int
     seconds: float
     tally: Tally
@@ -60,7 +64,8 @@ class Outcome:
 
     def lines(self) -> Iterator[str]:
         """The figures, counts last."""
-        yield f"{self.cases} cases from seed {self.seed}, {self.seconds:.0f} s"
+        whole = "" if self.cases == self.planned else f" of {self.planned}, interrupted"
+        yield f"{self.cases} cases{whole}, seed {self.seed}, {self.seconds:.0f} s"
         yield ""
         yield from self.campaign.summary(self.tally)
         yield ""
@@ -85,18 +90,34 @@ def play(
     parts = [plan[at : at + PART_CASES] for at in range(0, len(plan), PART_CASES)]
     tally = Tally()
     began = told = time.monotonic()
-    for done, part in enumerate(_played(campaign, parts, jobs), 1):
-        tally.merge(part)
-        if time.monotonic() - told > PROGRESS_SECONDS:
-            told = time.monotonic()
-            tell(f"{campaign.name}: {done} of {len(parts)} parts, {tally.counts['broken']} broken")
-    void = tally.short_of(campaign.floors(len(plan)))
-    return Outcome(campaign, len(plan), seed, time.monotonic() - began, tally, void)
+    cases = 0
+    with suppress(KeyboardInterrupt):
+        for size, part in _played(campaign, parts, jobs):
+            tally.merge(part)
+            cases += size
+            if time.monotonic() - told > PROGRESS_SECONDS:
+                told = time.monotonic()
+                broken = tally.counts["broken"]
+                tell(f"{campaign.name}: {cases} of {len(plan)} cases, {broken} broken")
+    seconds = time.monotonic() - began
+    void = tally.short_of(campaign.floors(cases))
+    return Outcome(campaign, cases, len(plan), seed, seconds, tally, void)
 
 
-def _played(campaign: Campaign, parts: list[range], jobs: int) -> Iterator[Tally]:
+def _played(campaign: Campaign, parts: list[range], jobs: int) -> Iterator[tuple[int, Tally]]:
+    """The parts' sizes and what they counted, in any order."""
     if jobs == 1:
-        yield from map(campaign.run, parts)
+        yield from ((len(part), campaign.run(part)) for part in parts)
         return
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
-        yield from pool.imap_unordered(campaign.run, parts)
+    with multiprocessing.get_context("fork").Pool(jobs, _leave_signals) as pool:
+        yield from pool.imap_unordered(partial(_sized, campaign), parts)
+
+
+def _sized(campaign: Campaign, part: range) -> tuple[int, Tally]:
+    return len(part), campaign.run(part)
+
+
+def _leave_signals() -> None:
+    """Only the parent is interrupted, and ends its children."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -31,7 +31,7 @@ FAULTS = {
     "half, then EIO": Fault(errno.EIO, half=True),
     "half, then ENOSPC": Fault(errno.ENOSPC, half=True),
 }
-CRASHES = 8
+CRASHES = 4
 """Each failure is followed by so many different losses of power."""
 
 
