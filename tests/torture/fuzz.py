@@ -18,6 +18,7 @@ nothing found; 1: a failure; 3: too few inputs reached one of the verdicts.
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import subprocess
 import sys
@@ -343,6 +344,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="end after so long")
     parser.add_argument("--block", type=int, help="try this block alone")
     parser.add_argument("--record", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
@@ -355,6 +357,8 @@ def main() -> int:
     for part in run(arguments.seed, blocks, min(arguments.jobs, len(blocks))):
         tally.add(part)
         told = progress(began, tally, told)
+        if time.monotonic() - began > arguments.seconds:
+            break
     command = f"python -m tests.torture.fuzz --inputs {arguments.inputs} --seed {arguments.seed}"
     text = report(tally, command, arguments.seed, time.monotonic() - began)
     print(text)
