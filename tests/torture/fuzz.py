@@ -356,14 +356,14 @@ def main() -> int:
     tally = Tally()
     for part in run(arguments.seed, blocks, min(arguments.jobs, len(blocks))):
         tally.add(part)
+        for failure in part.failures:
+            print(failure, flush=True)
         told = progress(began, tally, told)
         if time.monotonic() - began > arguments.seconds:
             break
     command = f"python -m tests.torture.fuzz --inputs {arguments.inputs} --seed {arguments.seed}"
     text = report(tally, command, arguments.seed, time.monotonic() - began)
     print(text)
-    for failure in tally.failures[:20]:
-        print(failure)
     if tally.failures:
         return 1
     if arguments.record is not None:
