@@ -17,6 +17,9 @@ SNAPSHOT = "tests/unit/wal/test_wal_snapshot.py"
 TORTURE = "tests/unit/wal/test_wal_torture.py"
 GAPS = "tests/unit/wal/test_wal_gaps.py"
 LOSS = "tests/unit/wal/test_wal_loss.py"
+RECOVERY = "tests/unit/raft/test_raft_recovery.py"
+START = "tests/unit/node/test_recovery.py"
+SCENARIOS = "tests/scenarios/raft"
 WRITER = "tests/unit/node/test_log_writer.py"
 FUZZ = "tests/torture/test_fuzz.py"
 
@@ -952,5 +955,135 @@ VARIANTS: dict[str, Variant] = {
             ),
         ),
         (f"{WRITER}::test_after_a_pause_one_marker_makes_the_last_group_a_witnessed_one",),
+    ),
+    # --- recovering ---------------------------------------------------------------------------
+    "commit-believed-while-recovering": Variant(
+        "A recovering node believes the commit index of its state files.",
+        (
+            Edit(
+                "raft.node_state",
+                "NodeState.__init__",
+                "commit = applied if recovering else hard_state.commit",
+                "commit = min(hard_state.commit, log.last_index)",
+            ),
+        ),
+        (f"{RECOVERY}::test_a_recovering_node_believes_no_commit_index_that_its_state_names",),
+    ),
+    "campaigns-while-recovering": Variant(
+        "A recovering node stands for election.",
+        (
+            Edit(
+                "raft.elections",
+                "Elections._promotable",
+                "self.node_id in self.conf_state.voters and not self.recovering",
+                "self.node_id in self.conf_state.voters",
+            ),
+        ),
+        (f"{RECOVERY}::test_a_recovering_node_never_campaigns",),
+    ),
+    "votes-while-recovering": Variant(
+        "A recovering node gives its vote.",
+        (Edit("raft.elections", "Elections._on_request_vote", "if self.recovering:", "if False:"),),
+        (f"{RECOVERY}::test_a_recovering_node_gives_no_vote_and_says_nothing",),
+    ),
+    "counted-while-recovering": Variant(
+        "What a recovering node acknowledges counts for commit.",
+        (
+            Edit(
+                "raft.leader",
+                "Leader._maybe_commit",
+                "0 if voter.recovering else voter.match for",
+                "voter.match for",
+            ),
+        ),
+        (
+            f"{SCENARIOS}/recovering_not_counted.txt::recovering_not_counted",
+            f"{RECOVERY}::test_entries_that_a_healed_node_has_are_counted_from_then_on",
+        ),
+    ),
+    "quorum-heard-from-recovering": Variant(
+        "A leader stays one because recovering nodes answer it.",
+        (
+            Edit(
+                "raft.leader",
+                "Leader._heard_quorum",
+                "(voter.recent_active and not voter.recovering)",
+                "voter.recent_active",
+            ),
+        ),
+        (f"{SCENARIOS}/recovering_not_counted.txt::recovering_not_counted",),
+    ),
+    "reads-confirmed-by-recovering": Variant(
+        "A recovering node confirms a read round.",
+        (
+            Edit(
+                "raft.leader",
+                "Leader.on_heartbeat_response",
+                "round_id > progress.acked_round and not progress.recovering:",
+                "round_id > progress.acked_round:",
+            ),
+        ),
+        (f"{SCENARIOS}/recovering_read.txt::recovering_read",),
+    ),
+    "match-remembered": Variant(
+        "The leader goes on to count what a node acknowledged before it lost it.",
+        (
+            Edit("raft.leader", "Leader.connected", "progress.forget()", "pass"),
+            Edit("raft.leader", "Leader._set_recovering", "progress.forget()", "pass"),
+        ),
+        (f"{RECOVERY}::test_the_leader_forgets_what_a_recovering_peer_had_acknowledged",),
+    ),
+    "earlier-answer-believed": Variant(
+        "The answer to a question from before the loss heals a node.",
+        (
+            Edit(
+                "raft.recovery",
+                "Recovery.take_answer",
+                "if self.index is None and request_id < self._begun_at:",
+                "if self.index is None:",
+            ),
+        ),
+        (f"{RECOVERY}::test_an_answer_to_an_earlier_recovery_means_nothing",),
+    ),
+    "healed-before-its-entries": Variant(
+        "The recovering flag is cleared before the entries that heal the log are durable.",
+        (
+            Edit(
+                "kvnode.node.log_writer",
+                "_Group.write",
+                "        if self.records:\n            wal.append(self.records)\n",
+                "",
+            ),
+            Edit(
+                "kvnode.node.log_writer",
+                "_Group.write",
+                "        elif refresh:\n",
+                "        if self.records:\n            wal.append(self.records)\n"
+                "        if refresh:\n",
+            ),
+        ),
+        (f"{WRITER}::test_a_node_is_healed_only_when_the_entries_that_heal_it_are_durable",),
+    ),
+    "cluster-member-repairs-silently": Variant(
+        "A member of a cluster cuts its tail and goes on voting.",
+        (
+            Edit(
+                "kvnode.node.loss",
+                "loss_policy",
+                "return Decision.RECOVER",
+                "return Decision.REPAIR",
+            ),
+        ),
+        (
+            f"{START}::test_a_member_repairs_a_torn_tail_and_starts_to_recover",
+            f"{START}::test_a_member_that_lost_acknowledged_entries_starts_to_recover",
+        ),
+    ),
+    "single-node-recovers": Variant(
+        "A node that is alone accepts that acknowledged entries are gone.",
+        (Edit("kvnode.node.loss", "loss_policy", "raise refusal(loss, data)", "pass"),),
+        (
+            f"{START}::test_a_node_that_is_alone_and_lost_acknowledged_entries_is_refused_with_the_range",
+        ),
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +290,20 @@ def test_a_full_disk_that_is_left_alone_until_the_next_try_is_not_a_slow_one() -
     setup.writer.submit(persist(1, 1))
     setup.worker.step()
     assert setup.health.wait_s(9.0) == 0.0
+
+
+def test_a_node_is_healed_only_when_the_entries_that_heal_it_are_durable() -> None:
+    setup = Setup()
+    calls = setup.wal.calls
+
+    def save_state(**saved: Any) -> None:
+        calls.append(("recovering", saved["recovering"]))
+
+    setup.wal.save_state = save_state  # type: ignore[method-assign]  # it notes the flag instead
+    setup.wal.state = HardState(1, 2, 0)  # type: ignore[attr-defined]  # read for term and vote
+    setup.writer.submit(persist(1))
+    setup.writer.submit(replace(persist(2, 7), recovering=True))
+    setup.writer.submit(replace(persist(3, 8), recovering=False))
+    setup.loop.run_soon()
+    setup.worker.step()
+    assert calls == [("recovering", True), ("append", [7, 8]), ("recovering", False)]
