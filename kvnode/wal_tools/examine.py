@@ -165,6 +165,7 @@ def _examine(
     pause: Callable[[float], None],
 ) -> Examination:
     fs = ReadOnlyFileSystem()
+    index = SparseIndex()
     found = Examination(target, process)
     try:
         # The states first: a running node's log only grows beyond what they say.
@@ -178,7 +179,7 @@ def _examine(
         found.evidence = listing.evidence
         survey = Survey(fs, target.log, target.identity, states.state, listing)
         found.leftovers = [*listing.temporaries]
-        replay = Replay(SparseIndex(), lambda _index, _payload: None, None)
+        replay = Replay(index, lambda _index, _payload: None, None)
         found.log = replay.log
         last: Judged | None = None
         for judged in segments(survey, process, pause):
@@ -187,14 +188,15 @@ def _examine(
             found.segments.append(facts_of(judged))
             progress(len(judged.data))
             observe(judged)
+            replay.hand_out(judged)  # what is good of a corrupt segment, too: nobody acts on it
             if judged.corruption is not None:
                 raise judged.corruption
-            replay.hand_out(judged)
         found.leftovers += survey.leftovers
         replay.finish(target.log)
         found.loss = loss_of(target.log, found.state, last, replay.log)
     except Corruption as corruption:
         found.corruption = corruption
+        found.log.first_index = found.log.last_index + 1 if index.first is None else index.first
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kvnode.errors import ExitCode
 from kvnode.wal_tools.examine import Examination
 from wal.loss import Loss
 from wal.state import State
@@ -68,13 +69,17 @@ def explain(found: Examination) -> list[str]:
 def _contents(found: Examination) -> str:
     log, segments = found.log, found.segments
     records, groups = sum(s.records for s in segments), sum(s.groups for s in segments)
-    first = log.segments and (log.first_index <= log.last_index)
-    entries = f"entries {log.first_index} to {log.last_index}" if first else "no entries"
-    snapshot = f", behind a snapshot of index {log.snapshot_index}" if log.snapshot_index else ""
+    some = log.first_index <= log.last_index
+    entries = f"entries {log.first_index} to {log.last_index}" if some else "no entries"
+    snapshot = f"; newest snapshot of index {log.snapshot_index}" if log.snapshot_index else ""
     return (
-        f"Read well: {len(segments)} segments, {records} records in {groups} groups, "
-        f"{entries}{snapshot}."
+        f"Read well: {_count(len(segments), 'segment')}, {_count(records, 'record')} in "
+        f"{_count(groups, 'group')}, {entries}{snapshot}."
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _finding(found: Examination) -> str:
@@ -113,18 +118,17 @@ def _why(found: Examination) -> str:
 
 def _start(found: Examination) -> str:
     if found.kind == "clean":
-        extra = f", and remove {len(found.leftovers)} left-over files" if found.leftovers else ""
+        files = _count(len(found.leftovers), "left-over file")
+        extra = f", and remove {files}" if found.leftovers else ""
         recovering = found.state is not None and found.state.recovering
         healing = ": it is recovering, and counts in no quorum until it is healed"
         return f"open the log as it is{extra}{healing if recovering else ''}."
-    if found.exit_code == 65:
+    if found.exit_code == ExitCode.CORRUPT:
         return "refuse with exit code 65 and change nothing."
     if found.kind == "state file":
         return "write it again from the other one, with a warning, and go on."
     cut = _cut(found)
-    if found.loss is None:
-        return f"keep a copy of the segment, {cut} and go on, with a warning."
-    if not found.target.is_member:
+    if found.loss is None or not found.target.is_member:
         return f"keep a copy of the segment, {cut} and go on, with a warning."
     return (
         f"note in the state files that the node is recovering, {cut} and go on, with a warning; "
@@ -147,7 +151,7 @@ def _advice(found: Examination) -> str:
     data, alone = found.target.data, not found.target.is_member
     if found.kind == "clean":
         return ""
-    if found.exit_code != 65:
+    if found.exit_code != ExitCode.CORRUPT:
         return f"start the node, or do the same now with `kvnode wal repair {data}`."
     keep = "Keep this directory as it is: it is the evidence, and nothing in it is deleted."
     if found.kind == "below floor":

@@ -185,6 +185,16 @@ def test_a_directory_that_never_had_a_log_is_clean(log: LogDirectory) -> None:
     assert not (log.path / "state-a").exists()
 
 
+def test_what_was_read_of_a_corrupt_log_is_told_as_far_as_it_is_good(log: LogDirectory) -> None:
+    log.mark_snapshot()
+    wal = log.open()
+    wal.release(wal.last_index)
+    wal.close()
+    spoil_last_record(log)
+    found = document("verify", log.path)
+    assert (found["first_index"], found["last_index"], found["records"]) == (9, 9, 1)
+
+
 def test_a_snapshot_that_is_missing_behind_the_log_is_told(log: LogDirectory) -> None:
     log.mark_snapshot()
     wal = log.open()
