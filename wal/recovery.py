@@ -107,10 +107,16 @@ class Replay:
         log.snapshot_index = found.snapshot_index
         log.size += judged.segment.header.segment_bytes
 
-    def finish(self, directory: Path) -> Recovered:
-        """Check that nothing is missing between the newest snapshot and the oldest entry."""
+    def finish(self, directory: Path, *, recovering: bool = False) -> Recovered:
+        """Check that nothing is missing between the newest snapshot and the oldest entry.
+
+        In a log that lost its end the marks of snapshots may be among what is gone. A recovering
+        node looks for the snapshot itself and marks it anew.
+        """
         log, first = self.log, self._index.first
         log.first_index = log.last_index + 1 if first is None else first
+        if recovering:
+            return log
         if log.first_index > log.snapshot_index + 1:
             raise Corruption(
                 "entries were released that no snapshot covers",
@@ -196,9 +202,10 @@ class Recovery:
                 raise judged.corruption
             replay.hand_out(judged)
             last = judged
-        log = replay.finish(self._directory)
-        loss = loss_of(self._directory, self._states.state, last, log)
+        loss = loss_of(self._directory, self._states.state, last, replay.log)
         decision = self._decide(last, loss)
+        recovering = self._states.state.recovering or decision is Decision.RECOVER
+        log = replay.finish(self._directory, recovering=recovering)
         # From here on things are changed.
         damaged = last if last is not None and last.scan.verdict is not Verdict.CLEAN else None
         evidence = list(survey.listing.evidence)

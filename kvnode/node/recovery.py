@@ -239,8 +239,9 @@ def _begin_anew(
     goes_on = file.index == log.compacted or (
         file.index <= log.last_index and log.term(file.index) == file.term
     )
-    if not goes_on:
-        wal.mark_snapshot(file.index, encode_marker(file.term), discard=True)
+    if not goes_on or wal.snapshot_index < file.index:
+        # Its mark may have gone with the end of the log, and without one no log may be cut.
+        wal.mark_snapshot(file.index, encode_marker(file.term), discard=not goes_on)
     log.restore_snapshot(file.index, file.term, discard=not goes_on)
     return StateMachine(engine, hash_key=plan.hash_key)
 

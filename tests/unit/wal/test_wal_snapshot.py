@@ -30,6 +30,7 @@ from tests.unit.wal.wal_harness import (
 )
 from wal import Corruption, DiskFailed, InvalidArgument, PosixFileSystem, Record, Wal
 from wal.format import Kind, encode_segment_header, segment_name
+from wal.loss import Decision
 from wal.state import StateFiles
 
 
@@ -474,6 +475,39 @@ def test_the_first_segment_gone_is_corruption() -> None:
     del disk.names[segments(disk)[0]]
     with pytest.raises(Corruption, match="segment is missing"):
         open_log(disk)
+
+
+def lost_with_its_marks() -> MemoryDisk:
+    """A log that begins behind released entries, and whose marks went with its end."""
+    disk, wal = grown(40)
+    wal.mark_snapshot(20, b"")
+    wal.append(entries(41, 1))
+    wal.release(20)
+    path = next(path for path in segments(disk) if b"22:" in disk.names[path].data)
+    for later in segments(disk)[segments(disk).index(path) + 1 :]:
+        del disk.names[later]
+    return disk
+
+
+def test_a_recovering_log_may_have_lost_the_marks_of_its_snapshots() -> None:
+    disk = lost_with_its_marks()
+    wal, model = open_log(disk, on_loss=lambda loss: Decision.RECOVER)
+    assert wal.state.recovering
+    assert wal.snapshot_index == 0
+    assert 1 < wal.first_index <= 21
+    assert contents(wal) == model.entries
+    again, _ = open_log(disk)  # and stays so until it is healed
+    again.mark_snapshot(21, b"")
+    again.save_state(term=0, vote=0, commit=again.last_index, recovering=False)
+    assert open_log(disk)[0].snapshot_index == 21
+
+
+def test_a_log_that_is_merely_cut_may_not() -> None:
+    disk = lost_with_its_marks()
+    before = disk.image()
+    with pytest.raises(Corruption, match="no snapshot covers"):
+        open_log(disk, on_loss=lambda loss: Decision.REPAIR)
+    assert disk.image() == before
 
 
 def test_entries_released_without_a_snapshot_are_missed() -> None:
