@@ -41,6 +41,7 @@ class Loss:
         floor: position that was durable, by the state files.
         floor_commit: index that was committed and durable here, by the state files.
         below_floor: the log ends below one of the two: acknowledged entries are gone.
+        is_torn: a group at the end was never written in full, in a file of its full size.
         damage: what was found, in one sentence.
     """
 
@@ -54,6 +55,7 @@ class Loss:
     floor: Position
     floor_commit: int
     below_floor: bool
+    is_torn: bool
     damage: str
 
     @property

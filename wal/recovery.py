@@ -159,6 +159,7 @@ def loss_of(directory: Path, state: State, last: Judged | None, log: Recovered) 
         floor=state.synced,
         floor_commit=state.commit,
         below_floor=below,
+        is_torn=last is not None and last.scan.verdict is Verdict.TORN,
         damage=damage,
     )
 

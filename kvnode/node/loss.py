@@ -1,11 +1,16 @@
 """What a node does about a loss that its log found: heal where others have it, else refuse.
 
 In a cluster the others have what is gone here, and the node can be brought level, as long as it
-knows that it is not: it starts *recovering* (it counts in no quorum until healed). That
-holds for a torn tail as well, since nothing on this disk proves that its group was never
-acknowledged before the disk lost it. A node that is alone has nobody to ask. A torn tail is what a
-crash leaves behind and is cut; a log that ends below what was durable is refused, until somebody
-takes the loss upon himself.
+knows that it is not: it starts *recovering* (it counts in no quorum until healed). That holds for
+most torn tails as well, since nothing on this disk proves that the group was never acknowledged
+before the disk lost it. One is proven otherwise: while the machine runs and the disk stays mounted,
+the kernel forgets nothing that was written, so what is missing was never written. A process was
+killed in the middle of a write, before the sync that anybody could have been told of. Such a tail
+is only cut. Else a `kill -9` of all nodes at once, which tears two logs easily, would leave nobody
+who may vote.
+
+A node that is alone has nobody to ask. A torn tail is what a crash leaves behind and is cut; a log
+that ends below what was durable is refused, until somebody takes the loss upon himself.
 """
 
 from __future__ import annotations
@@ -18,17 +23,25 @@ from wal.loss import Decision, Loss, OnLoss
 
 
 def loss_policy(
-    data: Path, *, alone: bool, warn: Callable[[str], None] = lambda _sentence: None
+    data: Path,
+    *,
+    alone: bool,
+    cache_kept: Callable[[], bool],
+    warn: Callable[[str], None] = lambda _sentence: None,
 ) -> OnLoss:
     """Return what to do about a loss in the log of the data directory.
 
     Args:
         alone: the node is the only voter.
+        cache_kept: tells whether the kernel has all that was written to the log since its last
+            start.
         warn: told which acknowledged entries are gone, where the node goes on without them.
     """
 
     def decide(loss: Loss) -> Decision:
         if not alone:
+            if is_unwritten(loss) and cache_kept():
+                return Decision.REPAIR
             if loss.below_floor:
                 warn(f"{loss.path}: {loss.describe()}; the node recovers from the others")
             return Decision.RECOVER
@@ -37,6 +50,11 @@ def loss_policy(
         return Decision.REPAIR
 
     return decide
+
+
+def is_unwritten(loss: Loss) -> bool:
+    """Whether nothing but a write that never ended explains the loss, if no cache was lost."""
+    return loss.is_torn and not loss.below_floor
 
 
 def refusal(loss: Loss, data: Path) -> LogCorrupt:

@@ -133,7 +133,12 @@ def _recover(
             options=plan.wal_options,
             observer=observer,
             salts=lambda: rng.getrandbits(64),
-            on_loss=loss_policy(plan.data, alone=len(plan.voters) == 1, warn=warn),
+            on_loss=loss_policy(
+                plan.data,
+                alone=len(plan.voters) == 1,
+                cache_kept=lambda: library.cache_kept(plan.data / "wal"),
+                warn=warn,
+            ),
         )
     state = wal.state
     if state.recovering and len(plan.voters) == 1:

@@ -54,6 +54,9 @@ class Engines(Protocol):
     def distrust(self, engine: StoredEngine) -> None:
         """The next start makes a fresh one in its place."""
 
+    def cache_kept(self, beside: Path) -> bool:
+        """Whether the kernel has all that was written to this directory since the last start."""
+
 
 class Take(Protocol):
     """Writes a snapshot somewhere outside the loop; `kvnode.snapshot.process.take` does."""
@@ -115,6 +118,10 @@ class SnapshotLibrary:
         engine, reused = self._engines.open(rebuild=rebuild)
         self._in_use = engine
         return engine, reused
+
+    def cache_kept(self, beside: Path) -> bool:
+        """Whether the kernel has all that was written to this directory since the last start."""
+        return self._engines.cache_kept(beside)
 
     def load(self, path: Path) -> StoredEngine:
         """A new engine that holds the snapshot's state, beside the one in use.

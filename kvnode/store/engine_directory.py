@@ -159,6 +159,21 @@ def distrust(directory: Path) -> None:
     _sync_directory(directory)
 
 
+def cache_kept(root: Path, beside: Path) -> bool:
+    """Whether the kernel has all that was written to `beside` since the last start.
+
+    So it is if this machine has not been started again since then, no disk has failed, and
+    `beside` is on the same mount as the engines, still the one of the last start.
+    """
+    with _disk(root):
+        numbers = _numbers(root) if root.exists() else []
+        if not numbers:
+            return False
+        engine = root / str(numbers[-1])
+        here = _whereabouts(engine)
+        return here.boot_id != "" and _read_note(engine) == here == _whereabouts(beside)
+
+
 class EngineDirectory:
     """All engine generations under one directory, of which one is in use."""
 
@@ -188,6 +203,10 @@ class EngineDirectory:
     def distrust(self, engine: StoredEngine) -> None:
         """See `distrust`."""
         distrust(engine.path)
+
+    def cache_kept(self, beside: Path) -> bool:
+        """See `cache_kept`."""
+        return cache_kept(self._root, beside)
 
 
 def _numbers(root: Path) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvnode.errors import ExitCode
+from kvnode.node.loss import is_unwritten
 from kvnode.wal_tools.examine import Examination
 from wal.loss import Loss
 from wal.state import State
@@ -128,7 +129,8 @@ def _start(found: Examination) -> str:
     if found.kind == "state file":
         return "write it again from the other one, with a warning, and go on."
     cut = _cut(found)
-    if found.loss is None or not found.target.is_member:
+    heals = found.loss is not None and found.target.is_member
+    if found.loss is None or not heals or (is_unwritten(found.loss) and found.target.cache_kept):
         return f"keep a copy of the segment, {cut} and go on, with a warning."
     return (
         f"note in the state files that the node is recovering, {cut} and go on, with a warning; "

@@ -99,7 +99,9 @@ def mend(target: Target, progress: Progress = unseen, *, accept_loss: bool = Fal
         WalError: as `Wal.open`.
     """
     done = Mended(target)
-    decide = loss_policy(target.data, alone=not target.is_member)
+    decide = loss_policy(
+        target.data, alone=not target.is_member, cache_kept=lambda: target.cache_kept
+    )
 
     def on_loss(loss: Loss) -> Decision:
         check_loss(loss, target, accept_loss=accept_loss)

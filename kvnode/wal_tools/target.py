@@ -9,8 +9,9 @@ from pathlib import Path
 
 from kvnode.config import UsageError
 from kvnode.directory import read_identity
-from kvnode.errors import DiskFailed
+from kvnode.errors import DiskFailed, FatalError
 from kvnode.identity import cluster_number
+from kvnode.store.engine_directory import EngineDirectory
 from wal.format import Identity, parse_segment_name
 
 Progress = Callable[[int], None]
@@ -48,6 +49,13 @@ class Target:
     def states(self) -> tuple[Path, Path]:
         """The state files."""
         return self.data / "state-a", self.data / "state-b"
+
+    @property
+    def cache_kept(self) -> bool:
+        """The kernel has all that the node wrote to its log since its last start."""
+        with suppress(FatalError):
+            return EngineDirectory(self.data / "engine").cache_kept(self.log)
+        return False
 
     @property
     def size(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from kvnode.errors import LogCorrupt
 from kvnode.store import ops
 from tests.support.nodes import Cluster, cluster_of, read, until, write
-from wal.format import parse_segment_name
+from wal.format import Identity, Record, parse_segment_name
+from wal.fs import PosixFileSystem
+from wal.log import Wal
 
 
 def newest_segment(cluster: Cluster, number: int) -> Path:
@@ -79,6 +82,61 @@ async def test_a_node_that_lost_its_log_below_a_snapshot_heals_with_it(tmp_path:
         await cluster.stop(number)
         node = await cluster.start(number)
         assert await read(node, ops.DBSIZE, 0) == 100
+
+
+class TearingFileSystem(PosixFileSystem):
+    """Writes the first sector of what it is told to write, and dies."""
+
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        if len(data) < 4000:
+            return super().pwrite(fd, data, offset)
+        super().pwrite(fd, bytes(data)[:512], offset)
+        raise KeyboardInterrupt
+
+
+def tear(cluster: Cluster, number: int) -> None:
+    """Leave what a kill in the middle of a write leaves: the front of one record."""
+    data = cluster.root / f"n{number}"
+    states = (data / "state-a", data / "state-b")
+    log = Wal.open(
+        data / "wal", states, Identity(99, number), visit=lambda i, p: None, fs=TearingFileSystem()
+    )
+    with pytest.raises(KeyboardInterrupt):
+        log.append([Record(log.last_index + 1, b"x" * 4000)])
+
+
+@pytest.mark.parametrize("machine_was_restarted", [False, True])
+async def test_a_torn_tail_needs_no_recovery_if_the_kernel_forgot_nothing_since_the_last_start(
+    tmp_path: Path, *, machine_was_restarted: bool
+) -> None:
+    async with cluster_of(3, tmp_path) as cluster:
+        leader = await cluster.leader()
+        number = next(n for n, node in cluster.nodes.items() if node is not leader)
+        await write(leader, ops.SET, 0, b"k", b"v")
+        await cluster.stop(number)
+        tear(cluster, number)
+        if machine_was_restarted:
+            (note,) = (cluster.root / f"n{number}" / "engine").glob("*/opened")
+            note.write_text(json.dumps(json.loads(note.read_text()) | {"boot_id": "another"}))
+        node = await cluster.start(number)
+        assert node.wal.last_repair is not None
+        assert node.raft.recovering is machine_was_restarted
+        await until(lambda: not node.raft.recovering)
+        assert await read(node, ops.GET, 0, b"k") == b"v"
+
+
+async def test_three_nodes_that_were_all_killed_in_the_middle_of_a_write_come_back(
+    tmp_path: Path,
+) -> None:
+    async with cluster_of(3, tmp_path) as cluster:
+        leader = await cluster.leader()
+        await write(leader, ops.SET, 0, b"k", b"v")
+        for number in (1, 2, 3):
+            await cluster.stop(number)
+            tear(cluster, number)
+        nodes = [await cluster.start(number) for number in (1, 2, 3)]
+        assert await read(nodes[0], ops.GET, 0, b"k") == b"v"
+        assert await write(nodes[1], ops.INCRBY, 0, b"n", 1) == 1
 
 
 async def test_without_enough_whole_voters_nobody_is_elected_and_status_says_what_is_missing(

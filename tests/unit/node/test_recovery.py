@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import json
 import os
 from pathlib import Path
 from random import Random
@@ -85,6 +86,11 @@ class Node:
         content[at : at + 512] = bytes(512)
         self.segment.write_bytes(content)
 
+    def restart_machine(self) -> None:
+        """Let the last start have been on another boot: what it wrote may not be on the disk."""
+        (note,) = (self.data / "engine").glob("*/opened")
+        note.write_text(json.dumps(json.loads(note.read_text()) | {"boot_id": "another"}))
+
     def remember(self) -> None:
         """Make the end of the log a floor."""
         found = self.start()
@@ -130,8 +136,19 @@ def test_a_node_that_is_alone_repairs_a_torn_tail_and_goes_on(alone: Node) -> No
     alone.stop(found)
 
 
-def test_a_member_repairs_a_torn_tail_and_starts_to_recover(member: Node) -> None:
+def test_a_member_that_was_killed_while_it_wrote_cuts_its_tail_and_counts(member: Node) -> None:
     member.tear()
+    found = member.start()
+    assert len(member.watcher.repairs) == 1
+    assert not found.raft.recovering
+    member.stop(found)
+
+
+def test_a_member_whose_machine_stopped_repairs_a_torn_tail_and_starts_to_recover(
+    member: Node,
+) -> None:
+    member.tear()
+    member.restart_machine()
     found = member.start()
     assert len(member.watcher.repairs) == 1
     assert found.raft.recovering
@@ -170,6 +187,7 @@ def test_a_member_that_lost_acknowledged_entries_starts_to_recover(member: Node)
 
 def test_a_recovering_directory_is_no_directory_of_a_node_that_is_alone(member: Node) -> None:
     member.tear()
+    member.restart_machine()
     member.stop(member.start())
     member.voters = (1,)
     error = refused(member)
