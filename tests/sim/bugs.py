@@ -24,7 +24,6 @@ from kvnode.node.node import Node
 from kvnode.node.proposals import Proposer
 from kvnode.node.reads import ReadRounds
 from kvnode.node.snapshots import Snapshots
-from kvnode.node.transport import Transport
 from kvnode.snapshot.writer import _Growing
 from kvnode.store.sessions import Sessions
 from raft.leader import Leader
@@ -219,14 +218,6 @@ BUGS: Sequence[Bug] = (
         "healed-too-early",
         "Such a node counts as healed as soon as its leader answers.",
         (Recovery.is_healed, " and durable_commit >= self.index", ""),
-    ),
-    _bug(
-        "recovery-not-announced",
-        "The leader is not told of a loss: it goes on counting what was acknowledged.",
-        (Transport.hello, "recovering=self.receiver.is_recovering", "recovering=False"),
-        (Raft._on_append, "hint_term, self.recovering", "hint_term, False"),
-        (Raft._acknowledge, "0, 0, self.recovering", "0, 0, False"),
-        (Raft._on_heartbeat, "message.round, self.recovering", "message.round, False"),
     ),
     # --- reads
     _bug(

@@ -18,6 +18,7 @@ from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ CLOSE_TRIES = 10
 class Handle:
     """A callback that will run, unless it is cancelled."""
 
-    __slots__ = ("_at", "_cancelled", "args", "callback", "context", "loop")
+    __slots__ = ("_at", "_cancelled", "args", "callback", "context", "is_input", "loop")
 
     def __init__(
         self,
@@ -49,6 +50,8 @@ class Handle:
         self.args = args
         self.context = context
         self._cancelled = False
+        self.is_input = False
+        """It hands over what came from outside."""
 
     def cancel(self) -> None:
         """Never run."""
@@ -189,12 +192,27 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         """Stop it, as SIGSTOP does."""
         self.is_paused = True
 
-    def resume(self) -> None:
-        """Let it go on with what has gathered."""
+    def resume(self, rng: Random | None = None) -> None:
+        """Let it go on with what has gathered.
+
+        With `rng` its sockets are read in any order: after a stop nothing says which comes first.
+        What came on one of them stays in its order.
+        """
+        backlog, self.backlog = self.backlog, []
         self.is_paused = False
-        for handle in self.backlog:
+        if rng is not None:
+            places = [number for number, handle in enumerate(backlog) if handle.is_input]
+            by_socket: dict[int, list[Handle]] = {}
+            for number in places:
+                owner = getattr(backlog[number].callback, "__self__", None)
+                by_socket.setdefault(id(owner), []).append(backlog[number])
+            sockets = list(by_socket.values())
+            rng.shuffle(sockets)
+            inputs = [handle for socket in sockets for handle in socket]
+            for number, handle in zip(places, inputs, strict=True):
+                backlog[number] = handle
+        for handle in backlog:
             self.world.soon(handle)
-        self.backlog = []
 
     def bury(self) -> None:
         """Take down the tasks of a dead process, so that Python does not complain of them."""
@@ -243,6 +261,10 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         if not self.is_dead:
             self.world.at(when, handle)
         return handle
+
+    def input_at(self, when: float, callback: Callable[..., object], *args: Any) -> None:
+        """Something from outside arrives then."""
+        self.call_at(when, callback, *args).is_input = True
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)

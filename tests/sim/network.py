@@ -98,6 +98,10 @@ class End(asyncio.Transport):
     def get_extra_info(self, name: str, default: object = None) -> object:
         return default
 
+    def open(self) -> None:
+        """The connection is there."""
+        self.protocol.connection_made(self)
+
     def deliver(self, data: bytes) -> None:
         """Hand bytes to the protocol, unless the connection is gone by now."""
         if self.connection.is_open:
@@ -174,7 +178,7 @@ class Network:
         self._connections.append(connection)
         near.protocol = factory()
         far.protocol = accept()
-        accepting.call_soon(far.protocol.connection_made, far)
+        accepting.input_at(self.world.now, far.open)
         near.protocol.connection_made(near)
         return near, near.protocol
 
@@ -227,15 +231,15 @@ class Network:
             if chance < weather.duplication:
                 self.repeated += 1
                 later = self.world.now + delay + rng.random() * weather.slow_delay_max
-                receiver.loop.call_at(later, receiver.deliver, data)
+                receiver.loop.input_at(later, receiver.deliver, data)
             chance -= weather.duplication
             if 0 <= chance < weather.slow_chance:
                 delay += rng.random() * weather.slow_delay_max
             chance -= weather.slow_chance
             if 0 <= chance < weather.reorder:
                 late = self.world.now + delay + rng.random() * weather.slow_delay_max
-                receiver.loop.call_at(late, receiver.deliver, data)
+                receiver.loop.input_at(late, receiver.deliver, data)
                 return
         at = max(self.world.now + delay, sender.arrives_at)
         sender.arrives_at = at
-        receiver.loop.call_at(at, receiver.deliver, data)
+        receiver.loop.input_at(at, receiver.deliver, data)

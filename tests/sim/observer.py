@@ -30,7 +30,17 @@ if TYPE_CHECKING:
 class Seen:
     """One process as it was after its last step."""
 
-    __slots__ = ("applied", "commit", "hashed", "last", "node", "number", "role", "term")
+    __slots__ = (
+        "applied",
+        "commit",
+        "hashed",
+        "last",
+        "missing_to",
+        "node",
+        "number",
+        "role",
+        "term",
+    )
 
     def __init__(self, number: int, node: Node) -> None:
         self.number = number
@@ -41,6 +51,8 @@ class Seen:
         self.applied = 0
         self.hashed = node.machine.applied
         self.last = (0, 0)
+        self.missing_to: int | None = None
+        """While it recovers: what was committed when that began."""
 
 
 class Promise:
@@ -72,6 +84,8 @@ class Observer:
         self.on_death: Callable[[Machine], None] = lambda _machine: None
         self.committed: list[tuple[int, bytes]] = [(0, b"")]
         """(term, data) by index."""
+        self._committed_in: list[int] = [0]
+        """The term whose leader committed it, by index."""
         self.hashes: dict[int, tuple[str, int]] = {}
         self.leaders: dict[int, int] = {}
         self._entries: dict[tuple[int, int], tuple[int, bytes]] = {}
@@ -184,6 +198,8 @@ class Observer:
             self._look_at_commit(seen)
         if node.machine.applied != seen.applied:
             self._look_at_state(seen)
+        if raft.recovering is not (seen.missing_to is not None):
+            self._look_at_recovery(seen)
 
     def _look_at_role(self, seen: Seen) -> None:
         raft, number = seen.node.raft, seen.number
@@ -209,11 +225,11 @@ class Observer:
             )
 
     def _check_complete(self, seen: Seen) -> None:
-        """Leader completeness (paper, figure 3)."""
-        log = seen.node.raft.log
+        """Leader completeness (paper, figure 3): a leader has what earlier terms committed."""
+        log, leads = seen.node.raft.log, seen.node.raft.term
         for index in range(max(log.compacted, 1), len(self.committed)):
             term = log.term(index)
-            if term != self.committed[index][0]:
+            if term != self.committed[index][0] and self._committed_in[index] < leads:
                 self.violation(
                     f"n{seen.number} leads term {seen.node.raft.term} with term {term} at {index}, "
                     f"where term {self.committed[index][0]} is committed"
@@ -259,22 +275,36 @@ class Observer:
                     self.violation(f"n{number} commits {entry.index} before {len(committed)}")
                     return
                 else:
-                    self._commit(number, entry.index, entry.term, entry.data)
+                    self._commit(number, entry.index, entry.term, entry.data, seen.node.raft.term)
 
-    def _commit(self, number: int, index: int, term: int, data: bytes) -> None:
+    def _commit(self, number: int, index: int, term: int, data: bytes, by_term: int) -> None:
         self.committed.append((term, data))
+        self._committed_in.append(by_term)
         stamp = stamp_of(data)
         if stamp and stamp < self._stamp_ms:
             self.violation(f"entry {index} is stamped {stamp} after {self._stamp_ms}")
         self._stamp_ms = max(self._stamp_ms, stamp)
         for other in self._seen.values():
             raft = other.node.raft
-            leads = raft.role is Role.LEADER and raft.term > term
+            leads = raft.role is Role.LEADER and raft.term > by_term
             if leads and index > raft.log.compacted and raft.log.term(index) != term:
                 self.violation(
                     f"n{number} commits {index} of term {term}, which the leader of term "
                     f"{raft.term} lacks"
                 )
+
+    def _look_at_recovery(self, seen: Seen) -> None:
+        """It counts again only with all on its disk that was committed when it began to recover."""
+        raft = seen.node.raft
+        if raft.recovering:
+            seen.missing_to = len(self.committed) - 1
+        elif seen.missing_to is not None:
+            if raft.log.stable < seen.missing_to:
+                self.violation(
+                    f"n{seen.number} counts again with {raft.log.stable} entries of the "
+                    f"{seen.missing_to} that were committed when it began to recover"
+                )
+            seen.missing_to = None
 
     def _look_at_state(self, seen: Seen) -> None:
         node = seen.node

@@ -269,7 +269,7 @@ class Nemesis:
         loop = machine.loop
         loop.pause()
         await self._wait(0.5)
-        loop.resume()
+        loop.resume(self._rng)
         self._busy.discard(machine.number)
 
     async def _transfer(self) -> None:

@@ -216,6 +216,7 @@ def test_what_is_applied_beyond_commit_is_seen() -> None:
 def test_a_leader_that_lacks_what_is_committed_is_seen() -> None:
     run, observer, leading, _ = leader_and_follower()
     observer.committed.append((leading.node.raft.term, b"lost"))
+    observer._committed_in.append(leading.node.raft.term - 1)
     leading.term = 0
     assert "is committed" in look_again(run, observer, leading)
 
@@ -244,6 +245,6 @@ def test_a_stamp_that_goes_back_is_seen() -> None:
     from kvnode.store.batch import encode_expire
 
     observer = Observer(World(), Trace(lambda: 0.0, None), Tally())
-    observer._commit(1, 1, 1, encode_expire(1000, 1, 1))
-    observer._commit(1, 2, 1, encode_expire(999, 1, 1))
+    observer._commit(1, 1, 1, encode_expire(1000, 1, 1), 1)
+    observer._commit(1, 2, 1, encode_expire(999, 1, 1), 1)
     assert "is stamped 999 after 1000" in "\n".join(observer.violations)

@@ -229,7 +229,7 @@ class Workload:
         call = Call(op, is_write=is_write, reply=self._loop.create_future())
         calls = self._calls[machine.number]
         calls[call] = None
-        loop.call_later(self._rng.random() * 0.001, call.submit, node)
+        loop.input_at(self._world.now + self._rng.random() * 0.001, call.submit, node)
         patience = self._loop.call_later(PATIENCE_SECONDS, call.complete, TOO_LATE)
         try:
             return await call.reply
