@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kvnode.directory import holder
 from kvnode.errors import ExitCode
+from kvnode.node.loss import is_unwritten
 from kvnode.snapshot.catalog import list_snapshots
 from kvnode.wal_tools.target import Progress, Target, unseen
 from wal.errors import Corruption, DiskFailed
@@ -77,6 +78,14 @@ class Examination:
     loss: Loss | None = None
     leftovers: list[Path] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
+
+    @property
+    def heals(self) -> bool:
+        """A start makes the node recover: others have what is gone here, and it may be missed."""
+        loss, target = self.loss, self.target
+        return (
+            loss is not None and target.is_member and not (is_unwritten(loss) and target.cache_kept)
+        )
 
     @property
     def missing_snapshot(self) -> int:
@@ -192,8 +201,8 @@ def _examine(
             if judged.corruption is not None:
                 raise judged.corruption
         found.leftovers += survey.leftovers
-        replay.finish(target.log)
         found.loss = loss_of(target.log, found.state, last, replay.log)
+        replay.finish(target.log, recovering=found.state.recovering or found.heals)
     except Corruption as corruption:
         found.corruption = corruption
         found.log.first_index = found.log.last_index + 1 if index.first is None else index.first

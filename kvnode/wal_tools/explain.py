@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from kvnode.errors import ExitCode
-from kvnode.node.loss import is_unwritten
 from kvnode.wal_tools.examine import Examination
 from wal.loss import Loss
 from wal.state import State
@@ -129,8 +128,7 @@ def _start(found: Examination) -> str:
     if found.kind == "state file":
         return "write it again from the other one, with a warning, and go on."
     cut = _cut(found)
-    heals = found.loss is not None and found.target.is_member
-    if found.loss is None or not heals or (is_unwritten(found.loss) and found.target.cache_kept):
+    if not found.heals:
         return f"keep a copy of the segment, {cut} and go on, with a warning."
     return (
         f"note in the state files that the node is recovering, {cut} and go on, with a warning; "

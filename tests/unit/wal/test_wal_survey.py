@@ -101,8 +101,8 @@ def surveyed(disk: MemoryDisk) -> tuple[str, Loss | None, list[Record]]:
             if last.corruption is not None:
                 raise last.corruption
             replay.hand_out(last)
-        log = replay.finish(DIRECTORY)
-        loss = loss_of(DIRECTORY, states.state, last, log)
+        loss = loss_of(DIRECTORY, states.state, last, replay.log)
+        replay.finish(DIRECTORY, recovering=loss is not None)
     except Corruption as corruption:
         return str(corruption), None, []
     if loss is None and last is not None:

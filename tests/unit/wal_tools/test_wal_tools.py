@@ -164,6 +164,29 @@ def test_a_loss_that_other_nodes_can_heal_is_repairable(
     assert "note in the state files that the node is recovering" in result.stdout
 
 
+def lose_the_marker_of_a_cut_log(log: LogDirectory) -> None:
+    log.mark_snapshot()
+    wal = log.open()
+    assert wal.release(wal.last_index) > 0
+    wal.close()
+    os.truncate(log.segment, 512 + 1024)
+
+
+def test_a_lost_snapshot_marker_is_healed_by_others_and_by_nobody_else(
+    member: LogDirectory, tmp_path: Path
+) -> None:
+    alone = LogDirectory(tmp_path / "alone")
+    for log, code in ((member, 3), (alone, 65)):
+        lose_the_marker_of_a_cut_log(log)
+        result = run("verify", log.path)
+        assert result.exit_code == code, result.stdout
+    assert "acknowledged entries are gone" in run("verify", member.path).stdout.lower()
+    assert "no snapshot covers" in run("verify", alone.path).stdout
+    assert run("repair", alone.path, "--accept-loss").exit_code == 65
+    assert run("repair", member.path, "--accept-loss").exit_code == 0
+    assert run("verify", member.path).exit_code == 0
+
+
 @pytest.mark.parametrize("damage", [nothing, *REPAIRABLE, *LOST, *CORRUPT])
 def test_verdict_and_start_agree(log: LogDirectory, damage: Damage) -> None:
     damage(log)
