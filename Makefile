@@ -17,8 +17,8 @@ TESTED := scripts tests/support/cluster.py tests/support/history.py \
 	tests/support/linearizability.py tests/chaos tests/differential tests/torture tests/sim
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-peers sim sim-bugs chaos-smoke conformance differential fuzz-wal \
-	torture torture-broken torture-disk lock clean
+.PHONY: help setup demo test check raft-coverage bench bench-peers sim sim-bugs chaos-smoke conformance \
+	differential fuzz-wal torture torture-broken torture-disk lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,14 @@ check: $(STAMP) ## lint, format, types and layers
 	$(BIN)/mypy
 	$(BIN)/mypy --strict --explicit-package-bases $(TESTED)
 	$(BIN)/lint-imports
+
+raft-coverage: $(STAMP) ## every line and branch of raft/ is reached by its tests (needs coverage)
+	@$(BIN)/python -c 'import coverage' 2>/dev/null || { \
+		echo "coverage is not installed: $(BIN)/pip install coverage" >&2; exit 1; }
+	@mkdir -p build
+	$(BIN)/python -m coverage run --branch --source=raft --data-file=build/raft.coverage \
+		-m pytest -q tests/unit/raft tests/scenarios
+	$(BIN)/python -m coverage report --data-file=build/raft.coverage --show-missing --fail-under=100
 
 bench: $(STAMP) ## hot-path figures beside a null server (PEERS=1: and beside the peers)
 	$(BIN)/python -m scripts.bench.hot_path

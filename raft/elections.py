@@ -31,6 +31,10 @@ from raft.types import (
     Role,
 )
 
+TERM_LEAP_MAX = 2**32
+"""A later term than this many more is not believed: a hundred elections a second for a year make
+fewer."""
+
 
 class Elections(NodeState):
     """Roles and ballots. `term`, `vote` and `role` change here and nowhere else."""
@@ -144,6 +148,13 @@ class Elections(NodeState):
             return False
         return self._leadership is not None or self._elapsed < self._config.election_ticks_min
 
+    def _leaps(self, term: int) -> bool:
+        """Refuse a term that no elections can have led to; adopted, it would be everybody's end."""
+        if term <= self.term + TERM_LEAP_MAX:
+            return False
+        self._reject("term leaps")
+        return True
+
     def _has_promised(self) -> bool:
         """A leader may still rely on its lease: no vote, whatever happened since it was heard."""
         if not self._config.lease_reads or len(self.conf_state.voters) == 1:
@@ -159,8 +170,7 @@ class Elections(NodeState):
         granted = self.log.is_up_to_date(message.last_index, message.last_term)
         # Granted: the term asked for, which nobody adopts. Refused: ours.
         term = message.term if granted else self.term
-        if term > 0:
-            self._send(sender, PreVoteResponse(term, granted=granted))
+        self._send(sender, PreVoteResponse(term, granted=granted))
 
     def _on_pre_vote_response(self, sender: NodeId, message: PreVoteResponse) -> None:
         if self.role is not Role.PRE_CANDIDATE:
@@ -182,6 +192,8 @@ class Elections(NodeState):
             self._send(sender, RequestVoteResponse(self.term, granted=False))
 
     def _grant(self, candidate: NodeId) -> None:
+        assert not self.recovering, f"a vote for {candidate} while recovering"
+        assert self.vote in (candidate, NONE), f"a vote for {candidate} after one for {self.vote}"
         self.vote = candidate
         self._elapsed = 0
         self._send_after_sync(candidate, RequestVoteResponse(self.term, granted=True))

@@ -46,7 +46,7 @@ class Following(Elections):
 
     def _hear_leader(self, sender: NodeId, term: int) -> bool:
         """Take word of a leader that came on another way; False if its term is over."""
-        if term < self.term:
+        if term < self.term or self._leaps(term):
             return False
         if term > self.term:
             self._become_follower(term, sender)
@@ -61,7 +61,11 @@ class Following(Elections):
         term, previous_index, previous_term, commit, entries = message
         if previous_index < log.commit:
             # What is committed here equals the leader's log: only what lies beyond can be new.
-            entries = entries[log.commit - previous_index :]
+            known = log.commit - previous_index
+            if known <= len(entries) and entries[known - 1].term != log.commit_term:
+                self._reject("append contradicts what is committed")
+                return
+            entries = entries[known:]
             previous_index = log.commit
             previous_term = log.commit_term
         last_new = log.maybe_append(previous_index, previous_term, entries)
@@ -164,6 +168,7 @@ class Following(Elections):
         elif not self.recovering:
             self.recovering = True
             self._recovery.begin()
+            self._outbox.withdraw_votes()
 
     def _become_healed(self) -> None:
         """The log is whole again. The flag is cleared on disk before a vote can leave."""

@@ -54,6 +54,10 @@ class Leader:
         progress: by node id, sorted; this node is included.
         transferee: who leadership is being handed to, or `NONE`.
         work: something was learned that `flush` may have to act on.
+
+    Invariants: its own log only grows; it commits by counting only from `first_index` on, and what
+    it counts is `match` of voters that are not recovering; a read is answered at an index that was
+    committed after the read arrived and a quorum confirmed the leader after that, or by a lease.
     """
 
     __slots__ = (

@@ -302,7 +302,8 @@ def _check_append_response(message: AppendResponse) -> None:
 
 
 def _check_last_entry(message: RequestVote | RequestPreVote) -> None:
-    if (message.last_index == 0) != (message.last_term == 0) or message.last_term > message.term:
+    # A candidate has no entry yet of the term that it stands for.
+    if (message.last_index == 0) != (message.last_term == 0) or message.last_term >= message.term:
         raise MalformedMessage(
             f"last entry {message.last_index} cannot have term {message.last_term}"
         )

@@ -7,7 +7,7 @@ a vote or entries that are not durable yet.
 
 from __future__ import annotations
 
-from raft.messages import Message
+from raft.messages import Message, RequestVoteResponse
 from raft.types import NodeId, ReadState
 
 
@@ -21,3 +21,11 @@ class Outbox:
         self.after_sync: list[tuple[NodeId, Message]] = []
         self.read_states: list[ReadState] = []
         self.snapshots: list[NodeId] = []
+
+    def withdraw_votes(self) -> None:
+        """Forget votes that wait for the disk: their giver turns out to have lost something."""
+        self.after_sync = [
+            (to, message)
+            for to, message in self.after_sync
+            if not (isinstance(message, RequestVoteResponse) and message.granted)
+        ]

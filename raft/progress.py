@@ -215,6 +215,7 @@ class Progress:
         if self.state is SNAPSHOT or self.next_index - 1 != rejected:
             return False
         self.next_index = max(min(rejected, hint + 1), self.match + 1)
+        assert self.match < self.next_index, f"{self.view()} after {rejected}, {hint}"
         self.paused = False
         return True
 

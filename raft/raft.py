@@ -263,6 +263,8 @@ class Raft(Following):
 
     def _accept_new_term(self, sender: NodeId, message: Message) -> bool:
         """Decide about a message of a later term; True if it is to be handled, in that term."""
+        if self._leaps(message.term):
+            return False
         if isinstance(message, RequestPreVote):
             return not self._heard_leader_recently()
         if isinstance(message, PreVoteResponse) and message.granted:

@@ -228,6 +228,17 @@ def test_only_the_leader_can_tell_how_far_it_must_come() -> None:
     assert raft.rejected == {"read index from a node that does not lead": 1}
 
 
+def test_it_is_healed_also_when_its_leader_is_gone_by_then() -> None:
+    raft = node([1])
+    ask(raft)
+    raft.step(2, AppendEntries(5, 1, 1, 1, ()))
+    raft.step(2, ReadIndexResponse(5, FIRST_QUESTION, 1))
+    raft.step(3, RequestVote(6, 9, 5, True))
+    assert raft.leader == NONE
+    assert [m for m in settle(raft) if isinstance(m, AppendResponse) and not m.recovering] == []
+    assert not raft.recovering
+
+
 # --- ordered by the leader ----------------------------------------------------------------------
 
 
@@ -254,6 +265,14 @@ def test_a_node_that_has_the_entry_acknowledges_it_and_goes_on() -> None:
     raft.step(2, OrderRecovery(5, 2, 1))
     assert settle(raft) == [AppendResponse(5, 2, False, 0, 0, False)]
     assert not raft.recovering
+
+
+def test_a_vote_that_waits_for_the_disk_is_withdrawn_when_recovery_begins() -> None:
+    raft = node([1, 1], recovering=False)
+    raft.step(3, RequestVote(6, 2, 1, False))
+    raft.step(2, OrderRecovery(6, 2, 4))
+    assert settle(raft) == []
+    assert (raft.recovering, raft.vote) == (True, 3)
 
 
 def test_a_second_leader_cannot_order_anything() -> None:
@@ -328,6 +347,20 @@ def test_leadership_is_not_handed_to_a_recovering_node() -> None:
     assert raft.transfer_leader(2)
     raft.peer_connected(2, recovering=True)
     assert raft.status().transferee == NONE, "it began to recover while it was waited for"
+
+
+def test_a_doubt_about_what_is_compacted_is_left_to_the_snapshot() -> None:
+    made, raft = leader()
+    for data in (b"x", b"y"):
+        raft.propose([data])
+        made.stabilize()
+    made.partition([1, 2], [3])
+    raft.propose([b"z"])
+    made.stabilize()
+    made.take_snapshot(1)
+    raft.step(3, AppendResponse(1, 3, True, 0, 0, False))
+    raft.tick()
+    assert not any(isinstance(m, OrderRecovery) for m in settle(raft))
 
 
 def test_a_doubt_ends_with_the_next_acknowledgement() -> None:

@@ -420,3 +420,9 @@ def test_an_append_behind_a_gap_names_the_end_of_the_snapshot() -> None:
     settle(raft)
     raft.step(1, AppendEntries(5, 9, 5, 4, entries(5, first=10)))
     assert settle(raft) == [AppendResponse(5, 9, True, 4, 4, False)]
+
+
+def test_a_snapshot_holds_even_if_its_sender_is_no_member_any_more() -> None:
+    raft = follower(1)
+    assert raft.install_snapshot(9, 6, 4, 4)
+    assert (raft.commit, raft.term, raft.leader) == (4, 5, 1), "but its sender is nobody's leader"
