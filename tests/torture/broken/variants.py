@@ -1075,9 +1075,35 @@ VARIANTS: dict[str, Variant] = {
             ),
         ),
         (
-            f"{START}::test_a_member_repairs_a_torn_tail_and_starts_to_recover",
+            f"{START}::test_a_member_whose_machine_stopped_repairs_a_torn_tail_and_starts_to_recover",
             f"{START}::test_a_member_that_lost_acknowledged_entries_starts_to_recover",
         ),
+    ),
+    "torn-tail-trusted-after-a-power-loss": Variant(
+        "A member counts on after a torn tail, though its machine may have lost what was synced.",
+        (
+            Edit(
+                "kvnode.node.loss",
+                "loss_policy",
+                "is_unwritten(loss) and cache_kept()",
+                "is_unwritten(loss)",
+            ),
+        ),
+        (
+            f"{START}::test_a_member_whose_machine_stopped_repairs_a_torn_tail_and_starts_to_recover",
+        ),
+    ),
+    "killed-while-writing-must-recover": Variant(
+        "Each torn tail makes a member recover: a kill of all nodes leaves nobody who may vote.",
+        (
+            Edit(
+                "kvnode.node.loss",
+                "loss_policy",
+                "is_unwritten(loss) and cache_kept()",
+                "False",
+            ),
+        ),
+        (f"{START}::test_a_member_that_was_killed_while_it_wrote_cuts_its_tail_and_counts",),
     ),
     "single-node-recovers": Variant(
         "A node that is alone accepts that acknowledged entries are gone.",
