@@ -1,9 +1,10 @@
 """Every bit of a log of 64 KiB flipped, one at a time, and of both state files.
 
-Each damaged log is opened as a node would open it. It is refused, or it holds what it held; or, if
-the flipped bit was the only one in its sector and no witness lies behind, it may read like a group
-that was never written in full, and is cut. The state files are those of the time when the last
-segment was made: the weakest that there can be.
+A damaged log is refused, or it holds what it held; or, if the flipped bit was the only one in its
+sector and no witness lies behind, it may read like a group that was never written in full, and is
+cut. The state files are those of the time when the last segment was made: the weakest that there
+can be. Where `scan` alone says that a segment is corrupt, only one log in sixteen is also opened;
+all others are opened as a node would open them.
 
 A last segment with larger sectors, and so with whole sectors of padding, comes on top.
 """
@@ -13,12 +14,14 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from tests.torture.history import HEADER_BYTES, Broken
+from tests.torture.history import HEADER_BYTES, SEGMENT_HEADER_BYTES, Broken
 from tests.torture.oracle import Expected, expected
 from tests.torture.reference import Reference, reference
 from tests.torture.tally import Tally
 from tests.torture.verdict import CUT, REFUSED, SAME, VERDICTS, judge
 from tests.unit.wal.wal_harness import STATES
+from wal.format import decode_segment_header
+from wal.scan import Verdict, scan
 
 LOGS = ((16384, 512, 3), (16384, 1024, 1))
 """(segment bytes, sector bytes, sealed segments): 64 KiB, and a last segment of larger sectors."""
@@ -49,6 +52,7 @@ RECORD_FIELDS = (
     ("salt", 8),
 )
 STATE_BYTES = 512
+OPENED_EVERY = 16
 
 
 @lru_cache
@@ -91,16 +95,32 @@ def play(log: Reference, path: Path, at: int, bit: int) -> str:
     flipped = bytearray(image[path])
     flipped[at] ^= 1 << bit
     damaged = image | {path: bytes(flipped)}
+    briefly = (at + bit) % OPENED_EVERY != 0
     if path in STATES:
         # The other copy knows everything.
-        return judge(log, damaged, Expected(False, log.history.acknowledged))[0]
+        right = Expected(False, log.history.acknowledged)
+        return judge(log, damaged, right, briefly=briefly)[0]
     segment = next(number for number, name in log.segments.items() if name == path)
     right = expected(log.history, segment, image[path], bytes(flipped), floor)
-    verdict, count = judge(log, damaged, right)
+    if briefly and right.refused is not False and _corrupt(log, segment, flipped):
+        return REFUSED
+    verdict, count = judge(log, damaged, right, briefly=briefly)
     last_group = log.history.records[-1].group
     if verdict == CUT and log.history.records[count].group != last_group:
         raise Broken("more than the last group was cut")
     return verdict
+
+
+def _corrupt(log: Reference, segment: int, flipped: bytearray) -> bool:
+    """Tell whether a segment with a good header is refused for its bytes alone."""
+    data = bytes(flipped)
+    header = decode_segment_header(data)
+    if header is None or any(data[SEGMENT_HEADER_BYTES : header.sector_bytes]):
+        return False
+    verdict = scan(
+        data, header, chain=header.previous_chain, last_index=header.first_index - 1
+    ).verdict
+    return verdict is Verdict.CORRUPT or (segment != log.last and verdict is not Verdict.CLEAN)
 
 
 @lru_cache
