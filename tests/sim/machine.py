@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 CLUSTER_NUMBER = 99
 SEGMENT_BYTES = 16 * 1024
-ELECTION_MS = (150, 300)
 
 
 @dataclass(slots=True)
@@ -100,6 +99,7 @@ class Machine:
         observer: looks at the node after every step.
         tally: where counters go.
         snapshot_log_bytes: bytes logged between two snapshots.
+        election_ms: shortest and longest election timeout.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class Machine:
         observer: Observer,
         tally: Tally,
         snapshot_log_bytes: int,
+        election_ms: tuple[int, int],
     ) -> None:
         self.number = number
         self.name = f"n{number}"
@@ -132,6 +133,7 @@ class Machine:
         self._observer = observer
         self._tally = tally
         self._snapshot_log_bytes = snapshot_log_bytes
+        self._election_ms = election_ms
         self._worker: SimWorker
         self._buried: list[ProcessLoop] = []
 
@@ -197,7 +199,7 @@ class Machine:
             voters=tuple(member.node_id for member in self.members),
             boot_id=identity.incarnation & 0xFFFF_FFFF,
             heartbeat_ms=50,
-            election_ms=ELECTION_MS,
+            election_ms=self._election_ms,
             wal_options=Options(segment_bytes=SEGMENT_BYTES),
         )
         library = SnapshotLibrary(
@@ -226,7 +228,7 @@ class Machine:
             wall=lambda: 1_700_000_000 + self._world.now + self.pace.wall_offset,
             bind_peer=partial(_bind_peer, directory),
             snapshot_log_bytes=self._snapshot_log_bytes,
-            election_ms=ELECTION_MS[0],
+            election_ms=self._election_ms[0],
         )
         node.failure.add_done_callback(self._on_failure)
         self._observer.started(self)

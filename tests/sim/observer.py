@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kvnode.errors import FatalError
+from kvnode.node.log_writer import decode_entry
 from kvnode.store.batch import stamp_of
 from raft.messages import AppendResponse, RequestVote, RequestVoteResponse
 from raft.types import NONE, Role
@@ -27,12 +28,16 @@ if TYPE_CHECKING:
     from tests.sim.trace import Trace
 
 
+DOUBTS = 20
+
+
 class Seen:
     """One process as it was after its last step."""
 
     __slots__ = (
         "applied",
         "commit",
+        "doubts",
         "hashed",
         "last",
         "missing_to",
@@ -51,6 +56,8 @@ class Seen:
         self.applied = 0
         self.hashed = node.machine.applied
         self.last = (0, 0)
+        self.doubts = 0
+        """So many acknowledgements are compared with the disk: a suffix was just replaced."""
         self.missing_to: int | None = None
         """While it recovers: what was committed when that began."""
 
@@ -139,6 +146,9 @@ class Observer:
             kind = type(message)
             if kind is AppendResponse:
                 self._on_response(promise, message)
+                seen = self._seen[number]
+                if seen.doubts and not message.rejected:
+                    self._check_disk(seen, message.index)
             elif kind is RequestVote:
                 self._on_vote(number, promise, number, message.term)
             elif kind is RequestVoteResponse and message.granted:
@@ -156,6 +166,18 @@ class Observer:
         if message.term != promise.acked_term:
             promise.acked_term, promise.acked = message.term, 0
         promise.acked = max(promise.acked, message.index)
+
+    def _check_disk(self, seen: Seen, index: int) -> None:
+        """What is acknowledged is on the disk, and not only its index."""
+        seen.doubts -= 1
+        wal, log = seen.node.wal, seen.node.raft.log
+        if index < wal.first_index or index <= log.compacted:
+            return
+        if index <= wal.last_index:
+            (record,) = wal.read(index, index + 1, 1)
+            if decode_entry(index, record.payload).term == log.term(index):
+                return
+        self.violation(f"n{seen.number} acknowledges {index}, which is not on its disk")
 
     def _on_vote(self, number: int, promise: Promise, candidate: int, term: int) -> None:
         promise.term = max(promise.term, term)
@@ -245,6 +267,8 @@ class Observer:
         while low > log.compacted and (low, log.term(low)) not in self._entries:
             low -= 1
         low = max(low, log.compacted)
+        if low < index:
+            seen.doubts = DOUBTS
         if low >= last:
             return
         entries, _ = log.entries(low + 1, last + 1, 1 << 30)

@@ -86,6 +86,7 @@ class Run:
                 observer=self.observer,
                 tally=self.tally,
                 snapshot_log_bytes=self.plan.snapshot_log_bytes,
+                election_ms=self.plan.election_ms,
             )
             for number in range(1, setting.nodes + 1)
         ]
@@ -157,7 +158,7 @@ class Run:
         for machine in self.machines:
             machine.start()
         self.workload.start(self.plan.clients)
-        self.workload.think_seconds = 0.01 * self.plan.clients
+        self.workload.think_seconds = self.plan.think_seconds * self.plan.clients
         self.loop.create_task(self.nemesis.run())
         await self._until(self._clients_are_done, STORM_SECONDS_MAX)
         self.nemesis.calm()
@@ -178,14 +179,15 @@ class Run:
         return self.workload.clients_done == self.plan.clients
 
     def _is_quiet(self) -> bool:
-        """All clients have their answers, and all nodes are equal."""
+        """All clients have their answers, no batch is under way, and all nodes are equal."""
         if not (self._clients_are_done() and self.nemesis.is_settled()):
             return False
         nodes = [machine.node for machine in self.machines if machine.node is not None]
         if not any(node.duties.leads for node in nodes):
             return False
         states = {(n.machine.applied, n.raft.commit, n.machine.state_hash()) for n in nodes}
-        return len(states) == 1 and all(node.proposer.incarnation for node in nodes)
+        sessions = [node.proposer for node in nodes]
+        return len(states) == 1 and all(s.incarnation and not s.waiting for s in sessions)
 
     def _describe(self) -> str:
         return (
