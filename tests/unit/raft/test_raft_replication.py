@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from raft import ENTRY_OVERHEAD_BYTES, Entry, NotLeader, ProposalDropped, Raft, Ready
+from raft import ENTRY_OVERHEAD_BYTES, Entry, NotLeader, Persist, ProposalDropped, Raft, Ready
 from raft.messages import (
     AppendEntries,
     AppendResponse,
@@ -491,3 +491,33 @@ def test_a_lost_append_is_found_by_the_answer_to_a_heartbeat() -> None:
     made.tick(1)
     made.stabilize()
     assert made.raft(2).last_index == raft.last_index
+
+
+def test_heartbeats_are_as_rare_as_they_are_configured() -> None:
+    made = Cluster(3, heartbeat_ticks=2)
+    made.elect(1)
+    made.tick(1)
+    assert not made.wire
+    made.tick(1)
+    assert [type(envelope.message) for envelope in made.wire] == [Heartbeat, Heartbeat]
+
+
+def test_a_write_that_is_acknowledged_twice_counts_once() -> None:
+    made = Cluster(3)
+    raft = made.elect(1)
+    made.nodes[1].autosync = False
+    raft.propose([b"x"])
+    made.pump(1)
+    (persist,) = made.nodes[1].pending
+    assert isinstance(persist, Persist)
+    made.sync(1)
+    raft.synced(persist.number)
+    assert (raft.progress()[1].match, raft.commit) == (2, 1)
+
+
+def test_to_be_unreachable_changes_nothing_for_who_is_probed_already() -> None:
+    made = Cluster(3)
+    raft = made.elect(1)
+    for _ in range(2):
+        raft.report_unreachable(3)
+        assert raft.progress()[3].state == "probe"
