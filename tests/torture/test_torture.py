@@ -13,7 +13,7 @@ from tests.torture.tally import Tally
 from tests.torture.verdict import REFUSED
 
 SEED = 20261120
-CASES = {"truncate": 1000, "flip": 2500, "crash": 400, "fail": 600}
+CASES = {"truncate": 800, "flip": 2500, "crash": 400, "fail": 400}
 NAMING = ("rename", "sync_directory")
 
 

@@ -131,7 +131,7 @@ def windows(log: Reference) -> Iterator[tuple[str, int]]:
         past = log.at(moment)
         witness = moment.name in ("marker", "refresh", "end")
         for kind in ("sector zeroed", "cut", "zeroed from"):
-            for at in range(0, log.options.segment_bytes, SECTOR_BYTES):
+            for at in range(0, past.history.records[-1].end, SECTOR_BYTES):
                 after = damage(moment.image[path], kind, at)
                 right = expected(past.history, log.last, moment.image[path], after, moment.floor)
                 verdict, count = judge(past, _with(moment.image, path, after), right)
