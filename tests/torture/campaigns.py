@@ -63,14 +63,15 @@ class Outcome:
     void: list[str]
 
     def lines(self) -> Iterator[str]:
-        """The figures, counts last."""
+        """The figures; last the counts that no table and no measure of its own shows."""
         whole = "" if self.cases == self.planned else f" of {self.planned}, interrupted"
         yield f"{self.cases} cases{whole}, seed {self.seed}, {self.seconds:.0f} s"
         yield ""
         yield from self.campaign.summary(self.tally)
         yield ""
         counts = sorted(self.tally.counts.items())
-        yield "; ".join(f"{name} {count}" for name, count in counts if not name.startswith("|"))
+        shown = [pair for pair in counts if not pair[0].startswith(("|", "most "))]
+        yield "; ".join(f"{name} {count}" for name, count in shown)
         for reason in self.void:
             yield f"VOID: {reason}"
         for finding in self.tally.findings:
