@@ -21,6 +21,7 @@ FLOORS = {
     "installed": 0.05,
     "taken": 0.5,
     "repairs": 0.02,
+    "recoveries": 0.1,
     "refused_starts": 0.02,
     "resent": 2.0,
     "unknown": 2.0,
@@ -41,7 +42,9 @@ def main(arguments: list[str]) -> int:
     setting = Setting(options.nodes, options.ops)
     if options.seed is not None:
         show = print if options.trace else None
-        reports: Iterable[Report] = [Run(options.seed, setting, show).run()]
+        report = Run(options.seed, setting, show).run()
+        print(f"trace {report.trace:08x}")
+        reports: Iterable[Report] = [report]
     else:
         first, last = (int(part) for part in options.seeds.split(".."))
         reports = _run_all(range(first, last + 1), setting, options.jobs)
