@@ -29,6 +29,7 @@ from raft.outbox import Outbox
 from raft.progress import PROBE, REPLICATE, SNAPSHOT, Inflights, Progress
 from raft.quorum import agreed, majority
 from raft.read_index import ReadIndex
+from raft.transfer import Transfer
 from raft.types import (
     NONE,
     Config,
@@ -52,7 +53,7 @@ class Leader:
         term: the term that this node leads.
         first_index: index of its no-op; only entries from there on are committed by counting.
         progress: by node id, sorted; this node is included.
-        transferee: who leadership is being handed to, or `NONE`.
+        transfer: the order to hand leadership over, if there is one.
         work: something was learned that `flush` may have to act on.
 
     Invariants: its own log only grows; it commits by counting only from `first_index` on, and what
@@ -73,14 +74,12 @@ class Leader:
         "_shared",
         "_ticks_since_heartbeat",
         "_ticks_since_quorum_check",
-        "_ticks_since_transfer",
-        "_timeout_now_sent",
         "_uncommitted",
         "_voters",
         "first_index",
         "progress",
         "term",
-        "transferee",
+        "transfer",
         "work",
     )
 
@@ -96,7 +95,7 @@ class Leader:
     ) -> None:
         self.term = term
         self.first_index = log.last_index + 1
-        self.transferee = NONE
+        self.transfer = Transfer(config.election_ticks_min)
         self.work = True
         self._config = config
         self._log = log
@@ -122,8 +121,6 @@ class Leader:
         self._voters = [self.progress[node_id] for node_id in conf_state.voters]
         self._ticks_since_heartbeat = 0
         self._ticks_since_quorum_check = 0
-        self._ticks_since_transfer = 0
-        self._timeout_now_sent = False
         self._uncommitted = Uncommitted(config.uncommitted_bytes_max)
         span = config.election_ticks_min - config.lease_drift_ticks
         self._lease = Lease(span) if config.lease_reads else None
@@ -136,8 +133,8 @@ class Leader:
 
     def propose(self, data: Sequence[bytes]) -> int:
         """Append one entry per element; return the index of the first. See `Raft.propose`."""
-        if self.transferee != NONE:
-            raise ProposalDropped(f"leadership is being handed to {self.transferee}")
+        if self.transfer.target != NONE:
+            raise ProposalDropped(f"leadership is being handed to {self.transfer.target}")
         if not data or not all(data):
             raise ValueError("a proposal needs at least one entry, and data in each")
         log = self._log
@@ -156,11 +153,7 @@ class Leader:
         """Let one tick pass; False if the leader must step down (CheckQuorum, thesis 6.2)."""
         if self._lease is not None:
             self._lease.tick()
-        if self.transferee != NONE:
-            self._ticks_since_transfer += 1
-            if self._ticks_since_transfer >= self._config.election_ticks_min:
-                # The target did not make it; serve again (thesis, section 3.10).
-                self.transferee = NONE
+        self.transfer.tick()
         self._ticks_since_quorum_check += 1
         if self._ticks_since_quorum_check >= self._config.election_ticks_min:
             self._ticks_since_quorum_check = 0
@@ -190,9 +183,7 @@ class Leader:
             progress = self.progress[target]
             if progress.recovering or progress.state is SNAPSHOT:
                 return False
-        self.transferee = target
-        self._timeout_now_sent = False
-        self._ticks_since_transfer = 0
+        self.transfer.begin(target)
         self.work = True
         return True
 
@@ -296,7 +287,7 @@ class Leader:
         """Answer a read by the lease, or queue it for the next round; False if too many wait."""
         self.work = True
         lease = self._lease
-        if lease is not None and lease.held and self._may_read() and self.transferee == NONE:
+        if lease is not None and lease.held and self._may_read() and self.transfer.target == NONE:
             self._answer_read(origin, request_id, self._log.commit)
             return True
         return self._reads.add(origin, request_id)
@@ -312,8 +303,8 @@ class Leader:
         if recovering:
             progress.forget()
             self._recovering_peers.add(progress.node_id)
-            if self.transferee == progress.node_id:
-                self.transferee = NONE  # it could not be elected
+            if self.transfer.target == progress.node_id:
+                self.transfer.begin(NONE)  # it could not be elected
         else:
             self._recovering_peers.discard(progress.node_id)
             self._maybe_commit()
@@ -385,7 +376,7 @@ class Leader:
                 self._pipeline(peer)
             elif peer.state is PROBE and not peer.paused:
                 self._send_append(peer)
-        if self.transferee != NONE and not self._timeout_now_sent:
+        if self.transfer.waits:
             self._maybe_send_timeout_now()
 
     def _start_round(self) -> None:
@@ -462,9 +453,9 @@ class Leader:
             self._outbox.messages.append((peer.node_id, message))
 
     def _maybe_send_timeout_now(self) -> None:
-        target = self.progress[self.transferee]
+        target = self.progress[self.transfer.target]
         if target.match == self._log.last_index:
-            self._outbox.messages.append((self.transferee, TimeoutNow(self.term)))
-            self._timeout_now_sent = True
+            self._outbox.messages.append((target.node_id, TimeoutNow(self.term)))
+            self.transfer.told()
             if self._lease is not None:
                 self._lease.revoke()

@@ -229,7 +229,7 @@ class NodeState:
             applied=self.log.applied,
             stable=self.log.stable,
             last_index=self.log.last_index,
-            transferee=self._leadership.transferee if self._leadership else NONE,
+            transferee=self._leadership.transfer.target if self._leadership else NONE,
             progress=self.progress(),
             recovering=tuple(sorted(recovering)),
             recovers_at=(self._recovery.index or 0) if self.recovering else 0,
