@@ -20,7 +20,6 @@ from typing import Any
 from kvnode.node.clock import StampClock
 from kvnode.node.log_writer import _Group
 from kvnode.node.loss import loss_policy
-from kvnode.node.node import Node
 from kvnode.node.proposals import Proposer
 from kvnode.node.reads import ReadRounds
 from kvnode.node.snapshots import Snapshots
@@ -159,15 +158,6 @@ BUGS: Sequence[Bug] = (
         "Heartbeats tell every follower the commit index, whatever its log holds.",
         (Leader._send_heartbeats, "min(peer.match, commit)", "commit"),
     ),
-    _bug(
-        "commit-beyond-the-append",
-        "A follower commits its own suffix because an append told of a larger commit index.",
-        (
-            Raft._on_append,
-            "log.commit_to(min(commit, last_new))",
-            "log.commit_to(min(commit, log.last_index))",
-        ),
-    ),
     # --- the log
     _bug(
         "append-truncates",
@@ -235,15 +225,6 @@ BUGS: Sequence[Bug] = (
         (ReadIndex.start, "self.new_id()", "self.newest or self.new_id()"),
     ),
     _bug(
-        "read-joins-a-round",
-        "A read is answered by a round that had started before it arrived.",
-        (
-            ReadIndex.add,
-            "self._waiting.append(",
-            "(self._rounds[-1].requests if self._rounds else self._waiting).append(",
-        ),
-    ),
-    _bug(
         "read-before-own-term",
         "A new leader answers reads before it has committed in its own term.",
         (Leader._may_read, "self._log.commit >= self.first_index", "True"),
@@ -268,15 +249,6 @@ BUGS: Sequence[Bug] = (
         "unknown-called-refused",
         "A client whose deadline passed is told that its command was not done.",
         (Proposer._answer_unknown, "pending.complete(UNKNOWN)", "pending.complete(NO_LEADER)"),
-    ),
-    _bug(
-        "results-forgotten",
-        "What a snapshot has applied of this node's own batches is waited for as before.",
-        (
-            Node._switch_engine,
-            "self.proposer.restored(self.machine.session(self.identity.node_id))",
-            "pass",
-        ),
     ),
     # --- time
     _bug(
