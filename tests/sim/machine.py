@@ -45,6 +45,12 @@ class Storage:
     engines: SimEngines = field(default_factory=SimEngines)
     identity: Identity | None = None
 
+    def copy(self) -> Storage:
+        """A backup, taken while the machine is down; the engine is no part of it."""
+        disk = SimDisk.from_image(self.disk.image())
+        assert isinstance(disk, SimDisk)
+        return Storage(self.storage_id, disk, SimEngines(), self.identity)
+
 
 class Directory(DataDirectory):
     """The identity in a `Storage` instead of a file; what it decides is the real code."""
@@ -85,6 +91,8 @@ class Tally:
     lost_sectors: int = 0
     refused_starts: int = 0
     stuck: int = 0
+    foreign_refused: int = 0
+    old_copies_refused: int = 0
 
 
 class Machine:

@@ -18,7 +18,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kvnode.errors import ConfigurationError, DiskFailed, DiskFull, FatalError
-from tests.sim.machine import CLUSTER_NUMBER, Machine, Tally
+from tests.sim.machine import CLUSTER_NUMBER, Machine, Storage, Tally
 from tests.sim.network import Network, Weather
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ class Nemesis:
         """Machines to which something is being done."""
         self._foreign_storage: set[int] = set()
         """Machines that run on a directory that is not theirs."""
+        self._copies: dict[int, Storage] = {}
+        """Backups of data directories, to be put back much later."""
         self._tasks: list[asyncio.Task[None]] = []
         observer.expected = self.is_expected
 
@@ -208,8 +210,10 @@ class Nemesis:
             left -= step
 
     async def _bring_back(self, machine: Machine) -> None:
-        """Start the machine until it stays up, or refuses for good."""
+        """Start the machine until it stays up; now and then take a backup of it before."""
         await self._wait(self._rng.choice((0.2, 0.5, 2.0)))
+        if "foreign" in self.plan.faults and self._rng.random() < 0.5:
+            self._copies.setdefault(machine.number, machine.storage.copy())
         while True:
             if machine.node is None:
                 machine.storage.disk.mend()
@@ -408,25 +412,36 @@ class Nemesis:
     async def _foreign(self) -> None:
         """An empty directory, or an old copy, in the place of the right one: it must be refused."""
         machine = self._pick()
-        if machine is None or machine.node is None:
+        if machine is None or machine.node is None or machine.node.raft.recovering:
             return
-        own = machine.storage
-        assert own.identity is not None
-        others = [m for m in self._machines if m is not machine]
-        known = [m.storage.identity.peers.get(machine.number) for m in others if m.storage.identity]
-        if any(facts is None for facts in known):
+        old = self._copies.get(machine.number)
+        if old is not None and self._is_known(machine, old) and self._rng.random() < 0.5:
+            foreign = old.copy()
+        elif self._is_known(machine, None):
+            foreign, old = machine.new_storage(serial=machine.starts), None
+        else:
             return
+        own, promise = machine.storage, self._observer.promise(machine.number)
         self._busy.add(machine.number)
         self._foreign_storage.add(machine.number)
         machine.kill()
-        machine.storage = machine.new_storage(serial=machine.starts)
-        promise = self._observer.promise(machine.number)
+        machine.storage = foreign
         was_void, promise.is_void = promise.is_void, True
         machine.start()
         await self._wait(0.5)
+        refused = isinstance(machine.refusal, ConfigurationError)
+        self._tally.foreign_refused += refused and old is None
+        self._tally.old_copies_refused += refused and old is not None
         if machine.loop is not None:
             machine.kill()
         promise.is_void = was_void
         machine.storage = own
         self._foreign_storage.discard(machine.number)
         await self._bring_back(machine)
+
+    def _is_known(self, machine: Machine, old: Storage | None) -> bool:
+        """Whether every other node would know the directory (None: an empty one) as foreign."""
+        oldest = 0 if old is None or old.identity is None else old.identity.incarnation + 1
+        others = [m.storage.identity for m in self._machines if m is not machine]
+        facts = [identity.peers.get(machine.number) for identity in others if identity]
+        return all(fact is not None and fact.incarnation > oldest for fact in facts)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 3.0
 LOST = OutcomeUnknown("the connection broke")
 TOO_LATE = OutcomeUnknown("the client did not wait any longer")
-LARGE_CHANCE = 0.3
+LARGE_CHANCE = 0.7
 LARGE_CHARACTERS_MAX = 3_000
 """Some values take several sectors, so that a write can be torn."""
 
