@@ -152,6 +152,8 @@ class Nemesis:
         names, weights = list(self.plan.faults), list(self.plan.faults.values())
         while not self.is_over and names:
             await asyncio.sleep(self._rng.expovariate(1 / self.plan.pause_seconds))
+            if self.is_over:
+                break
             (name,) = self._rng.choices(names, weights)
             fault: Callable[[], Coroutine[Any, Any, None]] = getattr(self, f"_{name}")
             self._tasks.append(asyncio.create_task(fault()))

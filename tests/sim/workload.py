@@ -246,7 +246,9 @@ class Workload:
         """Read every key once, when all is quiet."""
         for family in ("register", "counter", "list"):
             for key in range(self._keys):
-                await self.read(-1, machine, f"{family}{key}")
+                result = await self.read(-1, machine, f"{family}{key}")
+                if isinstance(result, CommandError):
+                    self._unexpected(f"{machine.name} answers {result.text!r} when all is quiet")
 
 
 def _value(key: str, result: Any) -> Value:
