@@ -330,6 +330,11 @@ class NodeReport:
     def _bind_peers(self, node: Node) -> None:
         bind, stats = self.metrics_registry.bind, node.transport.stats
         bind("kvnode_raft_steps_dropped_total", lambda: stats.messages_dropped)
+        rejected = node.raft.rejected
+        bind(
+            "kvnode_raft_messages_rejected_total",
+            lambda: _by_reason(rejected),
+        )
         bind("kvnode_peer_connects_total", lambda: stats.connects)
         bind("kvnode_peer_frames_sent_total", lambda: stats.frames_sent)
         bind("kvnode_peer_frames_received_total", lambda: stats.frames_received)
@@ -344,6 +349,10 @@ class NodeReport:
         bind("kvnode_client_connections_total", lambda: stats.connections_total)
         bind("kvnode_client_rejects_total", lambda: stats.connections_rejected_total)
         bind("kvnode_commands_total", lambda: _calls(resp))
+
+
+def _by_reason(counts: dict[str, int]) -> Labelled:
+    return {(reason,): float(count) for reason, count in counts.items()}
 
 
 def _crc_accelerated() -> Labelled:

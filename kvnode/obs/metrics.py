@@ -72,6 +72,11 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _counter("kvnode_proposals_failed_total", "Commands refused or of unknown outcome."),
     _counter("kvnode_raft_steps_dropped_total", "Raft messages dropped on the way to a peer."),
     # Peers
+    _counter(
+        "kvnode_raft_messages_rejected_total",
+        "Raft messages from peers that were impossible, and not believed.",
+        "reason",
+    ),
     _gauge("kvnode_peer_connected", "1 when this node's link to the peer is up.", "peer"),
     _counter("kvnode_peer_connects_total", "Links to peers that were opened."),
     _counter("kvnode_peer_frames_sent_total", "Frames sent to peers."),
