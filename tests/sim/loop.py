@@ -221,7 +221,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
             coroutine = task.get_coro()
             # A `finally` that awaits refuses to be closed, once.
             for _ in range(0 if task.done() else CLOSE_TRIES):
-                with contextlib.suppress(RuntimeError, ValueError):
+                with contextlib.suppress(RuntimeError, ValueError, BaseExceptionGroup):
                     coroutine.close()
                     break
         self._tasks.clear()

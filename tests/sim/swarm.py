@@ -352,6 +352,8 @@ class Nemesis:
 
     async def _slow_link(self) -> None:
         """One way takes long."""
+        if len(self._machines) < 2:
+            return
         a, b = self._rng.sample([machine.name for machine in self._machines], 2)
         self._network.slow[a, b] = self._rng.random() * 0.2
         await self._wait(1.0)
@@ -446,4 +448,4 @@ class Nemesis:
         oldest = 0 if old is None or old.identity is None else old.identity.incarnation + 1
         others = [m.storage.identity for m in self._machines if m is not machine]
         facts = [identity.peers.get(machine.number) for identity in others if identity]
-        return all(fact is not None and fact.incarnation > oldest for fact in facts)
+        return bool(facts) and all(fact and fact.incarnation > oldest for fact in facts)

@@ -40,8 +40,9 @@ def test_without_faults_nothing_is_refused_and_one_election_is_enough() -> None:
     assert outcomes == {Outcome.DONE}
 
 
-def test_five_nodes_run_as_well() -> None:
-    assert Run(5, Setting(nodes=5, operations=100)).run().violations == []
+@pytest.mark.parametrize("nodes", [1, 2, 5])
+def test_any_number_of_nodes_runs_as_well(nodes: int) -> None:
+    assert Run(5, Setting(nodes=nodes, operations=100)).run().violations == []
 
 
 def test_the_same_seed_does_the_same() -> None:
