@@ -203,6 +203,11 @@ class Case:
         history.settle(wal, count)
         self.least = 0
         self.asked = False
+        if wal.first_index > wal.snapshot_index + 1:
+            # The node marks its snapshot anew, before anything else.
+            index = max(wal.last_index, history.releasable, state.commit, 1)
+            self.script.write(wal, [("install", index, b"marked anew")])
+            self.tally.add("marked anew")
         # What the disk holds now was synced while opening; a lying disk may still lose it.
         self.disk.settle()
 

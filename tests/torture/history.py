@@ -156,13 +156,22 @@ class History:
         released = len(then.entries) - len(found.entries)
         if released < 0 or then.entries[released:] != found.entries:
             raise Broken(f"the entries are not those of the first {count} records")
-        if released and then.entries[released - 1].index > self.releasable:
-            raise Broken(f"entries up to {then.entries[released - 1].index} were released")
-        if (wal.last_index, found.snapshot) != (then.last, then.snapshot):
+        self._check_released([entry.index for entry in then.entries[:released]], wal, count)
+        # A recovering log may have lost the marks of its snapshots together with its end.
+        unmarked = wal.state.recovering and wal.first_index > found.snapshot.index + 1
+        if wal.last_index != then.last or (found.snapshot != then.snapshot and not unmarked):
             raise Broken(f"ends at {wal.last_index}, {found.snapshot}: not {then.last}")
         if contents(wal) != found.entries:
             raise Broken("read and visit disagree")
         return count
+
+    def _check_released(self, indexes: list[int], wal: Wal, count: int) -> None:
+        """What is gone was released, or superseded by what a recovering log has lost."""
+        places = {record.index: record.segment for record in self.records[:count]}
+        for index in indexes:
+            superseded = wal.state.recovering and places[index] < wal.state.oldest
+            if index > self.releasable and not superseded:
+                raise Broken(f"entry {index} was released")
 
     def check_state(self, state: State) -> None:
         """The state files hold what was acknowledged, or what was under way."""
