@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from random import Random
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,7 @@ from tests.sim.workload import Workload
 
 STORM_SECONDS_MAX = 30.0
 QUIET_SECONDS_MAX = 60.0
+RUNS_PER_COLLECTION = 8
 CHUNK_BYTES = 1_000
 """Of a snapshot on its way; so that the small ones of a run take several."""
 
@@ -210,6 +212,9 @@ class Run:
         return True
 
 
+_runs = count(1)
+
+
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """A run makes little garbage that counting does not free; looking for it costs a tenth."""
@@ -218,7 +223,8 @@ def _no_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-        gc.collect()
+        if next(_runs) % RUNS_PER_COLLECTION == 0:
+            gc.collect()
 
 
 @contextmanager
