@@ -18,8 +18,8 @@ from tests.unit.wal.wal_harness import STATES, open_log
 from wal import Options, Position, Wal
 
 SEED = 64
-ONE_BIT = bytes(300) + b"\x10" + bytes(1500)
-"""Sectors that one flipped bit turns into zeros."""
+ONE_BIT = bytes(800) + b"\x10" + bytes(1000)
+"""With a sector that one flipped bit turns into zeros."""
 
 MIXED = b"text" * 200 + bytes(1300) + b"more" * 60
 """Zero sectors between others."""

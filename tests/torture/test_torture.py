@@ -8,9 +8,9 @@ from tests.support.disk import SECTOR_BYTES
 from tests.torture import fail, flip
 from tests.torture.campaigns import CAMPAIGNS, Campaign, play
 from tests.torture.history import HEADER_BYTES
-from tests.torture.reference import reference
+from tests.torture.reference import ONE_BIT, reference
 from tests.torture.tally import Tally
-from tests.torture.verdict import REFUSED
+from tests.torture.verdict import CUT, REFUSED
 
 SEED = 20261120
 CASES = {"truncate": 800, "flip": 2500, "crash": 400, "fail": 400}
@@ -49,3 +49,11 @@ def test_no_room_for_the_name_of_a_file_never_leaves_two_segments_of_one_number(
     for number in calls:
         for crash in range(3):
             fail.Case(number, fail.FAULTS["ENOSPC"], crash, Tally()).play()
+
+
+def test_the_only_bit_of_a_sector_in_the_last_group_is_all_that_a_flip_can_hide_behind() -> None:
+    log = reference(*flip.LOGS[0])
+    alone = next(one for one in log.history.records if one.payload == ONE_BIT)
+    at = alone.start + HEADER_BYTES + ONE_BIT.index(b"\x10")
+    assert flip.play(log, log.segments[log.last], at, bit=4) == CUT
+    assert flip.play(log, log.segments[log.last], at, bit=5) == REFUSED
