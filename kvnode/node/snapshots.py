@@ -171,11 +171,14 @@ class Snapshots:
     # --- taking -----------------------------------------------------------------------------------
 
     async def _take(self) -> None:
-        if self.newest is not None and self.newest.index == self._raft.applied:
-            return  # nothing has happened since
+        if self.newest is not None and self.newest.index >= self._raft.applied:
+            return  # nothing has happened since, or the log is still being applied again
         at_bytes = self._writer.bytes_written
         self._commit_engine()
         file = await self._library.take()
+        if file.index < self._wal.snapshot_index:
+            self._library.prune(SNAPSHOT_FILES_MAX)
+            return  # the engine was further behind than apply: its last commit is older
         await self._on_log(lambda: self._wal.mark_snapshot(file.index, encode_marker(file.term)))
         self._note_newest()
         self._taken_at_bytes = at_bytes
