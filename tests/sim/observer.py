@@ -1,4 +1,4 @@
-"""Looks at every node after every step and knows what must never happen (GUARANTEES §2 to §4).
+"""Looks at every node after every step and knows what must never happen.
 
 It only looks. The checks are incremental: a step that changed nothing costs a few comparisons, and
 what was committed, elected, promised or hashed once is remembered for the whole run, over all

@@ -6,7 +6,7 @@ one fault only, some nearly all, and a few have none.
 
 Two rules keep the faults within what is promised. At most a minority of the machines ever loses
 what it had synced. And a foreign directory is put in only when every other node would know it as
-foreign (beyond that GUARANTEES §1 promises nothing).
+foreign (beyond that nothing is promised, as the README says).
 """
 
 from __future__ import annotations
