@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -121,6 +122,87 @@ class LogDiskStatus:
     """Since the start."""
     wait_ms: int
     """How long it has been at what it does now; 0 while it rests."""
+
+
+class Action(StrEnum):
+    """What can be asked of the membership."""
+
+    ADD = "add"
+    """Reserve a name; the member itself comes with `serve --join`."""
+    JOIN = "join"
+    """A node asks for itself: become a learner, or learn the id that it has already."""
+    PROMOTE = "promote"
+    REMOVE = "remove"
+    REPLACE = "replace"
+    TRANSFER = "transfer"
+
+
+class Verdict(StrEnum):
+    """What became of a change."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    """Nothing was changed; the text says why."""
+    AGAIN = "again"
+    """Nobody can tell yet, such as without a leader. Every change may be asked for twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRequest:
+    """A wish to change who takes part. Members are called by name or by id (16 hex digits).
+
+    Attributes:
+        action: what to do.
+        member: whom it is about; with TRANSFER who shall lead ("": the best follower).
+        other: with REPLACE the learner that takes the member's place; with JOIN the member whose
+            place the new one shall take.
+        peer_address: with JOIN and ADD, where its peers reach it ("" while unknown).
+        client_address: the same for clients.
+        storage_id: with JOIN, of its data directory.
+        promote: with JOIN and ADD, whether it becomes a voter by itself when it has caught up.
+        level: with JOIN, the newest feature level that it knows.
+    """
+
+    action: Action
+    member: str = ""
+    other: str = ""
+    peer_address: str = ""
+    client_address: str = ""
+    storage_id: int = 0
+    promote: bool = True
+    level: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAnswer:
+    """What became of a `ChangeRequest`.
+
+    Attributes:
+        verdict: see there.
+        text: one sentence for the operator.
+        node_id: of the member concerned, 0 if there is none.
+        cluster_id: with JOIN, of the cluster that was joined.
+        origin: with JOIN, the id that the cluster had when its log began.
+    """
+
+    verdict: Verdict
+    text: str
+    node_id: int = 0
+    cluster_id: str = ""
+    origin: str = ""
+
+
+class Membership(Protocol):
+    """How operators change who takes part. Any member may be asked; the leader decides."""
+
+    def request_change(
+        self, request: ChangeRequest, done: Callable[[ChangeAnswer], None]
+    ) -> Callable[[], None]:
+        """Ask for a change; `done` is called once, in the event loop, with what became of it.
+
+        Returns:
+            what ends the waiting before: after it `done` is not called any more.
+        """
 
 
 class Control(Protocol):
