@@ -32,9 +32,9 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvnode import limits
 from kvnode.errors import (
@@ -46,14 +46,18 @@ from kvnode.errors import (
     LogCorrupt,
     ResourceBusy,
 )
+from kvnode.exits import Exit, decode_exits, encode_exit, encode_line
 from kvnode.identity import node_id
 
 FORMAT = 1
 """Version of the identity file. A higher one is refused, never guessed at."""
 
-KILLED = "killed"
-"""The exit code, in words, of a process that left no exit behind."""
+RENAMED_FORMAT = 2
+"""Version of the file of a node that an older program would misread.
 
+That is one that nobody admitted yet, or whose cluster got a new id: older programs would take part
+under a wrong id, so they are refused. All others stay at `FORMAT`, so that an update can be undone.
+"""
 
 MADE_BY_MKFS = "lost+found"
 """Stands in the root of every new ext file system, such as one that is mounted for the log."""
@@ -71,11 +75,33 @@ class PeerFacts:
     incarnation: int
 
 
+class KnownMember(NamedTuple):
+    """A member of the cluster: its name, HOST:PORT for its peers, and "voter" or "learner"."""
+
+    name: str
+    peer_address: str
+    role: str
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Whose directory this is. The ids are unsigned 64-bit numbers.
 
-    `members` are the initial members (name to peer address), as the first start was given them.
+    Attributes:
+        node: the name of the node.
+        node_id: its Raft id; 0 while it asks to join and nobody has admitted it.
+        cluster_id: of the cluster that it belongs to; "" while nobody has admitted it.
+        storage_id: of this directory. Who asks to join tells it: to ask twice is to ask once.
+        incarnation: how often a node was started here.
+        members: the initial members (name to peer address), as the first start was given them.
+        peers: what is known of the directories of the others, by node id.
+        origin: the id under which the cluster's log began, which its files carry. Another one than
+            `cluster_id` only after a `kvnode recover`.
+        join: peer addresses to ask for admission, separated by commas.
+        replaces: the member, by name or id, whose place this node shall take; "" nobody's.
+        configuration_index: of the log entry that made `configuration`; 0 while none is known.
+        configuration: the newest membership that was applied here, by node id. A hint of whom to
+            talk to; what counts is the log.
     """
 
     node: str
@@ -85,15 +111,27 @@ class Identity:
     incarnation: int
     members: Mapping[str, str]
     peers: Mapping[int, PeerFacts]
+    origin: str = ""
+    join: str = ""
+    replaces: str = ""
+    configuration_index: int = 0
+    configuration: Mapping[int, KnownMember] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.origin:
+            object.__setattr__(self, "origin", self.cluster_id)
 
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How one process left: `code` is its exit code in decimal, or "killed"."""
+    @property
+    def is_admitted(self) -> bool:
+        """Whether the node is, or was, a member of its cluster."""
+        return self.node_id != 0
 
-    code: str
-    reason: str
-    time_ms: int
+    @property
+    def has_others(self) -> bool:
+        """Whether the cluster has other members, as far as is known here; who can heal it."""
+        if self.configuration:
+            return len(self.configuration) > 1
+        return len(self.members) > 1 or bool(self.join)
 
 
 class DataDirectory:
@@ -131,11 +169,22 @@ class DataDirectory:
         node: str,
         cluster_id: str | None,
         members: Mapping[str, str],
+        join: str = "",
+        replaces: str = "",
         clock: Callable[[], float] = time.time,
     ) -> DataDirectory:
         """Create or open the directory, lock it, check whose it is, and count this start.
 
-        `cluster_id` None accepts the id that is there and draws one for a new directory.
+        Args:
+            path: of the directory.
+            node: the name of the node.
+            cluster_id: None accepts the id that is there and draws one for a new directory.
+            members: the initial members, name to peer address.
+            join: peers to ask for admission. A new directory then belongs to nobody until `admit`;
+                while it does, these are asked before those that were given earlier. A member
+                ignores it.
+            replaces: with `join`, the member whose place this node shall take.
+            clock: seconds since the epoch.
 
         Raises:
             ResourceBusy: another process holds the directory (exit 75).
@@ -147,7 +196,7 @@ class DataDirectory:
             _make(path)
             directory = cls(path, _lock(path), clock)
             try:
-                directory._identify(node, cluster_id, members)
+                directory._identify(node, cluster_id, members, join, replaces)
                 directory._begin_exits()
             except BaseException:
                 directory.close()
@@ -183,30 +232,105 @@ class DataDirectory:
             peers = {**self.identity.peers, peer_id: facts}
             self.identity = replace(self.identity, peers=peers)
             self._unsaved = True
+        self._save_if_there_is_room()
+
+    def forget_peer(self, peer_id: int) -> None:
+        """Forget the directory of a member that is gone for ever, so that others have room.
+
+        Without room on the disk this is written at the next call. Nothing happens if it is unknown.
+
+        Raises:
+            DiskFailed: it could not be written (exit 74).
+        """
+        if peer_id in self.identity.peers:
+            peers = {
+                known: facts for known, facts in self.identity.peers.items() if known != peer_id
+            }
+            self.identity = replace(self.identity, peers=peers)
+            self._unsaved = True
+        self._save_if_there_is_room()
+
+    def note_configuration(self, index: int, members: Mapping[int, tuple[str, str, str]]) -> None:
+        """Remember the membership that the log entry `index` made.
+
+        `members` are (name, peer address, role) by node id. An older one than is known is ignored.
+        Without room on the disk it is written at the next call.
+
+        Raises:
+            DiskFailed: it could not be written (exit 74).
+        """
+        if index > self.identity.configuration_index:
+            self.identity = replace(
+                self.identity,
+                configuration_index=index,
+                configuration={number: KnownMember(*member) for number, member in members.items()},
+            )
+            self._unsaved = True
+        self._save_if_there_is_room()
+
+    def admit(self, node_id: int, cluster_id: str, origin: str) -> None:
+        """Become the member `node_id` of a cluster, durably. The same once more changes nothing.
+
+        Raises:
+            ConfigurationError: this directory is another member's already (exit 78).
+            DiskFull, DiskFailed: it could not be written (exit 10, 74); nothing has changed.
+        """
+        mine = self.identity
+        if mine.is_admitted and (mine.node_id, mine.origin) != (node_id, origin):
+            raise ConfigurationError(
+                f"{self.path} belongs to member {mine.node_id:016x} of cluster {mine.cluster_id!r} "
+                f"and cannot become member {node_id:016x} of {cluster_id!r}"
+            )
+        self._become(replace(mine, node_id=node_id, cluster_id=cluster_id, origin=origin))
+
+    def adopt_cluster(self, cluster_id: str) -> None:
+        """Go on under another cluster id, durably; the log keeps its own. See `kvnode recover`.
+
+        Raises:
+            DiskFull, DiskFailed: it could not be written (exit 10, 74); nothing has changed.
+        """
+        self._become(replace(self.identity, cluster_id=cluster_id))
+
+    def _become(self, identity: Identity) -> None:
+        before = self.identity
+        if identity == before:
+            return
+        self.identity = identity
+        try:
+            self._save_identity()
+        except BaseException:
+            self.identity = before
+            raise
+
+    def _identify(
+        self,
+        node: str,
+        cluster_id: str | None,
+        members: Mapping[str, str],
+        join: str,
+        replaces: str,
+    ) -> None:
+        content = _read(self.path / "identity")
+        if content is None:
+            _check_never_used(self.path)
+            identity = _new_identity(node, cluster_id, members, join, replaces)
+        else:
+            identity = decode_identity(content, self.path)
+            _check_owner(identity, node, cluster_id, self.path)
+            if not identity.is_admitted:
+                identity = replace(
+                    identity,
+                    join=_joined(join, identity.join),
+                    replaces=replaces or identity.replaces,
+                )
+        self.identity = replace(identity, incarnation=identity.incarnation + 1)
+        self._save_identity()
+
+    def _save_if_there_is_room(self) -> None:
         if self._unsaved:
             # A full disk must not stop a node that can still serve reads.
             with contextlib.suppress(DiskFull):
                 self._save_identity()
-
-    def _identify(self, node: str, cluster_id: str | None, members: Mapping[str, str]) -> None:
-        content = _read(self.path / "identity")
-        if content is None:
-            _check_never_used(self.path)
-            cluster_id = cluster_id or secrets.token_hex(8)
-            identity = Identity(
-                node=node,
-                node_id=node_id(cluster_id, node),
-                cluster_id=cluster_id,
-                storage_id=_random_id(),
-                incarnation=0,
-                members=dict(members),
-                peers={},
-            )
-        else:
-            identity = decode_identity(content, self.path)
-            _check_owner(identity, node, cluster_id, self.path)
-        self.identity = replace(identity, incarnation=identity.incarnation + 1)
-        self._save_identity()
 
     def _save_identity(self) -> None:
         with _disk_errors(self.path):
@@ -262,7 +386,7 @@ class DataDirectory:
                 return
             self._exit_recorded = True
         reason = reason[: limits.EXIT_REASON_CHARACTERS_MAX]
-        line = _exit_line(Exit(str(int(code)), reason, self._now_ms()))
+        line = encode_exit(Exit(str(int(code)), reason, self._now_ms()))
         with contextlib.suppress(OSError):
             fd = os.open(self.path / "exits", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             try:
@@ -280,9 +404,9 @@ class DataDirectory:
         for past in exits[: -limits.EXITS_KEPT_MAX]:
             folded[past.code] = folded.get(past.code, 0) + 1
         lines = [
-            _line({"earlier": dict(sorted(folded.items()))}),
-            *map(_exit_line, exits[-limits.EXITS_KEPT_MAX :]),
-            _line({"start": os.getpid(), "time_ms": self._now_ms()}),
+            encode_line({"earlier": dict(sorted(folded.items()))}),
+            *map(encode_exit, exits[-limits.EXITS_KEPT_MAX :]),
+            encode_line({"start": os.getpid(), "time_ms": self._now_ms()}),
         ]
         _replace_file(self.path, "exits", b"".join(lines))
 
@@ -350,12 +474,16 @@ def locked(path: Path) -> Iterator[None]:
 def encode_identity(identity: Identity) -> bytes:
     """Write an identity as JSON with its checksum. Ids are hex: JSON numbers end at 2**53."""
     document = asdict(identity)
-    document["format"] = FORMAT
+    is_plain = identity.is_admitted and identity.origin == identity.cluster_id
+    document["format"] = FORMAT if is_plain else RENAMED_FORMAT
     document["node_id"] = f"{identity.node_id:016x}"
     document["storage_id"] = f"{identity.storage_id:016x}"
     document["peers"] = {
         f"{peer:016x}": {"storage_id": f"{facts.storage_id:016x}", "incarnation": facts.incarnation}
         for peer, facts in identity.peers.items()
+    }
+    document["configuration"] = {
+        f"{number:016x}": member._asdict() for number, member in identity.configuration.items()
     }
     document["sha256"] = _checksum(document)
     return json.dumps(document, sort_keys=True, indent=2).encode() + b"\n"
@@ -378,9 +506,9 @@ def decode_identity(content: bytes, path: Path) -> Identity:
             f"the identity file in {path} is damaged ({error}); nothing was changed: restore the "
             "file, or replace this member"
         ) from error
-    if version != FORMAT:
+    if version not in {FORMAT, RENAMED_FORMAT}:
         raise ConfigurationError(
-            f"the identity file in {path} has format {version}; this kvnode knows {FORMAT}"
+            f"the identity file in {path} has format {version}; this kvnode knows {RENAMED_FORMAT}"
         )
     return Identity(
         node=document["node"],
@@ -393,7 +521,33 @@ def decode_identity(content: bytes, path: Path) -> Identity:
             int(peer, 16): PeerFacts(int(facts["storage_id"], 16), facts["incarnation"])
             for peer, facts in document["peers"].items()
         },
+        # Files from before members came and went have none of the rest.
+        origin=document.get("origin", ""),
+        join=document.get("join", ""),
+        replaces=document.get("replaces", ""),
+        configuration_index=document.get("configuration_index", 0),
+        configuration={
+            int(number, 16): KnownMember(**member)
+            for number, member in document.get("configuration", {}).items()
+        },
     )
+
+
+def _new_identity(
+    node: str, cluster_id: str | None, members: Mapping[str, str], join: str, replaces: str
+) -> Identity:
+    """The identity of a directory that was made just now."""
+    if join:
+        return Identity(node, 0, "", _random_id(), 0, {}, {}, join=join, replaces=replaces)
+    cluster_id = cluster_id or secrets.token_hex(8)
+    number = node_id(cluster_id, node)
+    return Identity(node, number, cluster_id, _random_id(), 0, dict(members), {})
+
+
+def _joined(*addresses: str) -> str:
+    """Lists of addresses as one, none of them twice, the first first."""
+    parts = [part for text in addresses for part in text.split(",") if part]
+    return ",".join(dict.fromkeys(parts))
 
 
 def _checksum(document: dict[str, Any]) -> str:
@@ -423,7 +577,10 @@ def _is_empty(directory: Path) -> bool:
 def _check_owner(identity: Identity, node: str, cluster_id: str | None, path: Path) -> None:
     if identity.node != node:
         raise ConfigurationError(f"{path} belongs to node {identity.node!r}, not to {node!r}")
-    if cluster_id is not None and identity.cluster_id != cluster_id:
+    if not identity.is_admitted or cluster_id is None:
+        return
+    # After a `kvnode recover` the flags of before still name this node's cluster.
+    if cluster_id not in {identity.cluster_id, identity.origin}:
         raise ConfigurationError(
             f"{path} belongs to cluster {identity.cluster_id!r}, not to {cluster_id!r} (without "
             "--cluster-id, the id follows from --cluster: give it the initial members, or "
@@ -443,41 +600,6 @@ def _check_peer(known: PeerFacts, peer_id: int, storage_id: int, incarnation: in
             f"peer {peer_id:016x} had {known.incarnation} starts and now tells of {incarnation}: "
             "an old directory was put back (kvnode member replace)"
         )
-
-
-# --- the journal of exits -----------------------------------------------------------------------
-
-
-def decode_exits(content: bytes) -> tuple[dict[str, int], list[Exit]]:
-    """Read the journal: totals of forgotten exits, and the others, oldest first.
-
-    A start that is followed by no exit becomes an exit by "killed". Damaged lines are skipped.
-    """
-    folded: dict[str, int] = {}
-    exits: list[Exit] = []
-    started_ms: int | None = None
-    for line in content.splitlines():
-        # One damaged line must not hide the others, and none is worth a refusal to start.
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            entry = json.loads(line)
-            if "earlier" in entry:
-                folded = {str(code): int(count) for code, count in entry["earlier"].items()}
-            elif "exit" in entry:
-                exits.append(Exit(str(entry["exit"]), str(entry["reason"]), int(entry["time_ms"])))
-                started_ms = None
-            elif "start" in entry:
-                started_ms = int(entry["time_ms"])
-    if started_ms is not None:
-        exits.append(Exit(KILLED, "the process ended without a word", started_ms))
-    return folded, exits
-
-
-def _exit_line(left: Exit) -> bytes:
-    return _line({"exit": left.code, "reason": left.reason, "time_ms": left.time_ms})
-
-
-def _line(entry: dict[str, object]) -> bytes:
-    return json.dumps(entry).encode() + b"\n"
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -91,6 +91,6 @@ def open_target(data: Path) -> Target:
         data=data,
         node=found.node,
         cluster_id=found.cluster_id,
-        identity=Identity(cluster_number(found.cluster_id), found.node_id),
-        is_member=len(found.members) > 1,
+        identity=Identity(cluster_number(found.origin), found.node_id),
+        is_member=found.has_others,
     )

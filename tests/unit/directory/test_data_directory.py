@@ -24,6 +24,7 @@ from kvnode.errors import (
     LogCorrupt,
     ResourceBusy,
 )
+from kvnode.exits import Exit, decode_exits
 from kvnode.identity import node_id
 
 MEMBERS = {"n1": "127.0.0.1:1", "n2": "127.0.0.1:2"}
@@ -179,10 +180,10 @@ def test_an_identity_of_a_newer_format_is_not_guessed_at(path: Path) -> None:
     opened(path).close()
     document = json.loads((path / "identity").read_bytes())
     del document["sha256"]
-    document["format"] = 2
+    document["format"] = 3
     document["sha256"] = module._checksum(document)
     (path / "identity").write_text(json.dumps(document))
-    with pytest.raises(ConfigurationError, match="has format 2; this kvnode knows 1"):
+    with pytest.raises(ConfigurationError, match="has format 3; this kvnode knows 2"):
         opened(path)
 
 
@@ -323,7 +324,7 @@ def test_an_exit_is_remembered_with_its_reason(path: Path) -> None:
     directory = opened(path, at=12.5)
     directory.record_exit(ExitCode.MEMORY, "memory has reached 9 bytes")
     past = restarted(directory)
-    assert past.last_exit == module.Exit("2", "memory has reached 9 bytes", 12_500)
+    assert past.last_exit == Exit("2", "memory has reached 9 bytes", 12_500)
     assert past.exit_counts == {"2": 1}
 
 
@@ -355,7 +356,7 @@ def test_the_journal_keeps_the_newest_exits_and_counts_all(
         directory.record_exit(code % 2, f"exit {code}")
         directory = restarted(directory)
     assert directory.exit_counts == {"0": 4, "1": 4}
-    _, kept = module.decode_exits((path / "exits").read_bytes())
+    _, kept = decode_exits((path / "exits").read_bytes())
     assert [past.reason for past in kept[:3]] == ["exit 5", "exit 6", "exit 7"]
 
 
