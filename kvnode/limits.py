@@ -244,11 +244,8 @@ SNAPSHOT_SYNC_BYTES = 4 * MIB
 SNAPSHOT_HEAD_BYTES_MAX = 16 * MIB
 """The head holds the meta row, sessions and members; a larger one is nothing that was written."""
 
-SNAPSHOT_MEMBERS_BYTES_MAX = 1 * MIB
-"""The membership in a snapshot's head, as the node encodes it."""
-
 SNAPSHOT_REQUEST_BYTES_MAX = 16 * MIB
-"""The one line that a snapshot worker reads: members, and runs of terms."""
+"""The one line that a snapshot worker reads: names, and runs of terms."""
 
 # --- leaving ------------------------------------------------------------------------------------
 
@@ -277,6 +274,13 @@ WATCHDOG_INTERVAL_MS_MIN = 10
 
 CLUSTER_MEMBERS_MAX = 31
 """Members of one cluster; etcd advises seven, and every entry goes to each of them."""
+
+MEMBER_TEXT_BYTES_MAX = 512
+"""A member's name or address in the log; a host's name has at most 253 characters."""
+
+REMOVED_IDS_MAX = 10_000
+"""Ids of removed members that the registry keeps, 90 KiB of the meta row at most; ids are random
+numbers of 64 bits, so a forgotten one is not drawn again."""
 
 CONFIG_FILE_BYTES_MAX = 1 * MIB
 """A configuration file; whatever is longer is another file."""

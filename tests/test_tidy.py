@@ -27,7 +27,18 @@ UNITS = {
         "EXITS",
         "GROUPS",
     ),
-    *("HASHES", "KEYS", "LINES", "MEMBERS", "MESSAGES", "OPS", "PARAMETERS", "READS", "RECORDS"),
+    *(
+        "HASHES",
+        "IDS",
+        "KEYS",
+        "LINES",
+        "MEMBERS",
+        "MESSAGES",
+        "OPS",
+        "PARAMETERS",
+        "READS",
+        "RECORDS",
+    ),
     *("ROWS", "SAMPLES", "STEPS", "TRANSACTIONS", "WATCHES", "READERS", "PEERS", "ROUNDS"),
 }
 """What a bound can be counted in. A new unit is welcome here; a bound without one is not."""

@@ -196,7 +196,6 @@ class SnapshotLibrary:
             hash_key=self._hash_key.hex(),
             cluster_number=self._cluster_number,
             terms=self.term_runs(),
-            members="",
             bytes_per_second=SNAPSHOT_TAKE_RATE_BYTES_PER_SECOND_MAX,
             parent_pid=os.getpid(),
         )

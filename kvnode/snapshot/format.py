@@ -21,6 +21,7 @@ from kvnode.limits import (
     SNAPSHOT_HEAD_BYTES_MAX,
     VALUE_BYTES_MAX,
 )
+from kvnode.store.members import Members
 from wal.crc import extend
 
 if TYPE_CHECKING:
@@ -78,10 +79,10 @@ class SnapshotMeta:
         state_hash: sixteen hex digits.
         databases: (number, keys, keys with a deadline) of those that are not empty.
         sessions: (node id, incarnation, last, nonce, storage id) of each node.
-        members: the membership at `index`, as the node encodes it.
+        members: the registry of members as the meta row has it, empty before it was founded.
         meta_row: the store's own; with the rows it is the state.
         store_format: of rows and meta row.
-        level: feature level of the program that wrote it.
+        level: the cluster's feature level.
         rows: number of rows, without the meta row.
         row_bytes: their keys and values.
         file_bytes: size of the file.
@@ -104,7 +105,11 @@ class SnapshotMeta:
     file_bytes: int = 0
 
     def describe(self) -> dict[str, object]:
-        """The facts for people and tools, ready for JSON; opaque bytes by their length only."""
+        """The facts for people and tools, ready for JSON.
+
+        Raises:
+            ConfigurationError: the members are those of a cluster of a higher feature level.
+        """
         return {
             "version": VERSION,
             "cluster_id": f"{self.cluster_number:016x}",
@@ -121,13 +126,25 @@ class SnapshotMeta:
                 {"node_id": f"{node_id:016x}", "incarnation": incarnation, "last": last}
                 for node_id, incarnation, last, *_ in self.sessions
             ],
-            "members_bytes": len(self.members),
+            "members": self._describe_members(),
             "store_format": self.store_format,
             "level": self.level,
             "rows": self.rows,
             "row_bytes": self.row_bytes,
             "file_bytes": self.file_bytes,
         }
+
+    def _describe_members(self) -> list[dict[str, object]]:
+        members = Members.unpack(self.members) if self.members else Members()
+        return [
+            {
+                "node_id": f"{member.node_id:016x}",
+                "name": member.name,
+                "role": member.role.name.lower(),
+                "peer_address": member.peer_address,
+            }
+            for member in members.by_id.values()
+        ]
 
 
 class Header(NamedTuple):

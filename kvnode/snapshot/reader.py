@@ -32,7 +32,8 @@ from kvnode.snapshot.format import (
     preamble_identity,
     read_header,
 )
-from kvnode.store.keyspace import FORMAT, TAG_META
+from kvnode.store.keyspace import FORMAT, FORMAT_WITH_MEMBERS, TAG_META
+from kvnode.store.ops import check_level
 from kvnode.store.state_machine import StateMachine
 from wal.crc import extend
 from wal.fs import FileSystem, PosixFileSystem, read_all
@@ -52,7 +53,7 @@ def read_meta(path: Path, *, fs: FileSystem = _POSIX) -> SnapshotMeta:
 
     Raises:
         SnapshotDamaged: the head or the foot is not what was written; the rows were not looked at.
-        ConfigurationError: it is of a newer format.
+        ConfigurationError: it is of a newer format or feature level.
         FileNotFoundError: there is no such file.
     """
     with _opened(path, fs) as source:
@@ -79,7 +80,7 @@ def load(path: Path, engine: Engine, *, hash_key: bytes, fs: FileSystem = _POSIX
 
     Raises:
         SnapshotDamaged: use an older one, with another engine.
-        ConfigurationError: it is of another cluster or a newer format.
+        ConfigurationError: it is of another cluster, a newer format or a higher feature level.
         EngineFull: no room in the engine.
         ValueError: the engine is not empty.
         FileNotFoundError: there is no such file.
@@ -107,10 +108,26 @@ def _check_state(meta: SnapshotMeta, engine: Engine, hash_key: bytes) -> None:
     try:
         machine = StateMachine(engine, hash_key=hash_key)
         state = machine.applied, machine.state_hash()
+        members = b"" if machine.members is None else machine.members.pack()
     finally:
         engine.abort()
     if state != (meta.index, meta.state_hash):
         raise Malformed(f"its meta row is of index {state[0]}, state hash {state[1]}")
+    if members != meta.members:
+        raise Malformed("its head and its meta row tell of different members")
+
+
+def _check_readable(meta: SnapshotMeta) -> None:
+    """Raises `Unsupported`: good bytes that this program must not go on from."""
+    try:
+        check_level(meta.level)
+    except ConfigurationError as error:
+        raise Unsupported(str(error)) from error
+    if meta.store_format not in (FORMAT, FORMAT_WITH_MEMBERS):
+        raise Unsupported(
+            f"its rows have format {meta.store_format}, and this program knows {FORMAT} and "
+            f"{FORMAT_WITH_MEMBERS}"
+        )
 
 
 def _append_rows(source: _Source, engine: Engine) -> None:
@@ -180,8 +197,7 @@ class _Source:
         header = read_header(raw, identity)
         check_version(preamble)
         meta = decode_head(self._payload(header, Block.HEAD, 0, identity))
-        if meta.store_format != FORMAT:
-            raise Unsupported(f"its rows have format {meta.store_format}, here it is {FORMAT}")
+        _check_readable(meta)
         self._identity = header.crc
         self._chain = extend(0, raw)
         self._rows_at = PREAMBLE_BYTES + HEADER_BYTES + header.length

@@ -51,7 +51,6 @@ class Request:
         hash_key: as the state machine's, in hex.
         cluster_number: unsigned 64 bits.
         terms: runs of entries, (first index, term), ascending; one must cover the engine's index.
-        members: the membership, opaque, in hex.
         bytes_per_second: the rate; 0 for none.
         parent_pid: the process that the worker must not outlive.
     """
@@ -61,7 +60,6 @@ class Request:
     hash_key: str
     cluster_number: int
     terms: list[tuple[int, int]]
-    members: str
     bytes_per_second: int
     parent_pid: int = 0
 
@@ -85,7 +83,6 @@ def run(request: Request) -> SnapshotMeta:
             hash_key=bytes.fromhex(request.hash_key),
             cluster_number=request.cluster_number,
             term_of=terms_of(request.terms),
-            members=bytes.fromhex(request.members),
             throttle=Throttle(request.bytes_per_second) if request.bytes_per_second else None,
         )
     finally:

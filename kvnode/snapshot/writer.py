@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kvnode.errors import DiskFailed, KvnodeError
-from kvnode.limits import SNAPSHOT_MEMBERS_BYTES_MAX, SNAPSHOT_SYNC_BYTES
+from kvnode.limits import SNAPSHOT_SYNC_BYTES
 from kvnode.snapshot.catalog import WRITING, file_name
 from kvnode.snapshot.errors import SnapshotFailed
 from kvnode.snapshot.format import (
@@ -29,8 +29,7 @@ from kvnode.snapshot.format import (
     read_header,
     seal,
 )
-from kvnode.store.keyspace import FORMAT, TAG_META
-from kvnode.store.ops import LEVEL
+from kvnode.store.keyspace import TAG_META
 from kvnode.store.state_machine import StateMachine
 from wal.crc import extend
 from wal.fs import FileSystem, PosixFileSystem, write_all
@@ -52,7 +51,6 @@ def write_snapshot(
     hash_key: bytes,
     cluster_number: int,
     term_of: Callable[[int], int],
-    members: bytes,
     throttle: Throttle | None = None,
     fs: FileSystem = _POSIX,
 ) -> SnapshotMeta:
@@ -65,7 +63,6 @@ def write_snapshot(
         hash_key: as the state machine's.
         cluster_number: unsigned 64 bits.
         term_of: the term of the entry at the state's index.
-        members: the membership at that index, opaque.
         throttle: bounds the rate; None writes as fast as the disk takes it.
         fs: where.
 
@@ -77,9 +74,7 @@ def write_snapshot(
     machine = StateMachine(engine, hash_key=hash_key)
     if not machine.applied:
         raise SnapshotFailed("nothing was applied yet, so there is nothing to take a snapshot of")
-    if len(members) > SNAPSHOT_MEMBERS_BYTES_MAX:
-        raise SnapshotFailed(f"a membership of {len(members)} bytes is too large")
-    meta = _facts(machine, engine, cluster_number, term_of(machine.applied), members)
+    meta = _facts(machine, engine, cluster_number, term_of(machine.applied))
     target = directory / file_name(meta.index, meta.term)
     temporary = target.with_name(target.name + WRITING)
     try:
@@ -118,9 +113,7 @@ def disk_error(error: OSError, path: Path) -> KvnodeError:
     return SnapshotFailed(f"writing {path} failed: {error}")
 
 
-def _facts(
-    machine: StateMachine, engine: Engine, cluster_number: int, term: int, members: bytes
-) -> SnapshotMeta:
+def _facts(machine: StateMachine, engine: Engine, cluster_number: int, term: int) -> SnapshotMeta:
     meta_row = engine.get(TAG_META)
     if meta_row is None:
         raise SnapshotFailed("nothing was committed to the engine yet")
@@ -136,10 +129,10 @@ def _facts(
             (node_id, held.incarnation, held.last, held.nonce, held.storage_id)
             for node_id, held in machine.sessions().items()
         ),
-        members=members,
+        members=b"" if machine.members is None else machine.members.pack(),
         meta_row=meta_row,
-        store_format=FORMAT,
-        level=LEVEL,
+        store_format=machine.store_format,
+        level=machine.level,
     )
 
 

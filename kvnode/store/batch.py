@@ -20,10 +20,13 @@ from kvnode.limits import (
     PEER_FRAME_BYTES_MAX,
     TRANSACTION_COMMANDS_MAX,
 )
+from kvnode.store import changes
 from kvnode.store.ops import Op, UnknownOperation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from kvnode.store.changes import Change
 
 
 class Kind(IntEnum):
@@ -33,6 +36,7 @@ class Kind(IntEnum):
     BATCH = 1
     REGISTER = 2
     EXPIRE = 3
+    CONFIGURE = 4
 
 
 class MalformedEntry(ValueError):
@@ -76,9 +80,21 @@ class Expire:
     limit: int
 
 
-Entry: TypeAlias = Noop | Batch | Register | Expire
+@dataclass(slots=True)
+class Configure:
+    """Change the membership. Raft carries such an entry as a configuration change of its own."""
+
+    stamp_ms: int
+    seed: int
+    change: Change
+
+
+Entry: TypeAlias = Noop | Batch | Register | Expire | Configure
 
 NOOP: Final = Noop()
+
+_KINDS: Final = frozenset(Kind) - {Kind.NOOP}
+"""What an entry that is not empty can be."""
 
 _ARRAY_MAX: Final = max(ARGUMENTS_MAX, TRANSACTION_COMMANDS_MAX) + 8
 _STAMP_BYTES: Final = 1 + 1 + 9
@@ -118,12 +134,17 @@ def encode_expire(stamp_ms: int, seed: int, limit: int) -> bytes:
     return _pack((3, stamp_ms, seed, limit))
 
 
+def encode_configure(stamp_ms: int, seed: int, change: Change) -> bytes:
+    """Entry data that changes the membership. Raises `ValueError`: no log may hold this change."""
+    return _pack((4, stamp_ms, seed, *changes.to_row(change)))
+
+
 def decode(data: bytes) -> Entry:
     """Read entry data.
 
     Raises:
         MalformedEntry: the bytes are no entry.
-        UnknownOperation: an entry of a kind that this program does not know.
+        UnknownOperation: an entry of a kind, or a change, that this program does not know.
     """
     if not data:
         return NOOP
@@ -137,9 +158,18 @@ def decode(data: bytes) -> Entry:
         return Register(*arguments)
     if kind == Kind.EXPIRE and _are_integers(arguments, 3):
         return Expire(*arguments)
-    if type(kind) is int and kind not in (Kind.BATCH, Kind.REGISTER, Kind.EXPIRE):
+    if kind == Kind.CONFIGURE and _are_integers(arguments[:2], 2):
+        return _configure(*arguments)
+    if type(kind) is int and kind not in _KINDS:
         raise UnknownOperation(f"the log holds an entry of unknown kind {kind}")
     raise MalformedEntry(f"entry of kind {kind!r} with wrong fields")
+
+
+def _configure(stamp_ms: int, seed: int, *row: Any) -> Configure:
+    try:
+        return Configure(stamp_ms, seed, changes.from_row(list(row)))
+    except ValueError as error:
+        raise MalformedEntry(f"an entry changes the membership wrongly: {error}") from error
 
 
 def stamp_of(data: bytes) -> int:

@@ -31,6 +31,10 @@ DATABASES: Final = 16
 FORMAT: Final = 2
 """Of rows and records. An engine of another format is thrown away (`engine_directory`)."""
 
+FORMAT_WITH_MEMBERS: Final = 3
+"""Of the meta row and of snapshots once there is a registry of members. The rows are the same, but
+a program that knows nothing of the registry must not go on from them."""
+
 TAG_META: Final = b"\x00"
 TAG_GARBAGE: Final = b"\x01"
 TAG_RECORD: Final = b"\x10"

@@ -55,8 +55,14 @@ EXPIRETIME: Final = 77
 OBJECT: Final = 78
 SIZE: Final = 79
 
-LEVEL: Final = 2
+LEVEL: Final = 3
 """The newest feature level that this program knows."""
+
+BASE_LEVEL: Final = 2
+"""What a cluster counts as that has no registry of members, and so no level of its own."""
+
+MEMBERS_LEVEL: Final = 3
+"""Membership in the log (`kvnode.store.members`): entries of kind 4 and what they leave."""
 
 SINCE: Final[dict[int, int]] = {
     **dict.fromkeys([SET, MSET, DEL, INCRBY, APPEND, EXPIRE, PERSIST, FLUSHDB, FLUSHALL, EXEC], 1),
@@ -101,6 +107,19 @@ class ExpireFlag(IntFlag):
 
 class UnknownOperation(ConfigurationError):
     """The log asks for something that this program does not know; going on would diverge."""
+
+
+def check_level(level: int) -> None:
+    """Refuse what a cluster of this feature level wrote, if this program is too old for it.
+
+    Raises:
+        ConfigurationError: a newer program is needed; the text says so.
+    """
+    if level > LEVEL:
+        raise ConfigurationError(
+            f"the cluster is at feature level {level}, and this program knows levels up to "
+            f"{LEVEL}: use the newer program"
+        )
 
 
 class GetexFlag(IntFlag):

@@ -17,10 +17,17 @@ from kvnode.store.keyspace import HAS_DEADLINE, HASH_BYTES, PREFIX_BYTES, SUM_MA
 
 if TYPE_CHECKING:
     from kvnode.store.keyspace import Keyspace
+    from kvnode.store.members import Members
     from kvnode.store.sessions import Sessions
 
 
-def fold(applied: int, space: Keyspace, databases: list[Database], sessions: Sessions) -> str:
+def fold(
+    applied: int,
+    space: Keyspace,
+    databases: list[Database],
+    sessions: Sessions,
+    members: Members,
+) -> str:
     """Sixteen hex digits over all that replicas must agree on; generations are not part of it."""
     counted = [
         [number, *database.to_row()[1:]]
@@ -31,6 +38,8 @@ def fold(applied: int, space: Keyspace, databases: list[Database], sessions: Ses
     state = [applied, space.stamp_ms, space.revision, counted, sessions.to_rows(), removals]
     if space.arrivals is not None:
         state.append(space.arrivals.to_hash())
+    if members.is_founded:
+        state.append(xxh3_64_intdigest(members.pack()))
     return xxh3_64_hexdigest(msgpack.packb(state))
 
 

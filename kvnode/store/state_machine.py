@@ -2,9 +2,10 @@
 
 Contract with the driver:
 
-1. `apply` takes every committed entry in order, once; configuration changes of Raft as `b""`.
+1. `apply` takes every committed entry in order, once, changes of the membership among them.
 2. `read` answers from what was applied, committed to the engine or not.
-3. `commit` ends the engine transaction; call it when `commit_due`, and when idle.
+3. `commit` ends the engine transaction; call it when `commit_due`, and when idle. It is due after
+   each change of the membership: commit before anybody acts on it, and no failure takes it back.
 4. An exception out of `apply`, `commit` or `collect_garbage` leaves the machine at its last commit;
    look at `applied` again. After `EngineFull` wait and go on from there; anything else ends it.
 
@@ -20,16 +21,24 @@ from typing import TYPE_CHECKING
 
 import msgpack
 
-from kvnode.errors import ConfigurationError
+from kvnode.errors import CommandError, ConfigurationError
 from kvnode.limits import ENGINE_COMMIT_BYTES_MAX, ENGINE_COMMIT_OPS_MAX
 from kvnode.store import batch, state_hash
 from kvnode.store.arrivals import Arrivals
-from kvnode.store.batch import Batch, Entry, Expire, Kind, Register
+from kvnode.store.batch import Batch, Configure, Entry, Expire, Kind, Register
 from kvnode.store.buckets import Buckets
 from kvnode.store.engine import EngineFull
 from kvnode.store.export import live_rows
-from kvnode.store.keyspace import DATABASES, FORMAT, TAG_META, Database, Keyspace
-from kvnode.store.ops import UnknownOperation
+from kvnode.store.keyspace import (
+    DATABASES,
+    FORMAT,
+    FORMAT_WITH_MEMBERS,
+    TAG_META,
+    Database,
+    Keyspace,
+)
+from kvnode.store.members import Members
+from kvnode.store.ops import UnknownOperation, check_level
 from kvnode.store.redis.table import READS, WRITES
 from kvnode.store.sessions import Outcome, Session, Sessions
 
@@ -51,7 +60,8 @@ class Applied:
         incarnation: of the batch; for a registration the one that holds now.
         sequence: of the batch.
         outcome: anything but APPLIED changed no key.
-        results: one per op of a batch; of an expiry entry the number of deleted keys.
+        results: one per op of a batch; of an expiry entry the number of deleted keys; of a change
+            of the membership None, or the `CommandError` with the reason why nothing was changed.
     """
 
     kind: int
@@ -70,7 +80,8 @@ class StateMachine:
         hash_key: 16 to 64 bytes made from the cluster id; all nodes must use the same.
 
     Raises:
-        ConfigurationError: the engine was filled under another hash key or format.
+        ConfigurationError: the engine was filled under another hash key or format, or by a cluster
+            of a higher feature level than this program knows.
     """
 
     __slots__ = (
@@ -79,6 +90,8 @@ class StateMachine:
         "_expired_before",
         "_fingerprint",
         "_hash_key",
+        "_members",
+        "_members_changed",
         "_sessions",
         "_space",
         "_written_before",
@@ -109,12 +122,27 @@ class StateMachine:
         """Of the newest write; it never goes back."""
         return self._space.revision
 
+    @property
+    def members(self) -> Members | None:
+        """The registry of members; None before it is founded."""
+        return self._members if self._members.is_founded else None
+
+    @property
+    def level(self) -> int:
+        """The cluster's feature level."""
+        return self._members.level
+
+    @property
+    def store_format(self) -> int:
+        """Of the meta row as it would be written now."""
+        return FORMAT_WITH_MEMBERS if self._members.is_founded else FORMAT
+
     def apply(self, index: int, data: bytes) -> Applied:
         """Apply the entry at `index`, which must be `applied + 1`.
 
         Raises:
             EngineFull: no room; nothing since the last commit stands.
-            UnknownOperation: the entry needs a newer program.
+            ConfigurationError: the entry needs a newer program.
         """
         if index != self.applied + 1:
             raise ValueError(f"entry {index} cannot follow entry {self.applied}")
@@ -133,14 +161,15 @@ class StateMachine:
             return self._apply_batch(entry)
         if isinstance(entry, Register):
             space.stamp_ms = max(space.stamp_ms, entry.stamp_ms)
-            outcome = self._sessions.register(index, entry)
-            held = self._sessions[entry.node_id].incarnation
-            return Applied(Kind.REGISTER, entry.node_id, held, 0, outcome)
+            return self._register(index, entry)
         if isinstance(entry, Expire):
             space.stamp_ms = max(space.stamp_ms, entry.stamp_ms)
             deleted = space.delete_expired(entry.limit)
             self.uncommitted_ops += deleted
             return Applied(Kind.EXPIRE, results=[deleted])
+        if isinstance(entry, Configure):
+            space.stamp_ms = max(space.stamp_ms, entry.stamp_ms)
+            return self._configure(index, entry)
         return Applied(Kind.NOOP)
 
     def _apply_batch(self, entry: Batch) -> Applied:
@@ -159,6 +188,29 @@ class StateMachine:
         node_id, incarnation, sequence = entry.node_id, entry.incarnation, entry.sequence
         return Applied(Kind.BATCH, node_id, incarnation, sequence, outcome, results)
 
+    def _register(self, index: int, entry: Register) -> Applied:
+        outcome = Outcome.FENCED
+        if self._members.admits(entry.node_id, entry.storage_id):
+            outcome = self._sessions.register(index, entry)
+        if outcome is not Outcome.FENCED:
+            self._members.bind(entry.node_id, entry.storage_id)
+        session = self._sessions.get(entry.node_id)
+        held = session.incarnation if session is not None else 0
+        return Applied(Kind.REGISTER, entry.node_id, held, 0, outcome)
+
+    def _configure(self, index: int, entry: Configure) -> Applied:
+        members = self._members
+        before = members.by_id
+        refusal = members.apply(index, entry.change)
+        if refusal is not None:
+            return Applied(Kind.CONFIGURE, results=[CommandError(f"ERR {refusal}")])
+        check_level(members.level)
+        for node_id in before:
+            if node_id not in members.by_id:
+                self._sessions.pop(node_id, None)
+        self._members_changed = True
+        return Applied(Kind.CONFIGURE, results=[None])
+
     def read(self, op: Op) -> Result:
         """Answer a read op as of `applied`. Raises `UnknownOperation` for anything else."""
         meaning = READS.get(op[0])
@@ -170,9 +222,10 @@ class StateMachine:
 
     @property
     def commit_due(self) -> bool:
-        """Whether the open transaction is as large as it may get."""
+        """Whether the open transaction is as large as it may get, or changed the membership."""
         return (
-            self.uncommitted_ops >= ENGINE_COMMIT_OPS_MAX
+            self._members_changed
+            or self.uncommitted_ops >= ENGINE_COMMIT_OPS_MAX
             or self._space.written_bytes - self._written_before >= ENGINE_COMMIT_BYTES_MAX
         )
 
@@ -200,7 +253,8 @@ class StateMachine:
         """Go on with an engine that holds another state; the one before is closed as it is.
 
         Raises:
-            ConfigurationError: it was filled under another hash key or format.
+            ConfigurationError: it was filled under another hash key or format, or by a cluster of a
+                higher feature level.
         """
         self._engine.close(clean=False)
         self._engine = engine
@@ -221,11 +275,15 @@ class StateMachine:
     def _meta(self) -> bytes:
         space = self._space
         databases = [database.to_row() for database in space.databases]
-        fields = [FORMAT, self._fingerprint, self.applied, space.stamp_ms, space.revision]
+        form, members = self.store_format, self._members
+        fields = [form, self._fingerprint, self.applied, space.stamp_ms, space.revision]
         rows = self._sessions.to_rows()
         fields += [space.next_generation, databases, rows, space.removals.versions]
-        if space.arrivals is not None:
-            fields.append(space.arrivals.to_row())
+        arrivals = None if space.arrivals is None else space.arrivals.to_row()
+        if members.is_founded:
+            fields += [arrivals, members.pack()]
+        elif arrivals is not None:
+            fields.append(arrivals)
         packed: bytes = msgpack.packb(fields)
         return packed
 
@@ -237,15 +295,19 @@ class StateMachine:
             empty = [Database(number) for number in range(DATABASES)]
             space.restore(empty, DATABASES, Buckets(), None)
             self._sessions = Sessions()
+            self._members = Members()
         else:
             form, fingerprint, *fields = msgpack.unpackb(meta)
-            if form != FORMAT or fingerprint != self._fingerprint:
-                raise ConfigurationError("the engine belongs to another cluster or format")
+            _check_format(form)
+            if fingerprint != self._fingerprint:
+                raise ConfigurationError("the engine belongs to another cluster")
             self.applied, space.stamp_ms, space.revision, generation, *fields = fields
             databases, sessions, removals, *rest = fields
-            arrivals = Arrivals.from_row(rest[0]) if rest else None
+            arrivals, members = [*rest, None, None][:2]
             restored = [Database(*counted) for counted in databases]
-            space.restore(restored, generation, Buckets(removals), arrivals)
+            brought = Arrivals.from_row(arrivals) if arrivals else None
+            self._members = Members.unpack(members) if members else Members()
+            space.restore(restored, generation, Buckets(removals), brought)
             self._sessions = Sessions.from_rows(sessions)
         self._note_commit()
 
@@ -253,6 +315,7 @@ class StateMachine:
         self._committed = self.applied
         self._written_before = self._space.written_bytes
         self._expired_before = self._space.expired_keys
+        self._members_changed = False
         self.uncommitted_ops = 0
 
     # --- what others ask ----------------------------------------------------------------------
@@ -290,12 +353,14 @@ class StateMachine:
 
     def state_hash(self) -> str:
         """Sixteen hex digits: equal on all nodes that have applied as much."""
-        return state_hash.fold(self.applied, self._space, self._space.databases, self._sessions)
+        return self._fold(self._space.databases)
 
     def recomputed_hash(self) -> str:
         """The same from all rows: slow, and equal unless a row was lost or altered."""
-        recounted = state_hash.recount(self._space)
-        return state_hash.fold(self.applied, self._space, recounted, self._sessions)
+        return self._fold(state_hash.recount(self._space))
+
+    def _fold(self, databases: list[Database]) -> str:
+        return state_hash.fold(self.applied, self._space, databases, self._sessions, self._members)
 
     def live_rows(self) -> Iterator[tuple[bytes, bytes]]:
         """All rows of the state but the meta row, ascending; call it right after `commit`.
@@ -322,3 +387,13 @@ class StateMachine:
             raise
         self.uncommitted_ops += deleted
         return deleted
+
+
+def _check_format(form: int) -> None:
+    if form > FORMAT_WITH_MEMBERS:
+        raise ConfigurationError(
+            f"the engine has format {form}, and this program knows formats up to "
+            f"{FORMAT_WITH_MEMBERS}: use the newer program"
+        )
+    if form not in (FORMAT, FORMAT_WITH_MEMBERS):
+        raise ConfigurationError(f"the engine has the format {form} of an older program")

@@ -262,7 +262,6 @@ class SimWorker:
                 hash_key=bytes.fromhex(request.hash_key),
                 cluster_number=request.cluster_number,
                 term_of=terms_of(request.terms),
-                members=bytes.fromhex(request.members),
                 fs=self._disk,
             )
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from wal.fs import FileSystem
 
 CLUSTER = 0xC1
-MEMBERS = b"members, as the node encodes them"
 SNAP = Path("/snap")
 
 
@@ -60,7 +59,6 @@ def take(
         hash_key=HASH_KEY,
         cluster_number=CLUSTER,
         term_of=lambda index: term,
-        members=MEMBERS,
         throttle=throttle,
         fs=fs,
     )

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from kvnode.errors import ConfigurationError
-from kvnode.limits import SNAPSHOT_BLOCK_BYTES, SNAPSHOT_MEMBERS_BYTES_MAX
+from kvnode.limits import SNAPSHOT_BLOCK_BYTES
 from kvnode.snapshot import reader
 from kvnode.snapshot.catalog import file_name, list_snapshots
 from kvnode.snapshot.errors import SnapshotFailed
@@ -19,7 +19,7 @@ from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import DEL, GET, SCAN, SET, TTL
 from tests.support.disk import MemoryDisk
 from tests.unit.snapshot.conftest import Engines
-from tests.unit.snapshot.states import CLUSTER, MEMBERS, SNAP, filled, take
+from tests.unit.snapshot.states import CLUSTER, SNAP, filled, take
 from tests.unit.store.driver import HASH_KEY, NODE, STORAGE, Driver
 
 
@@ -79,7 +79,7 @@ def test_the_facts_are_those_of_the_state(engines: Engines) -> None:
     path = SNAP / file_name(meta.index, meta.term)
     rows = list(driver.machine.live_rows())
     assert read_meta(path, fs=disk) == verify(path, fs=disk) == meta
-    assert (meta.cluster_number, meta.term, meta.members) == (CLUSTER, 7, MEMBERS)
+    assert (meta.cluster_number, meta.term) == (CLUSTER, 7)
     assert (meta.stamp_ms, meta.revision) == (driver.machine.stamp_ms, driver.machine.revision)
     assert meta.rows == len(rows)
     assert meta.row_bytes == sum(len(key) + len(value) for key, value in rows)
@@ -90,7 +90,6 @@ def test_the_facts_are_those_of_the_state(engines: Engines) -> None:
     assert meta.sessions[0][4] == STORAGE
     facts = meta.describe()
     assert facts["index"] == meta.index
-    assert facts["members_bytes"] == len(MEMBERS)
 
 
 def test_equal_states_give_equal_bytes(engines: Engines) -> None:
@@ -162,7 +161,6 @@ def test_a_store_that_applied_nothing_has_no_snapshot(engines: Engines) -> None:
             hash_key=HASH_KEY,
             cluster_number=1,
             term_of=lambda index: 1,
-            members=b"",
             fs=disk,
         )
     assert disk.image() == {}
@@ -174,20 +172,6 @@ def test_an_engine_that_lost_a_row_has_no_snapshot(engines: Engines) -> None:
     with pytest.raises(RowsMissing):
         take(driver.engine, fs=disk)
     assert disk.image() == {}
-
-
-def test_members_are_bounded(engines: Engines) -> None:
-    driver = filled(engines())
-    with pytest.raises(SnapshotFailed, match="membership"):
-        write_snapshot(
-            driver.engine,
-            SNAP,
-            hash_key=HASH_KEY,
-            cluster_number=1,
-            term_of=lambda index: 1,
-            members=bytes(SNAPSHOT_MEMBERS_BYTES_MAX + 1),
-            fs=MemoryDisk(),
-        )
 
 
 def test_only_an_empty_engine_is_loaded(engines: Engines) -> None:

@@ -29,6 +29,8 @@ from kvnode.snapshot.format import (
 )
 from kvnode.snapshot.reader import load, read_meta, verify
 from kvnode.store.engine import EngineFull
+from kvnode.store.keyspace import FORMAT_WITH_MEMBERS
+from kvnode.store.members import Members
 from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import SET
 from kvnode.store.state_machine import StateMachine
@@ -187,7 +189,7 @@ def test_rows_out_of_order_are_found_though_all_checksums_are_good(small: bytes)
 
 def test_a_head_that_does_not_fit_its_meta_row_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = writer._facts
-    for change in ({"state_hash": "0" * 16}, {"index": 5}):
+    for change in ({"state_hash": "0" * 16}, {"index": 5}, {"members": Members().pack()}):
         monkeypatch.setattr(
             writer, "_facts", lambda *parts, change=change: replace(facts(*parts), **change)
         )
@@ -210,7 +212,8 @@ def test_rows_of_a_newer_store_are_refused_and_not_called_damaged(
     small: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, disk = filled(MemoryEngine()), MemoryDisk()
-    monkeypatch.setattr(writer, "FORMAT", writer.FORMAT + 1)
+    newer = property(lambda machine: FORMAT_WITH_MEMBERS + 1)
+    monkeypatch.setattr(StateMachine, "store_format", newer)
     meta = take(driver.engine, fs=disk)
     with pytest.raises(ConfigurationError, match="format"):
         verify(SNAP / file_name(meta.index, meta.term), fs=disk)

@@ -27,7 +27,7 @@ from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import SET
 from tests.support.disk import MemoryDisk
 from tests.unit.snapshot import states
-from tests.unit.snapshot.states import CLUSTER, MEMBERS, fill
+from tests.unit.snapshot.states import CLUSTER, fill
 from tests.unit.store.driver import HASH_KEY, Driver
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -60,7 +60,6 @@ write_snapshot(
     hash_key=bytes.fromhex(request.hash_key),
     cluster_number=request.cluster_number,
     term_of=terms_of(request.terms),
-    members=bytes.fromhex(request.members),
     fs=Halting(),
 )
 """
@@ -91,7 +90,6 @@ class Node:
             hash_key=HASH_KEY.hex(),
             cluster_number=CLUSTER,
             terms=[(1, 7)],
-            members=MEMBERS.hex(),
             bytes_per_second=0,
         )
         self.endless = Request.from_json(
