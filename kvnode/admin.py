@@ -7,11 +7,13 @@
 | `/metrics` | the Prometheus text format |
 | `/status` | one JSON document |
 | `/hash?index=N` | state hash at applied index N, or the newest; 404 if it is not kept |
+| `/members` | the members, a JSON list as in `/status` |
 
-It only reads, it takes GET and HEAD, one request per connection, and every connection has a
-deadline, so that nothing can be held open. h11 does the grammar of HTTP/1.1; all facts come from
-an `AdminSource`, so the port also works when there is no node behind it: `hold` serves the reason
-of a fatal error until somebody has seen it.
+These only read and take GET and HEAD. What changes the membership is a POST below `/members/`; see
+`kvnode.admin_changes`. There is one request per connection, and every connection has a deadline, so
+that nothing can be held open. h11 does the grammar of HTTP/1.1; all facts come from an
+`AdminSource`, so the port also works when there is no node behind it: `hold` serves the reason of a
+fatal error until somebody has seen it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import json
 import logging
 import re
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol, cast
@@ -30,7 +33,16 @@ import h11
 
 from kvnode import limits
 from kvnode.address import Address, listen_failed
+from kvnode.admin_changes import (
+    BadRequest,
+    Gate,
+    action_of,
+    document_of,
+    read_change,
+    status_of,
+)
 from kvnode.errors import FatalError
+from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
 
 logger = logging.getLogger("kvnode.admin")
 
@@ -42,8 +54,15 @@ Check = tuple[str, bool, str]
 """A readiness check: its name, whether it passes, and a detail for people."""
 
 
+Header = tuple[str, str]
+
+
 class AdminSource(Protocol):
     """Where the admin port has its facts from. Called in the event loop; must not block."""
+
+    @property
+    def password(self) -> bytes | None:
+        """What a change needs, None: nothing. Facts are open to whoever reaches the port."""
 
     def checks(self) -> list[Check]:
         """Return the readiness checks; the node is ready when all pass."""
@@ -57,6 +76,11 @@ class AdminSource(Protocol):
     def metrics(self) -> bytes:
         """Return all metrics in the Prometheus text format."""
 
+    def change(
+        self, request: ChangeRequest, done: Callable[[ChangeAnswer], None], /
+    ) -> Callable[[], None]:
+        """Ask for a change of the membership; see `kvnode.service.Membership.request_change`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -65,15 +89,17 @@ class Answer:
     status: int
     body: bytes
     content_type: str = TEXT
+    headers: tuple[Header, ...] = ()
 
 
 class AdminServer:
     """Listens on one address and answers from one source."""
 
-    __slots__ = ("_connections", "_server", "_source")
+    __slots__ = ("_connections", "_gate", "_server", "_source")
 
     def __init__(self, source: AdminSource) -> None:
         self._source = source
+        self._gate = Gate(source.password)
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
 
@@ -87,7 +113,9 @@ class AdminServer:
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                lambda: _Connection(self._source, self._connections), address.host, address.port
+                lambda: _Connection(self._source, self._gate, self._connections),
+                address.host,
+                address.port,
             )
         except OSError as error:
             raise listen_failed("--admin", address, error) from error
@@ -107,9 +135,11 @@ class AdminServer:
 
 def respond(source: AdminSource, method: str, target: str) -> Answer:
     """Answer one request. An error of the source becomes 500 and a log line, not more."""
-    if method not in {"GET", "HEAD"}:
-        return Answer(405, b"only GET and HEAD are answered here\n")
     path, _, query_text = target.partition("?")
+    allowed = "POST" if action_of(path) else "GET, HEAD"
+    if method not in {"GET", "HEAD"} or allowed == "POST":
+        text = f"only {allowed.replace(', ', ' and ')} can be answered here\n"
+        return Answer(405, text.encode(), headers=(("allow", allowed),))
     try:
         query = parse_qs(query_text, keep_blank_values=True, max_num_fields=8)
     except ValueError:
@@ -132,10 +162,14 @@ def _page(source: AdminSource, path: str, query: dict[str, list[str]]) -> Answer
             return Answer(200, source.metrics(), PROMETHEUS)
         case "/status":
             return Answer(200, _json(source.status()), JSON)
+        case "/members":
+            return Answer(200, _json(source.status().get("members", [])), JSON)
         case "/hash":
             return _hash(source, query.get("index", [None])[-1])
         case _:
-            return Answer(404, b"no such page; try /livez /readyz /metrics /status /hash\n")
+            return Answer(
+                404, b"no such page; try /livez /readyz /metrics /status /hash /members\n"
+            )
 
 
 def _readyz(checks: list[Check], *, verbose: bool) -> Answer:
@@ -161,8 +195,23 @@ def _hash(source: AdminSource, text: str | None) -> Answer:
     return Answer(200, _json({"index": found[0], "hash": found[1]}), JSON)
 
 
-def _json(document: dict[str, Any]) -> bytes:
+def _json(document: object) -> bytes:
     return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def examine(
+    gate: Gate, action: Action, headers: dict[bytes, bytes], body: bytes
+) -> Answer | ChangeRequest:
+    """Read a POST: the change that it asks for, or the answer that says why there is none."""
+    if not gate.admits(headers.get(b"authorization", b"")):
+        ask = ("www-authenticate", 'Basic realm="kvnode", charset="UTF-8"')
+        return Answer(401, b"this change needs the node's password\n", headers=(ask,))
+    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != JSON.encode():
+        return Answer(415, b"a change is asked for with content-type: application/json\n")
+    try:
+        return read_change(action, body)
+    except BadRequest as error:
+        return Answer(400, f"{error}\n".encode())
 
 
 # --- one connection -----------------------------------------------------------------------------
@@ -171,16 +220,31 @@ def _json(document: dict[str, Any]) -> bytes:
 class _Connection(asyncio.Protocol):
     """One request, one answer, closed."""
 
-    __slots__ = ("_deadline", "_http", "_open", "_source", "_transport")
+    __slots__ = (
+        "_body",
+        "_deadline",
+        "_gate",
+        "_http",
+        "_open",
+        "_request",
+        "_source",
+        "_transport",
+        "_withdraw",
+    )
 
-    def __init__(self, source: AdminSource, open_connections: set[_Connection]) -> None:
+    def __init__(self, source: AdminSource, gate: Gate, open_connections: set[_Connection]) -> None:
         self._source = source
+        self._gate = gate
         self._open = open_connections
         self._http = h11.Connection(
             h11.SERVER, max_incomplete_event_size=limits.ADMIN_HEADER_BYTES_MAX
         )
         self._transport: asyncio.Transport
         self._deadline: asyncio.TimerHandle
+        self._request: h11.Request | None = None
+        self._body = b""
+        self._withdraw: Callable[[], None] | None = None
+        """Ends the waiting for a change."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio's in all but name.
@@ -196,33 +260,102 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         self._deadline.cancel()
         self._open.discard(self)
+        self._give_up()
 
     def abort(self) -> None:
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._http.our_state is not h11.IDLE:
-            return  # answered already; what else arrives is read into nothing
+        if self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE} or self._withdraw:
+            return  # answered already, or soon; h11 would keep what else arrives
         try:
             self._http.receive_data(data)
-            event = self._http.next_event()
+            while self._take(self._http.next_event()):
+                pass
         except h11.RemoteProtocolError as error:
             self._send(Answer(error.error_status_hint, f"{error}\n".encode()))
-            return
-        if isinstance(event, h11.Request):
-            target = event.target.decode("ascii", "replace")
-            method = event.method.decode("ascii")
-            self._send(respond(self._source, method, target), body=method != "HEAD")
 
-    def _send(self, answer: Answer, *, body: bool = True) -> None:
+    def _take(self, event: object) -> bool:
+        """Take a part of the request; return whether to look for another one."""
+        if isinstance(event, h11.Request):
+            self._request = event
+            if event.method != b"POST":
+                method = event.method.decode("ascii")
+                self._send(respond(self._source, method, self._target()), body=method != "HEAD")
+                return False
+            if self._http.they_are_waiting_for_100_continue:
+                go_on = h11.InformationalResponse(status_code=100, headers=[])
+                self._transport.write(self._http.send(go_on) or b"")
+            return True
+        if isinstance(event, h11.Data):
+            self._body += event.data
+            if len(self._body) <= limits.ADMIN_BODY_BYTES_MAX:
+                return True
+            text = f"the body has more than {limits.ADMIN_BODY_BYTES_MAX} bytes\n"
+            self._send(Answer(413, text.encode()), is_heard=False)
+        elif isinstance(event, h11.EndOfMessage):
+            self._change()
+        return False
+
+    def _target(self) -> str:
+        assert self._request is not None
+        return self._request.target.decode("ascii", "replace")
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    def _change(self) -> None:
+        assert self._request is not None
+        action = action_of(self._target().partition("?")[0])
+        if action is None:
+            self._send(respond(self._source, "POST", self._target()))
+            return
+        asked = examine(self._gate, action, dict(self._request.headers), self._body)
+        if isinstance(asked, Answer):
+            self._send(asked)
+            return
+        self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(
+            limits.ADMIN_CHANGE_TIMEOUT_MS / 1000, self._on_no_decision
+        )
+        self._withdraw = _nothing
+        withdraw = self._source.change(asked, self._on_decision)
+        if self._withdraw is not None:
+            self._withdraw = withdraw
+
+    def _on_decision(self, answer: ChangeAnswer) -> None:
+        if self._withdraw is None:
+            return
+        self._withdraw = None
+        self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(
+            limits.ADMIN_REQUEST_TIMEOUT_MS / 1000, self._transport.abort
+        )
+        self._send(Answer(status_of(answer), _json(document_of(answer)), JSON))
+
+    def _on_no_decision(self) -> None:
+        seconds = limits.ADMIN_CHANGE_TIMEOUT_MS // 1000
+        text = f"nobody could decide within {seconds} s; it may be done yet, and can be asked again"
+        withdraw = self._withdraw
+        self._on_decision(ChangeAnswer(Verdict.AGAIN, text))
+        if withdraw is not None:
+            withdraw()
+
+    def _give_up(self) -> None:
+        withdraw, self._withdraw = self._withdraw, None
+        if withdraw is not None:
+            withdraw()
+
+    # --- answers ----------------------------------------------------------------------------------
+
+    def _send(self, answer: Answer, *, body: bool = True, is_heard: bool = True) -> None:
+        """Answer and close; `is_heard` False: not before the client has said all, or too long."""
         headers = [
             ("content-type", answer.content_type),
             ("content-length", str(len(answer.body))),
             ("cache-control", "no-store"),
             ("connection", "close"),
+            *answer.headers,
         ]
-        if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers.append(("allow", "GET, HEAD"))
         response = h11.Response(
             status_code=answer.status, headers=headers, reason=HTTPStatus(answer.status).phrase
         )
@@ -230,7 +363,15 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._http.send(response) or b"")
         if body:
             self._transport.write(answer.body)
-        self._transport.close()
+        if is_heard:
+            self._transport.close()
+        else:
+            # To close over bytes that nobody read would reset the connection, answer and all.
+            self._transport.write_eof()
+
+
+def _nothing() -> None:
+    """Ends a waiting that has not begun."""
 
 
 # --- after a fatal error ------------------------------------------------------------------------
@@ -257,6 +398,15 @@ class HeldSource:
 
     def metrics(self) -> bytes:
         return b"# TYPE kvnode_has_leader gauge\nkvnode_has_leader 0.0\n"
+
+    password: bytes | None = None
+
+    def change(
+        self, _request: ChangeRequest, done: Callable[[ChangeAnswer], None], /
+    ) -> Callable[[], None]:
+        text = f"this node is held and changes nothing, ask another member; it says: {self._error}"
+        asyncio.get_running_loop().call_soon(done, ChangeAnswer(Verdict.REFUSED, text))
+        return _nothing
 
 
 def hold(address: Address, error: FatalError, node: str | None = None) -> int:

@@ -310,6 +310,15 @@ ADMIN_HEADER_BYTES_MAX = 16 * KIB
 ADMIN_REQUEST_TIMEOUT_MS = 5_000
 """From the connection to the last byte of the answer: a slow client holds its place no longer."""
 
+ADMIN_BODY_BYTES_MAX = 4 * KIB
+"""Of a request that changes something: a few names and addresses."""
+
+ADMIN_CHANGE_TIMEOUT_MS = 30_000
+"""So long an operator waits for the cluster to decide; an election is a small part of it."""
+
+ADMIN_FAILURES_LOGGED_EVERY_MS = 10_000
+"""Somebody who guesses passwords must not fill the log as well."""
+
 # --- logs ---------------------------------------------------------------------------------------
 
 LOG_QUEUE_RECORDS_MAX = 8_192

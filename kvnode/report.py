@@ -6,8 +6,11 @@ one by one while the node starts, so that the admin port can answer from the fir
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,18 @@ from kvnode.node.node import Node
 from kvnode.node.recovery import Recovered
 from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.obs.gc_pauses import GcPauses
+from kvnode.obs.load import DecayingRate
 from kvnode.obs.log import LogWriter, event
 from kvnode.obs.metrics import Metrics
+from kvnode.resp.commands.command import READ, WRITE
 from kvnode.resp.listener import RespServer
+from kvnode.service import (
+    ChangeAnswer,
+    ChangeRequest,
+    Membership,
+    MemberStatus,
+    Verdict,
+)
 from kvnode.watchdog import MemoryWatchdog
 from raft.types import NONE, Role
 from wal import crc
@@ -85,10 +97,20 @@ class NodeReport:
         self.directory: DataDirectory | None = None
         self.watchdog: MemoryWatchdog | None = None
         self.node: Node | None = None
+        self.membership: Membership | None = None
+        """Who changes the membership, once the node has started."""
         self.resp: RespServer | None = None
         self.library: SnapshotLibrary | None = None
         self.is_started = False
         self.is_stopping = False
+        self._commands = DecayingRate(self._started_at)
+        self._reads = DecayingRate(self._started_at)
+        self._writes = DecayingRate(self._started_at)
+
+    @property
+    def password(self) -> bytes | None:
+        """What changes on the admin port need; None: nothing."""
+        return self._config.password
 
     # --- readiness --------------------------------------------------------------------------------
 
@@ -121,6 +143,7 @@ class NodeReport:
             "crc_backend": crc.BACKEND,
             "memory": self._memory(),
             "last_exit": self._last_exit(),
+            "load": self._load(),
         }
         if self.node is not None:
             document |= self._consensus(self.node)
@@ -142,19 +165,25 @@ class NodeReport:
             "recovering": status.recovering,
             "heals_at": status.heals_at,
             "voters_missing": status.voters_missing,
-            "members": [
-                {
-                    "name": member.name,
-                    "node_id": f"{member.node_id:016x}",
-                    "role": member.role,
-                    "peer_address": member.peer_address,
-                    "client_address": member.client_address,
-                    "match": member.match,
-                    "lag": member.lag,
-                    "recovering": member.recovering,
-                }
-                for member in status.members
-            ],
+            "members": [_member_document(member) for member in status.members],
+        }
+
+    def _load(self) -> dict[str, float]:
+        """How busy this node is: what an operator compares before moving clients or leadership."""
+        resp, node, now = self.resp, self.node, time.monotonic()
+        tallies = resp.stats.tallies if resp else []
+        by_kind = {READ: 0, WRITE: 0}
+        for tally in tallies:
+            if tally.command.kind in by_kind:
+                by_kind[tally.command.kind] += tally.calls
+        commands = sum(tally.calls for tally in tallies)
+        return {
+            "commands_per_second": round(self._commands.look(commands, now), 1),
+            "reads_per_second": round(self._reads.look(by_kind[READ], now), 1),
+            "writes_per_second": round(self._writes.look(by_kind[WRITE], now), 1),
+            "clients": len(resp.clients) if resp else 0,
+            "loop_lag_ms": round(node.stats.loop_lag_seconds * 1000, 3) if node else 0.0,
+            "in_flight_bytes": self.in_flight_bytes(),
         }
 
     def _wal(self, node: Node) -> dict[str, Any]:
@@ -208,6 +237,15 @@ class NodeReport:
     def hash(self, index: int | None, /) -> tuple[int, str] | None:
         """The state hash at an applied index, or the newest."""
         return self.node.applier.hash_at(index) if self.node else None
+
+    def change(
+        self, request: ChangeRequest, done: Callable[[ChangeAnswer], None], /
+    ) -> Callable[[], None]:
+        """Ask the cluster for a change of its membership."""
+        if self.membership is not None:
+            return self.membership.request_change(request, done)
+        answer = ChangeAnswer(Verdict.AGAIN, "this node has not started yet")
+        return asyncio.get_running_loop().call_soon(done, answer).cancel
 
     def in_flight_bytes(self) -> int:
         """Request bytes that wait for an answer."""
@@ -349,6 +387,12 @@ class NodeReport:
         bind("kvnode_client_connections_total", lambda: stats.connections_total)
         bind("kvnode_client_rejects_total", lambda: stats.connections_rejected_total)
         bind("kvnode_commands_total", lambda: _calls(resp))
+
+
+def _member_document(member: MemberStatus) -> dict[str, Any]:
+    """Name and id first, then all that is known."""
+    document = asdict(member)
+    return {"name": member.name, **document, "node_id": f"{member.node_id:016x}"}
 
 
 def _by_reason(counts: dict[str, int]) -> Labelled:

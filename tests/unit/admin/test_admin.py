@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from kvnode import limits
 from kvnode.address import Address
 from kvnode.admin import AdminServer, Check, HeldSource, hold, respond
 from kvnode.errors import ConfigurationError, LogCorrupt, ResourceBusy
+from kvnode.service import ChangeAnswer, ChangeRequest
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -32,13 +33,20 @@ class FakeSource:
     def status(self) -> dict[str, Any]:
         if self.broken:
             raise RuntimeError("a bug")
-        return {"node": "n1", "leader": "n1"}
+        return {"node": "n1", "leader": "n1", "members": [{"name": "n1"}]}
 
     def hash(self, index: int | None, /) -> tuple[int, str] | None:
         return None if index == 404 else (7 if index is None else index, "00ff")
 
     def metrics(self) -> bytes:
         return b"kvnode_term 1.0\n"
+
+    password: bytes | None = None
+
+    def change(
+        self, request: ChangeRequest, done: Callable[[ChangeAnswer], None], /
+    ) -> Callable[[], None]:
+        raise AssertionError(request)
 
 
 @pytest.fixture
@@ -82,7 +90,13 @@ def test_metrics_are_given_as_they_are(source: FakeSource) -> None:
 def test_status_is_json(source: FakeSource) -> None:
     answer = respond(source, "GET", "/status")
     assert answer.content_type == "application/json"
-    assert json.loads(answer.body) == {"node": "n1", "leader": "n1"}
+    assert json.loads(answer.body) == source.status()
+
+
+def test_the_members_are_a_page_of_their_own(source: FakeSource) -> None:
+    answer = respond(source, "GET", "/members")
+    assert answer.content_type == "application/json"
+    assert json.loads(answer.body) == [{"name": "n1"}]
 
 
 @pytest.mark.parametrize(("target", "index"), [("/hash", 7), ("/hash?index=42", 42)])
@@ -115,7 +129,7 @@ def test_a_wrong_request_has_a_clear_answer(source: FakeSource, target: str, sta
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
-def test_nothing_can_be_changed_here(source: FakeSource, method: str) -> None:
+def test_pages_of_facts_change_nothing(source: FakeSource, method: str) -> None:
     assert respond(source, method, "/livez").status == 405
 
 
