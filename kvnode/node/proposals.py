@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from kvnode.errors import OutcomeUnknown, Refused
 from kvnode.limits import (
@@ -31,6 +31,7 @@ from kvnode.limits import (
     RESEND_MS,
 )
 from kvnode.service import Pending
+from kvnode.store import ops
 from kvnode.store.batch import encode_ops
 from kvnode.store.reply import Result
 from kvnode.store.sessions import Outcome, Session
@@ -105,6 +106,7 @@ class Proposer:
         self._registration_sent_at: float | None = None
         self._is_paused = False
         self._held: Refused | None = None
+        self.set_level(ops.BASE_LEVEL)
         self.incarnation = 0
         """Log index of this start's registration; 0 until it is applied."""
         self.batches_resent = 0
@@ -126,12 +128,34 @@ class Proposer:
     def submit(self, pending: Pending) -> None:
         """Take one write. It is completed later, or refused at once when the queue is full."""
         reason = self._held
-        if reason is None and len(self._queue) >= QUEUED_COMMANDS_MAX:
-            reason = QUEUE_FULL
+        if reason is None:
+            if len(self._queue) >= QUEUED_COMMANDS_MAX:
+                reason = QUEUE_FULL
+            elif self._knows_newer_ops:
+                reason = self._gate(pending.op)
         if reason is not None:
             self.refuse(pending, reason)
             return
         self._queue.append((pending, self._monotonic()))
+
+    def set_level(self, level: int) -> None:
+        """Tell the cluster's feature level: ops of a higher one are refused from now on.
+
+        A member that does not know an op stops when it finds it in the log. Until it is told, the
+        session trusts in no more than `BASE_LEVEL`.
+        """
+        self._level = level
+        # Nearly always False, and then no command is looked into.
+        self._knows_newer_ops = max(ops.SINCE.values()) > level
+
+    def _gate(self, op: list[Any]) -> Refused | None:
+        needed = ops.level_of(op)
+        if needed <= self._level:
+            return None
+        return Refused(
+            f"ERR this needs feature level {needed} and the cluster is at {self._level} until "
+            f"every member is updated"
+        )
 
     def refuse(self, pending: Pending, reason: Refused) -> None:
         """Answer a command that was not, and will not be, done."""

@@ -109,6 +109,14 @@ class UnknownOperation(ConfigurationError):
     """The log asks for something that this program does not know; going on would diverge."""
 
 
+def level_of(op: Op) -> int:
+    """The feature level that an op needs, and with it each op of a transaction."""
+    needed = SINCE[op[0]]
+    if op[0] in (EXEC, EXEC_WATCHED):
+        needed = max([needed, *(SINCE[inner[0]] for inner in op[3])])
+    return needed
+
+
 def check_level(level: int) -> None:
     """Refuse what a cluster of this feature level wrote, if this program is too old for it.
 

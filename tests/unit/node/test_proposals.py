@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+
+from kvnode.errors import Refused
 from kvnode.limits import BATCH_COMMANDS_MAX, BATCHES_IN_FLIGHT_MAX, HOLD_MS, RESEND_MS
 from kvnode.node import proposals
 from kvnode.node.proposals import Proposer
+from kvnode.store import ops
 from kvnode.store.batch import Kind, decode_ops
 from kvnode.store.reply import Result
 from kvnode.store.sessions import Outcome, Session
@@ -284,3 +288,46 @@ def test_leaving_answers_everybody_truthfully() -> None:
     (late,) = setup.submit()
     assert sent.results == [proposals.UNKNOWN]
     assert queued.results == late.results == [proposals.STOPPING]
+
+
+# --- feature levels -----------------------------------------------------------------------------
+
+NEWER = ops.BASE_LEVEL + 1
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        [ops.APPEND, 0, b"k", b"v"],
+        [ops.EXEC, 0, [], [[ops.GET, 0, b"k"], [ops.APPEND, 0, b"k", b"v"]]],
+        [ops.EXEC_WATCHED, 0, [], [[ops.APPEND, 0, b"k", b"v"]]],
+    ],
+)
+def test_an_op_that_some_member_may_not_know_is_refused_until_the_cluster_is_at_its_level(
+    op: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ops.SINCE, ops.APPEND, NEWER)
+    setup = Setup()
+    early, known, late = Waiting(op), Waiting([ops.SET, 0, b"k", b"v"]), Waiting(op)
+    setup.proposer.submit(early)
+    (refusal,) = early.results
+    assert isinstance(refusal, Refused)
+    assert refusal.text == (
+        f"ERR this needs feature level {NEWER} and the cluster is at {NEWER - 1} until every "
+        f"member is updated"
+    )
+    setup.proposer.submit(known)
+    setup.proposer.set_level(NEWER)
+    setup.proposer.submit(late)
+    setup.proposer.flush()
+    assert known.results == late.results == []
+    (sent,) = setup.leader.sent
+    assert decode_ops(sent[2]) == [known.op, late.op]
+
+
+def test_nothing_of_today_waits_for_a_level() -> None:
+    setup = Setup()
+    for code in ops.SINCE:
+        arguments = [[], []] if code in (ops.EXEC, ops.EXEC_WATCHED) else []
+        setup.proposer.submit(Waiting([code, 0, *arguments]))
+    assert setup.proposer.refused == 0
