@@ -5,8 +5,8 @@ to send, state to make durable, reads that may proceed. It knows no clock, no ra
 and no network; DESIGN.md states the contract with the driver that has them.
 
 Reading order: `types` (the vocabulary), `messages`, the leaf modules with one idea each (`quorum`,
-`progress`, `log`, `read_index`, `recovery`, `outbox`), then `leader`, and the layers of a node:
-`node_state`, `elections`, `following`, `raft`.
+`configuration`, `progress`, `log`, `read_index`, `recovery`, `outbox`), then `leader`, and the
+layers of a node: `node_state`, `elections`, `membership`, `following`, `raft`.
 """
 
 from raft.log import RaftLog

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from raft.configuration import voting_members
 from raft.leader import Leader
 from raft.messages import (
     PreVoteResponse,
@@ -27,6 +28,7 @@ from raft.quorum import (
 )
 from raft.types import (
     NONE,
+    ConfState,
     NodeId,
     Role,
 )
@@ -94,10 +96,13 @@ class Elections(NodeState):
         )
 
     def _promotable(self) -> bool:
-        return self.node_id in self.conf_state.voters and not self.recovering
+        if self.log.has_committed_change():
+            # The membership that it would be elected by is out of date.
+            return False
+        return self.node_id in voting_members(self.conf_state) and not self.recovering
 
     def _voting_peers(self) -> list[NodeId]:
-        return [voter for voter in self.conf_state.voters if voter != self.node_id]
+        return [voter for voter in voting_members(self.conf_state) if voter != self.node_id]
 
     def campaign(self) -> None:
         """Start an election now, unless this node leads, may not vote, or promised not to."""
@@ -128,7 +133,7 @@ class Elections(NodeState):
     def _count_vote(self, voter: NodeId, *, granted: bool) -> None:
         votes = self._votes
         votes.setdefault(voter, granted)
-        result = vote_result(self.conf_state.voters, votes)
+        result = vote_result(self.conf_state, votes)
         if result is VoteResult.LOST:
             self._become_follower(self.term, NONE)
         elif result is VoteResult.WON:
@@ -157,9 +162,14 @@ class Elections(NodeState):
 
     def _has_promised(self) -> bool:
         """A leader may still rely on its lease: no vote, whatever happened since it was heard."""
-        if not self._config.lease_reads or len(self.conf_state.voters) == 1:
+        if not self._config.lease_reads or self._is_alone():
             return False
         return self._now - self._heard_at < self._config.election_ticks_min
+
+    def _is_alone(self) -> bool:
+        """Nobody else can have led, by this membership or by what a change in the log leads to."""
+        alone = ConfState((self.node_id,), self.conf_state.learners)
+        return self.conf_state == alone and not self.log.changes
 
     def _on_request_pre_vote(self, sender: NodeId, message: RequestPreVote) -> None:
         if self.recovering:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from raft.elections import Elections
+from raft import configuration
+from raft.membership import Membership
 from raft.messages import (
     AppendEntries,
     AppendResponse,
@@ -22,13 +23,14 @@ from raft.messages import (
 from raft.node_state import Handlers
 from raft.types import (
     NONE,
+    ConfState,
     NodeId,
     Role,
     require,
 )
 
 
-class Following(Elections):
+class Following(Membership):
     """What a leader's messages do."""
 
     __slots__ = ()
@@ -114,30 +116,41 @@ class Following(Elections):
         of that leader: a later term is adopted, and no election starts meanwhile. A leader of an
         earlier term, and a snapshot of what is committed here, are refused.
         """
-        if sender not in self._peers:
+        if sender not in self._heard:
             self._reject("sender is not a member")
             return False
         return self._hear_leader(sender, term) and index > self.log.commit
 
-    def install_snapshot(self, sender: NodeId, term: int, index: int, snapshot_term: int) -> bool:
+    def install_snapshot(
+        self,
+        sender: NodeId,
+        term: int,
+        index: int,
+        snapshot_term: int,
+        *,
+        conf_state: ConfState | None = None,
+    ) -> bool:
         """The state machine is now that of a snapshot from `sender` which ends at `index`.
 
         Snapshot, its mark in the log and the state machine must be durable, in this order. A log
         that has the entry (`index`, `snapshot_term`) keeps what follows it; any other is replaced.
         `applied` is `index`: what was handed out to be applied before lies below it, and must not
-        be applied any more. The leader, whoever it is by now, is told.
+        be applied any more. The leader, whoever it is by now, is told. `conf_state` is the
+        membership in the snapshot, which may be any number of steps away (None: as it was).
 
         Returns:
             False if all of it is committed here already; nothing has changed then.
 
         Raises:
-            ValueError: `snapshot_term` cannot be.
+            ValueError: `snapshot_term` or `conf_state` cannot be.
         """
         require(0 < snapshot_term <= term, "snapshot_term", snapshot_term)
+        if conf_state is not None:
+            configuration.check(conf_state)
         log = self.log
         if index <= log.commit:
             return False
-        if sender in self._peers:
+        if sender in self._heard:
             self._hear_leader(sender, term)
         # What is in a snapshot is committed, so it holds under later leaders too; one of those
         # has the entry itself (leader completeness, paper section 5.4.3).
@@ -145,6 +158,8 @@ class Following(Elections):
             f"snapshot {index} of term {snapshot_term} contradicts the leader's {log.term(index)}"
         )
         log.install(index, snapshot_term)
+        if conf_state is not None and conf_state != self.conf_state:
+            self._reconfigure(conf_state)
         if self.leader not in (NONE, self.node_id):
             self._acknowledge(self.leader, index)
         return True
@@ -180,7 +195,7 @@ class Following(Elections):
             self._send_after_sync(self.leader, healed)
 
     HANDLERS: ClassVar[Handlers] = {
-        **Elections.HANDLERS,
+        **Membership.HANDLERS,
         AppendEntries: _on_append,
         Heartbeat: _on_heartbeat,
         CommitAdvance: _on_commit_advance,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from raft import configuration
 from raft.lease import Lease
 from raft.log import RaftLog
 from raft.messages import (
@@ -27,7 +28,7 @@ from raft.messages import (
 )
 from raft.outbox import Outbox
 from raft.progress import PROBE, REPLICATE, SNAPSHOT, Inflights, Progress
-from raft.quorum import agreed, majority
+from raft.quorum import agreed, missing
 from raft.read_index import ReadIndex
 from raft.transfer import Transfer
 from raft.types import (
@@ -44,6 +45,7 @@ from raft.types import (
 from raft.uncommitted import Uncommitted
 
 NORMAL = int(EntryKind.NORMAL)
+CONF_CHANGE = int(EntryKind.CONF_CHANGE)
 
 
 class Leader:
@@ -52,7 +54,8 @@ class Leader:
     Attributes:
         term: the term that this node leads.
         first_index: index of its no-op; only entries from there on are committed by counting.
-        progress: by node id, sorted; this node is included.
+        progress: by node id, sorted; this node is included, unless it was removed.
+        removed: this node is no voter any more. It steps down after the next `flush`.
         transfer: the order to hand leadership over, if there is one.
         work: something was learned that `flush` may have to act on.
 
@@ -62,11 +65,13 @@ class Leader:
     """
 
     __slots__ = (
+        "_conf_state",
         "_config",
         "_lease",
         "_log",
         "_node_id",
         "_outbox",
+        "_outgoing",
         "_own",
         "_peers",
         "_reads",
@@ -78,6 +83,7 @@ class Leader:
         "_voters",
         "first_index",
         "progress",
+        "removed",
         "term",
         "transfer",
         "work",
@@ -96,29 +102,21 @@ class Leader:
         self.term = term
         self.first_index = log.last_index + 1
         self.transfer = Transfer(config.election_ticks_min)
-        self.work = True
+        self.work = False
         self._config = config
         self._log = log
         self._reads = reads
         self._outbox = outbox
         self._recovering_peers = recovering_peers
         self._node_id = config.node_id
-        self.progress: dict[NodeId, Progress] = {
-            node_id: Progress(
-                node_id,
-                log.last_index + 1,
-                Inflights(config.inflight_messages_max, config.inflight_bytes_max),
-            )
-            for node_id in sorted({*conf_state.voters, *conf_state.learners})
-        }
-        self._own = self.progress[config.node_id]
+        self._own = self._new_progress(config.node_id)
         self._own.become_replicate()
-        self._own.recent_active = True
         self._own.match = log.stable
-        self._peers = [peer for peer in self.progress.values() if peer is not self._own]
+        self.progress: dict[NodeId, Progress] = {config.node_id: self._own}
+        self._seat(conf_state)
         for peer in self._peers:
-            peer.recovering = peer.node_id in recovering_peers
-        self._voters = [self.progress[node_id] for node_id in conf_state.voters]
+            # Nobody was heard yet.
+            peer.recent_active = False
         self._ticks_since_heartbeat = 0
         self._ticks_since_quorum_check = 0
         self._uncommitted = Uncommitted(config.uncommitted_bytes_max)
@@ -129,7 +127,64 @@ class Leader:
         # Entries of earlier terms are committed by committing this one (paper, section 5.4.2).
         log.append([Entry(term, self.first_index, NORMAL, b"")])
 
+    # --- the membership -------------------------------------------------------------------------
+
+    def _new_progress(self, node_id: NodeId) -> Progress:
+        config = self._config
+        inflights = Inflights(config.inflight_messages_max, config.inflight_bytes_max)
+        progress = Progress(node_id, self._log.last_index + 1, inflights)
+        progress.recovering = node_id in self._recovering_peers
+        # Who has just come had no time to be heard.
+        progress.recent_active = True
+        return progress
+
+    def _seat(self, conf_state: ConfState) -> None:
+        """Go by this membership; what is known of members stays known."""
+        self._conf_state = conf_state
+        known = self.progress
+        self.progress = {
+            node_id: known.get(node_id) or self._new_progress(node_id)
+            for node_id in configuration.members(conf_state)
+        }
+        self._peers = [peer for peer in self.progress.values() if peer is not self._own]
+        self._voters = [self.progress[node_id] for node_id in conf_state.voters]
+        self._outgoing = [self.progress[node_id] for node_id in conf_state.outgoing]
+        self.removed = self._own not in self._voters and self._own not in self._outgoing
+        self.work = True
+
+    def reconfigure(self, conf_state: ConfState) -> None:
+        """Another membership took effect: judge by its quorums from here on."""
+        if self.work:
+            # Those who leave are still sent what they are due: that they do, for one thing.
+            self.flush()
+        self._seat(conf_state)
+        if self.transfer.target not in conf_state.voters:
+            self.transfer.begin(NONE)
+        if self._lease is not None:
+            # What the old quorum promised binds the next one, but not the one after.
+            self._lease.lapse()
+        # Fewer may be enough now.
+        self._maybe_commit()
+        self._confirm_rounds()
+
     # --- from the driver ------------------------------------------------------------------------
+
+    def propose_change(self, data: bytes) -> int:
+        """Append a change of membership; return its index. See `Raft.propose_conf_change`."""
+        if not data:
+            raise ValueError("a change of membership needs data")
+        if self.transfer.target != NONE:
+            raise ProposalDropped(f"leadership is being handed to {self.transfer.target}")
+        log = self._log
+        if log.commit < self.first_index:
+            # Two leaders that never saw each other's change could otherwise each count a
+            # majority of their own (found in 2015, after the thesis).
+            raise ProposalDropped("nothing of this leader's term is committed yet")
+        if log.changes:
+            raise ProposalDropped(
+                f"the change of membership at {log.changes[0]} is not applied yet"
+            )
+        return self._append([Entry(self.term, log.last_index + 1, CONF_CHANGE, data)])
 
     def propose(self, data: Sequence[bytes]) -> int:
         """Append one entry per element; return the index of the first. See `Raft.propose`."""
@@ -137,15 +192,17 @@ class Leader:
             raise ProposalDropped(f"leadership is being handed to {self.transfer.target}")
         if not data or not all(data):
             raise ValueError("a proposal needs at least one entry, and data in each")
-        log = self._log
         term = self.term
-        first = log.last_index + 1
-        entries = [Entry(term, index, NORMAL, item) for index, item in enumerate(data, first)]
+        first = self._log.last_index + 1
+        return self._append([Entry(term, index, NORMAL, d) for index, d in enumerate(data, first)])
+
+    def _append(self, entries: list[Entry]) -> int:
         size = memory_size(entries)
         if not self._uncommitted.has_room(size):
             raise ProposalDropped(f"{self._uncommitted.size} bytes are not committed yet")
-        log.append(entries)
-        self._uncommitted.add(log.last_index, size)
+        first, last = entries[0].index, entries[-1].index
+        self._log.append(entries)
+        self._uncommitted.add(last, size)
         self.work = True
         return first
 
@@ -221,7 +278,9 @@ class Leader:
 
     def on_append_response(self, sender: NodeId, message: AppendResponse) -> str | None:
         """Move the follower's progress; return a reason if the message is impossible."""
-        progress = self.progress[sender]
+        progress = self.progress.get(sender)
+        if progress is None:
+            return "append response from a node that is not replicated to"
         progress.recent_active = True
         if message.recovering is not progress.recovering:
             self._set_recovering(progress, message.recovering)
@@ -260,7 +319,9 @@ class Leader:
 
     def on_heartbeat_response(self, sender: NodeId, message: HeartbeatResponse) -> str | None:
         """The follower lives and follows; return a reason if the message is impossible."""
-        progress = self.progress[sender]
+        progress = self.progress.get(sender)
+        if progress is None:
+            return "heartbeat response from a node that is not replicated to"
         progress.recent_active = True
         if message.recovering is not progress.recovering:
             self._set_recovering(progress, message.recovering)
@@ -317,7 +378,9 @@ class Leader:
     def _maybe_commit(self) -> None:
         """Commit what a quorum has, if it is of this term (paper, section 5.4.2)."""
         log = self._log
-        index = agreed([0 if voter.recovering else voter.match for voter in self._voters])
+        index = stored(self._voters)
+        if self._outgoing:
+            index = min(index, stored(self._outgoing))
         if index <= log.commit or index < self.first_index:
             return
         log.commit_to(index)
@@ -325,19 +388,20 @@ class Leader:
         self._uncommitted.free_to(index)
 
     def _heard_quorum(self) -> bool:
-        heard = 0
-        for voter in self._voters:
-            if (voter.recent_active and not voter.recovering) or voter is self._own:
-                heard += 1
+        heard = {self._own.node_id}
         for peer in self._peers:
+            if peer.recent_active and not peer.recovering:
+                heard.add(peer.node_id)
             peer.recent_active = False
-        return heard >= majority(len(self._voters))
+        return missing(self._conf_state, heard) == 0
 
     def _confirm_rounds(self) -> None:
         """Answer the reads of all rounds that a quorum has confirmed."""
         self._own.acked_round = self._reads.newest
         # Nothing is noted of recovering voters, so they are 0 here.
         newest = agreed([voter.acked_round for voter in self._voters])
+        if self._outgoing:
+            newest = min(newest, agreed([voter.acked_round for voter in self._outgoing]))
         if self._lease is not None:
             self._lease.confirmed(newest)
         for confirmed in self._reads.confirm(newest):
@@ -459,3 +523,8 @@ class Leader:
             self.transfer.told()
             if self._lease is not None:
                 self._lease.revoke()
+
+
+def stored(half: list[Progress]) -> int:
+    """Return the index up to which a quorum of `half` has the log on disk."""
+    return agreed([0 if voter.recovering else voter.match for voter in half])

@@ -60,6 +60,10 @@ class Lease:
         while rounds and rounds[0][0] <= round_id:
             self._until = rounds.popleft()[1] + self._span
 
+    def lapse(self) -> None:
+        """No lease until another round is confirmed."""
+        self._until = self._now
+
     def revoke(self) -> None:
         """No lease any more in this term."""
         self._revoked = True

@@ -26,6 +26,12 @@ Invariants:
 Terms are kept apart from the entries, as runs (a term, and the index where it begins): there is one
 run per leader, not per entry, so the term of *any* index is known without reading the disk. The
 first run begins at `compacted`.
+
+Changes of membership that are not applied yet are kept in mind by their index (`changes`). A leader
+proposes one only after it has applied the one before, which is therefore committed: whatever log
+holds a change proves that all earlier ones are committed. The commit index follows that proof, and
+needs it: what the disk remembers of it is but a hint, so a restart could otherwise fall back behind
+several changes, to a membership that shares no quorum with today's.
 """
 
 from __future__ import annotations
@@ -34,7 +40,9 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from raft.types import ENTRY_OVERHEAD_BYTES, Entry, Storage, memory_size
+from raft.types import ENTRY_OVERHEAD_BYTES, Entry, EntryKind, Storage, memory_size
+
+CONF_CHANGE = int(EntryKind.CONF_CHANGE)
 
 CACHE_TRIM_SHARE = 64
 """One trim frees this fraction of the cache, so that its cost is spread over many entries."""
@@ -59,6 +67,7 @@ class RaftLog:
         "_storage",
         "_taken",
         "applied",
+        "changes",
         "commit",
         "compacted",
         "last_index",
@@ -94,6 +103,8 @@ class RaftLog:
         self._handed = index
         self._taken = index
         self._is_only_marked = False
+        # Indexes of the changes of membership above `applied`, oldest first.
+        self.changes: deque[int] = deque()
         # (number of the Persist, last index of it that was not replaced since), oldest first.
         self._pending: deque[tuple[int, int]] = deque()
 
@@ -139,6 +150,8 @@ class RaftLog:
             self._cache.append(entry)
             self._cache_bytes += ENTRY_OVERHEAD_BYTES + len(entry[3])
             self.last_index = self.stable = self._handed = index
+            if entry[2] == CONF_CHANGE:
+                self.changes.append(index)
             if self._cache_bytes > self._cache_bytes_max:
                 self._trim_cache(index)
             return
@@ -199,6 +212,8 @@ class RaftLog:
             self._forget(self.compacted + 1)
         self.commit = commit
         self.applied = self._taken = applied
+        self._forget_changes(applied)
+        self._commit_earlier_changes()
         self._cache_bytes_max = cache_bytes_max
 
     # --- asking ---------------------------------------------------------------------------------
@@ -230,6 +245,10 @@ class RaftLog:
         at which it took a snapshot.
         """
         return list(zip(self._run_starts, self._run_terms, strict=True))
+
+    def has_committed_change(self) -> bool:
+        """Tell whether a change of membership is committed and not applied yet."""
+        return bool(self.changes) and self.changes[0] <= self.commit
 
     def is_up_to_date(self, last_index: int, last_term: int) -> bool:
         """Tell whether a log ending there is at least as up to date as ours (paper, 5.4.1)."""
@@ -293,6 +312,8 @@ class RaftLog:
         if previous_index == self.last_index:
             if entries:
                 self._append(entries)
+                if self.changes:
+                    self._commit_earlier_changes()
             return last_new
         for position, entry in enumerate(entries):
             if self.term(entry.index) != entry.term:
@@ -300,6 +321,7 @@ class RaftLog:
                     self._truncate(entry.index)
                 self._append(entries[position:])
                 break
+        self._commit_earlier_changes()
         return last_new
 
     def commit_to(self, index: int) -> bool:
@@ -351,6 +373,8 @@ class RaftLog:
             f"applied {index} is not between {self.applied} and what was handed out, {self._taken}"
         )
         self.applied = index
+        if self.changes:
+            self._forget_changes(index)
         if self._cache_bytes > self._cache_bytes_max:
             self._trim_cache(min(index, self.stable))
 
@@ -377,6 +401,7 @@ class RaftLog:
             self._restart(index, term)
             return
         self.commit = self.applied = self._taken = index
+        self._forget_changes(index)
         # Whether the disk has the entries themselves does not matter: nobody reads them again.
         self.stable = max(self.stable, index)
         self._handed = max(self._handed, index)
@@ -392,6 +417,16 @@ class RaftLog:
         self._run_starts[0] = index
         self.compacted = index
 
+    def _forget_changes(self, index: int) -> None:
+        """The changes up to `index` are applied."""
+        while self.changes and self.changes[0] <= index:
+            self.changes.popleft()
+
+    def _commit_earlier_changes(self) -> None:
+        """The newest change in the log proves that the one before it is committed."""
+        if len(self.changes) > 1:
+            self.commit_to(self.changes[-2])
+
     def _append(self, entries: Sequence[Entry]) -> None:
         size = 0
         term = self.last_term
@@ -402,6 +437,8 @@ class RaftLog:
                 term = entry[0]
                 self._run_starts.append(entry[1])
                 self._run_terms.append(term)
+            if entry[2] == CONF_CHANGE:
+                self.changes.append(entry[1])
         self._cache.extend(entries)
         self._cache_bytes += size
         self.last_index = entries[-1][1]
@@ -417,6 +454,8 @@ class RaftLog:
         while self._run_starts[-1] >= index:
             del self._run_starts[-1]
             del self._run_terms[-1]
+        while self.changes and self.changes[-1] >= index:
+            self.changes.pop()
         self.last_index = index - 1
         self.last_term = self._run_terms[-1]
         # What was handed out and is on its way to the disk no longer proves anything from here on.

@@ -1,11 +1,12 @@
 """What a node is, whatever its role, and what of it the disk knows.
 
-The node is written in four layers, each a class that knows only those before it:
+The node is written in layers, each a class that knows only those before it:
 
 1. `NodeState` (here): term, vote, role, log, and the rule *persist before send*;
 2. `Elections` (`raft.elections`): how roles change;
-3. `Following` (`raft.following`): what a node does with a leader's messages;
-4. `Raft` (`raft.raft`): the face of the package; what a leader does is in `raft.leader`.
+3. `Membership` (`raft.membership`): who takes part;
+4. `Following` (`raft.following`): what a node does with a leader's messages;
+5. `Raft` (`raft.raft`): the face of the package; what a leader does is in `raft.leader`.
 
 Invariants: `term` never goes back; `vote` changes at most once per term, from `NONE`; `leader` is
 this node if and only if its `role` is leader, which exists only with its own vote durable, and
@@ -18,12 +19,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
+from raft import configuration
 from raft.leader import Leader
 from raft.log import RaftLog
 from raft.messages import Message
 from raft.outbox import Outbox
 from raft.progress import ProgressView
-from raft.quorum import majority
+from raft.quorum import missing
 from raft.read_index import ReadIndex
 from raft.recovery import Recovery
 from raft.types import (
@@ -51,7 +53,10 @@ class Status(NamedTuple):
         recovers_at: this node is healed when its durable, committed log reaches this index; 0 if
             it is not recovering, or its leader has not told the index yet.
         voters_missing: how many more voters must be there, and not recovering, for anybody to be
-            elected. Above 0 the group waits.
+            elected (at least, while a change is joint). Above 0 the group waits.
+        conf_state: who takes part, as far as this node has applied the log.
+        pending_change: index of the oldest change of membership in the log that is not applied
+            here; 0 if there is none.
     """
 
     node_id: NodeId
@@ -68,6 +73,8 @@ class Status(NamedTuple):
     recovering: tuple[NodeId, ...]
     recovers_at: int
     voters_missing: int
+    conf_state: ConfState
+    pending_change: int
 
 
 class NodeState:
@@ -76,7 +83,8 @@ class NodeState:
     Args:
         config: parameters of this node.
         hard_state: what the disk holds; `HardState(0, NONE, 0)` on a new node.
-        conf_state: who takes part.
+        conf_state: who takes part, by all that is applied; `ConfState(())` on a node that joins a
+            group and has not heard yet who is in it. Such a node follows and never campaigns.
         log: the restored log.
         applied: index up to which the state machine has applied; 0 on a new node.
         recovering: the durable flag: this disk lost entries that were acknowledged. Then the commit
@@ -92,6 +100,7 @@ class NodeState:
         "_durable",
         "_elapsed",
         "_handed",
+        "_heard",
         "_heard_at",
         "_leadership",
         "_now",
@@ -103,6 +112,7 @@ class NodeState:
         "_recovering_peers",
         "_recovery",
         "_soft_state",
+        "_strangers",
         "_timeout",
         "_transfer_vote",
         "_votes",
@@ -127,18 +137,13 @@ class NodeState:
         applied: int,
         recovering: bool = False,
     ) -> None:
-        members = {*conf_state.voters, *conf_state.learners}
-        require(bool(conf_state.voters), "voters", conf_state.voters)
-        require(NONE not in members, "members", sorted(members))
+        configuration.check(conf_state)
         require(hard_state.term >= log.last_term, "term", hard_state.term)
-        alone = conf_state.voters == (config.node_id,)
-        require(not (recovering and alone), "recovering with voters", conf_state.voters)
         # What was cut off may have replaced what is now the end: only a snapshot is certain.
         commit = applied if recovering else hard_state.commit
         log.start(commit, applied, config.cache_bytes_max)
         self._config = config
         self.node_id = config.node_id
-        self.conf_state = conf_state
         self.log = log
         self.term = hard_state.term
         self.vote = hard_state.vote
@@ -150,7 +155,8 @@ class NodeState:
         """This node lost acknowledged entries: it gives no vote and counts in no quorum."""
         self._recovery = Recovery(config.boot_id)
         self._recovering_peers: set[NodeId] = set()
-        self._peers = sorted(members - {config.node_id})
+        self._strangers: dict[NodeId, None] = {}
+        self._seat(conf_state)
         self._leadership: Leader | None = None
         self._reads = ReadIndex(config.boot_id, config.reads_waiting_max)
         self._outbox = Outbox()
@@ -167,6 +173,15 @@ class NodeState:
         self._pending: deque[tuple[int, tuple[int, NodeId, bool]]] = deque()
         self._persist_number = 0
         self._soft_state = SoftState(NONE, Role.FOLLOWER)
+
+    def _seat(self, conf_state: ConfState) -> None:
+        """Go by this membership. Who was a member and is not named any more is not heard."""
+        self.conf_state = conf_state
+        self._peers = [m for m in configuration.members(conf_state) if m != self.node_id]
+        for peer in self._peers:
+            self._strangers.pop(peer, None)
+        self._heard = {*self._peers, *self._strangers}
+        self._recovering_peers &= self._heard
 
     def _draw_timeout(self) -> int:
         config = self._config
@@ -217,8 +232,8 @@ class NodeState:
     def status(self) -> Status:
         """Describe this node."""
         recovering = {*self._recovering_peers, *((self.node_id,) if self.recovering else ())}
-        voters = self.conf_state.voters
-        counting = len([voter for voter in voters if voter not in recovering])
+        voters = configuration.voting_members(self.conf_state)
+        whole = {voter for voter in voters if voter not in recovering}
         return Status(
             node_id=self.node_id,
             role=self.role,
@@ -233,7 +248,9 @@ class NodeState:
             progress=self.progress(),
             recovering=tuple(sorted(recovering)),
             recovers_at=(self._recovery.index or 0) if self.recovering else 0,
-            voters_missing=max(0, majority(len(voters)) - counting),
+            voters_missing=missing(self.conf_state, whole),
+            conf_state=self.conf_state,
+            pending_change=self.log.changes[0] if self.log.changes else 0,
         )
 
     # --- persist before send --------------------------------------------------------------------

@@ -86,6 +86,23 @@ class Raft(Following):
             raise NotLeader(self.leader)
         return self._leadership.propose(data)
 
+    def propose_conf_change(self, data: bytes) -> int:
+        """Append a change of membership as an entry of kind `CONF_CHANGE`; return its index.
+
+        What `data` means is the state machine's affair. It takes effect when it is applied: see
+        `apply_conf_state`. Like every proposal it may be lost with this leadership.
+
+        Raises:
+            NotLeader: this node does not lead; nothing was appended.
+            ProposalDropped: an earlier change in the log is not applied yet, this leader has not
+                committed in its own term yet, leadership is being handed over, or too much is
+                uncommitted; nothing was appended.
+            ValueError: `data` is empty.
+        """
+        if self._leadership is None:
+            raise NotLeader(self.leader)
+        return self._leadership.propose_change(data)
+
     def read_index(self, request_id: int) -> None:
         """Ask for the index that a linearizable read must wait for.
 
@@ -116,12 +133,15 @@ class Raft(Following):
 
         Raises:
             NotLeader: this node does not lead.
-            ValueError: `target` is not a voter.
+            ValueError: `target` is not a voter, or leaves with the old half of a joint change.
         """
         if self._leadership is None:
             raise NotLeader(self.leader)
-        require(target in self.conf_state.voters, "target", target)
-        return self._leadership.transfer_to(NONE if target == self.node_id else target)
+        if target == self.node_id:
+            target = NONE
+        else:
+            require(target in self.conf_state.voters, "target", target)
+        return self._leadership.transfer_to(target)
 
     def report_unreachable(self, peer: NodeId) -> None:
         """The transport dropped a message to `peer`."""
@@ -144,7 +164,7 @@ class Raft(Following):
             self._recovering_peers.add(peer)
         else:
             self._recovering_peers.discard(peer)
-        if self.role is not Role.FOLLOWER and peer in self.conf_state.voters:
+        if self.role is not Role.FOLLOWER and peer in self._voting_peers():
             self._request_vote(peer)
 
     def compact(self, index: int) -> None:
@@ -194,8 +214,12 @@ class Raft(Following):
 
     def ready(self) -> Ready | None:
         """Return what is to be done now, None if nothing. May be called before `synced`."""
-        if self._leadership is not None and self._leadership.work:
-            self._leadership.flush()
+        leadership = self._leadership
+        if leadership is not None and leadership.work:
+            leadership.flush()
+            if leadership.removed:
+                # After it has told the others how far the log is committed.
+                self._become_follower(self.term, NONE)
         if self.recovering and self._recovery.is_healed(self._durable_commit):
             self._become_healed()
         persist = self._make_persist()
@@ -246,7 +270,7 @@ class Raft(Following):
 
     def step(self, sender: NodeId, message: Message) -> None:
         """Take a message from a peer. Whatever it is, this does not raise."""
-        if sender not in self._peers:
+        if sender not in self._heard:
             self._reject("sender is not a member")
             return
         term = message.term

@@ -64,10 +64,10 @@ class Role(Enum):
 
 
 class EntryKind(IntEnum):
-    """What an entry's data means to Raft itself."""
+    """What an entry means to Raft itself. Its data is the state machine's, whatever the kind."""
 
     NORMAL = 0
-    CONF_CHANGE = 1  # reserved: membership changes come later
+    CONF_CHANGE = 1
 
 
 # A field called `index` clashes with tuple.index in a NamedTuple class statement (says mypy); in a
@@ -105,10 +105,15 @@ class SoftState(NamedTuple):
 
 
 class ConfState(NamedTuple):
-    """Who takes part. Only voters count in quorums; learners (later) are replicated to."""
+    """Who takes part. Only voters count in quorums; learners are replicated to.
+
+    `outgoing`: while a change is joint, the voters of the old half. A majority of each half is
+    needed then. Otherwise empty.
+    """
 
     voters: tuple[NodeId, ...]
     learners: tuple[NodeId, ...] = ()
+    outgoing: tuple[NodeId, ...] = ()
 
 
 class ReadState(NamedTuple("ReadState", [("request_id", int), ("index", int)])):

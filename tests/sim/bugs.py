@@ -25,7 +25,7 @@ from kvnode.node.reads import ReadRounds
 from kvnode.node.snapshots import Snapshots
 from kvnode.snapshot.writer import _Growing
 from kvnode.store.sessions import Sessions
-from raft.leader import Leader
+from raft.leader import Leader, stored
 from raft.log import RaftLog
 from raft.raft import Raft
 from raft.read_index import ReadIndex
@@ -151,7 +151,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "minority-commits",
         "One other node is enough, however many there are; with three nodes: the leader alone.",
-        (Leader._maybe_commit, "index = agreed(", "index = max("),
+        (stored, "return agreed(", "return max("),
     ),
     _bug(
         "heartbeat-beyond-match",

@@ -6,6 +6,11 @@ on the `wire` until the test delivers, drops, repeats or reorders them. Snapshot
 for wait in `streams` until the test installs them or lets them fail; a node is frozen from the
 decision to install one until that is done, as the contract with the driver says (raft/DESIGN.md).
 
+Who takes part is state of the state machine, as in a real node: a `CONF_CHANGE` entry says what
+changes (`Members`), and each node goes by the result when it has applied it. A node that joins
+knows nobody before the first such entry. Whoever sends something is introduced to the receiver,
+unless the receiver knows that it was removed.
+
 A disk can also `lose` the end of what it had synced. Its node then comes back recovering; nothing
 of what it sent before is stepped by anyone who has heard its new start.
 """
@@ -21,6 +26,7 @@ from raft import (
     Config,
     ConfState,
     Entry,
+    EntryKind,
     HardState,
     Message,
     NodeId,
@@ -52,6 +58,48 @@ class Envelope(NamedTuple):
     """The start of the sender that sent it."""
 
 
+class Members(NamedTuple):
+    """What a state machine knows of the membership: who takes part, and who was removed for ever.
+
+    `changes` counts what was applied; before the first a node that joins has heard nothing.
+    """
+
+    conf_state: ConfState
+    removed: frozenset[NodeId] = frozenset()
+    changes: int = 0
+
+    def apply(self, data: bytes) -> Members:
+        """Return what a change leads to; one that does not fit changes nothing.
+
+        `add N` (a learner) · `promote N` · `remove N` · `joint N,N…` (the new voters) · `leave`.
+        """
+        after = Members(self.conf_state, self.removed, self.changes + 1)
+        name, _, rest = data.decode().partition(" ")
+        named = [int(word) for word in rest.split(",") if word]
+        voters, learners, outgoing = map(set, self.conf_state)
+        everybody = voters | learners | outgoing
+        match name:
+            case "add" if not everybody & set(named) and not self.removed & set(named):
+                learners |= set(named)
+            case "promote" if learners >= set(named) and not outgoing:
+                learners -= set(named)
+                voters |= set(named)
+            case "remove" if voters | learners > set(named) and not outgoing:
+                voters -= set(named)
+                learners -= set(named)
+            case "joint" if voters | learners >= set(named) and not outgoing:
+                voters, learners, outgoing = set(named), learners - set(named), voters
+            case "leave" if outgoing:
+                outgoing = set()
+            case _:
+                return after
+        if not voters:
+            return after
+        gone = everybody - voters - learners - outgoing
+        conf_state = ConfState(*(tuple(sorted(part)) for part in (voters, learners, outgoing)))
+        return Members(conf_state, self.removed | gone, after.changes)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The state of a state machine, which in these tests is all that it has applied."""
@@ -59,6 +107,7 @@ class Snapshot:
     index: int
     term: int
     state: tuple[Entry, ...]
+    members: Members
 
 
 class Stream(NamedTuple):
@@ -167,7 +216,9 @@ class Disk:
 class Node:
     """One member: its state machine, its disk, and what waits between them."""
 
-    def __init__(self, config: Config, conf_state: ConfState, disk: Disk) -> None:
+    def __init__(
+        self, config: Config, founded: ConfState, disk: Disk, *, joins: bool = False
+    ) -> None:
         self.boot = config.boot_id
         self.disk = disk
         self.pending: list[Persist | Mark] = []
@@ -178,17 +229,31 @@ class Node:
         # A real node has no more at start: the newest snapshot, and the log that is applied again.
         log = RaftLog.restore(disk, list(disk.log), cache_bytes_max=config.cache_bytes_max)
         self.applied: list[Entry] = []
+        self.joins = joins
+        self.members = Members(founded)
         if disk.snapshot is not None:
             log.restore_snapshot(disk.snapshot.index, disk.snapshot.term, discard=False)
             self.applied = list(disk.snapshot.state)
+            self.members = disk.snapshot.members
         self.raft = Raft(
             config,
             hard_state=disk.hard_state,
-            conf_state=conf_state,
+            conf_state=self.conf_state,
             log=log,
             applied=len(self.applied),
             recovering=disk.recovering,
         )
+
+    @property
+    def conf_state(self) -> ConfState:
+        """The membership that the node's state machine knows of."""
+        heard = self.members.changes > 0 or not self.joins
+        return self.members.conf_state if heard else ConfState(())
+
+    def introduce(self, sender: NodeId) -> None:
+        """Hear `sender` too, unless it was removed."""
+        if sender not in self.members.removed:
+            self.raft.introduce(sender)
 
     def check_promises(self, message: Message) -> None:
         """Persist before send: what a leaving message promises is on the disk."""
@@ -232,6 +297,7 @@ class Cluster:
         self.unconnected: set[tuple[NodeId, NodeId]] = set()
         self.boots = 0
         self.nodes: dict[NodeId, Node] = {}
+        self.joiners: set[NodeId] = set()
         self.down: set[NodeId] = set()
         self.on_send: Callable[[Envelope], None] = lambda envelope: None
         self.on_drop: Callable[[Envelope], None] = lambda envelope: None
@@ -259,8 +325,14 @@ class Cluster:
     def start(self, node_id: NodeId, disk: Disk) -> None:
         self.boots += 1
         config = Config(node_id=node_id, boot_id=self.boots, **self.options)
-        self.nodes[node_id] = Node(config, self.conf_state, disk)
+        joins = node_id in self.joiners
+        self.nodes[node_id] = Node(config, self.conf_state, disk, joins=joins)
         self.down.discard(node_id)
+
+    def join(self, node_id: NodeId) -> None:
+        """Start a new node, which knows nobody."""
+        self.joiners.add(node_id)
+        self.start(node_id, Disk())
 
     def crash(self, node_id: NodeId, *, kept: int = 0, torn: int | None = None) -> None:
         """Lose everything un-synced, but for the first `kept` writes that were on their way.
@@ -326,6 +398,8 @@ class Cluster:
                 if node.autosync:
                     self.sync(node_id)
         self.apply(node_id)
+        if node.raft.has_ready():  # another membership took effect
+            self.pump(node_id)
 
     def sync(self, node_id: NodeId, count: int | None = None) -> None:
         """Make the first `count` pending writes durable with one fdatasync."""
@@ -353,6 +427,9 @@ class Cluster:
                 assert node.disk.holds(entry.index), f"{entry} applied before it was durable"
                 assert entry.index == len(node.applied) + 1, f"{entry} after {len(node.applied)}"
                 node.applied.append(entry)
+                if entry.kind == EntryKind.CONF_CHANGE:
+                    node.members = node.members.apply(entry.data)
+                    node.raft.apply_conf_state(node.conf_state)
                 self.on_apply(node_id, entry)
             node.raft.applied_to(entries[-1].index)
 
@@ -364,7 +441,7 @@ class Cluster:
         index = node.raft.applied
         term = node.raft.log.term(index)
         assert term is not None
-        snapshot = Snapshot(index, term, tuple(node.applied))
+        snapshot = Snapshot(index, term, tuple(node.applied), node.members)
         node.disk.snapshot = snapshot
         released = max(index - keep, 0)
         node.raft.compact(released)
@@ -384,6 +461,7 @@ class Cluster:
     def accept(self, stream: Stream) -> bool:
         """The first bytes of a stream have arrived: are the others wanted?"""
         node = self.nodes[stream.to]
+        node.introduce(stream.sender)
         accepted = not node.frozen and node.raft.accepts_snapshot(
             stream.sender, stream.term, stream.snapshot.index
         )
@@ -410,8 +488,13 @@ class Cluster:
         node = self.nodes[stream.to]
         snapshot = stream.snapshot
         node.applied = list(snapshot.state)
+        node.members = snapshot.members
         assert node.raft.install_snapshot(
-            stream.sender, stream.term, snapshot.index, snapshot.term
+            stream.sender,
+            stream.term,
+            snapshot.index,
+            snapshot.term,
+            conf_state=node.conf_state,
         ), f"{stream} was overtaken while the node was frozen"
         node.frozen = False
         if self.options.get("lease_reads"):
@@ -447,6 +530,7 @@ class Cluster:
         ):
             self.on_drop(envelope)
             return
+        self.nodes[envelope.to].introduce(envelope.sender)
         self.raft(envelope.to).step(envelope.sender, envelope.message)
         self.pump(envelope.to)
 

@@ -975,8 +975,8 @@ VARIANTS: dict[str, Variant] = {
             Edit(
                 "raft.elections",
                 "Elections._promotable",
-                "self.node_id in self.conf_state.voters and not self.recovering",
-                "self.node_id in self.conf_state.voters",
+                "in voting_members(self.conf_state) and not self.recovering",
+                "in voting_members(self.conf_state)",
             ),
         ),
         (f"{RECOVERY}::test_a_recovering_node_never_campaigns",),
@@ -991,7 +991,7 @@ VARIANTS: dict[str, Variant] = {
         (
             Edit(
                 "raft.leader",
-                "Leader._maybe_commit",
+                "stored",
                 "0 if voter.recovering else voter.match for",
                 "voter.match for",
             ),
@@ -1007,8 +1007,8 @@ VARIANTS: dict[str, Variant] = {
             Edit(
                 "raft.leader",
                 "Leader._heard_quorum",
-                "(voter.recent_active and not voter.recovering)",
-                "voter.recent_active",
+                "if peer.recent_active and not peer.recovering:",
+                "if peer.recent_active:",
             ),
         ),
         (f"{SCENARIOS}/recovering_not_counted.txt::recovering_not_counted",),

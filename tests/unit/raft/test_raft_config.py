@@ -56,7 +56,7 @@ def test_lease_reads_need_the_promise_that_check_quorum_makes() -> None:
 @pytest.mark.parametrize(
     ("hard_state", "conf_state", "reason"),
     [
-        (HardState(2, 0, 0), ConfState(()), "voters"),
+        (HardState(2, 0, 0), ConfState((), (2,)), "voters"),
         (HardState(2, 0, 0), ConfState((0, 1)), "members"),
         (HardState(1, 0, 0), ConfState((1,)), "term=1"),
         (HardState(2, 0, 9), ConfState((1,)), "commit 9"),
