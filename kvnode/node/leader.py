@@ -38,6 +38,7 @@ class LeaderDuties:
         self._loop = loop
         self._rng = rng
         self._wake = wake
+        self._term_in_office = 0
         self._expiry_index = 0
         self._expiry_timer: TimerHandle | None = None
 
@@ -46,8 +47,15 @@ class LeaderDuties:
         """This node is the leader of the current term."""
         return self._raft.role is Role.LEADER
 
-    def took_office(self) -> None:
-        """Start from the largest stamp in the whole log, applied or not."""
+    def take_office(self) -> None:
+        """Start from the largest stamp in the whole log, applied or not; once in a term.
+
+        The vote that makes a leader and a batch for it may arrive in one frame, so whoever needs
+        the clock calls this first, and does not wait until the node was told that it leads.
+        """
+        if self._term_in_office == self._raft.term:
+            return
+        self._term_in_office = self._raft.term
         self._clock.observe(self._machine.stamp_ms)
         self._clock.observe(self._newest_stamp())
         self._clock.lead()
@@ -62,14 +70,29 @@ class LeaderDuties:
                 return stamp_of(entry.data)
         return 0
 
+    def told_ms(self) -> int:
+        """What the peers are told of the cluster's clock: 0 by a node that does not lead.
+
+        A peer may take this node for the leader still, while it has just started again and knows
+        nothing but its own wall clock.
+        """
+        if not self.leads:
+            return 0
+        self.take_office()
+        return self._clock.now_ms()
+
+    def _stamp_ms(self) -> int:
+        self.take_office()
+        return self._clock.stamp_ms()
+
     def propose_batch(self, node_id: int, incarnation: int, sequence: int, ops: bytes) -> bool:
         """Propose a batch of any node's session; False when this node cannot."""
-        stamp, seed = self._clock.stamp_ms(), self._rng.getrandbits(63)
+        stamp, seed = self._stamp_ms(), self._rng.getrandbits(63)
         return self._propose(encode_batch(stamp, seed, node_id, incarnation, sequence, ops))
 
     def propose_registration(self, node_id: int, storage_id: int, nonce: int) -> bool:
         """Propose the registration of a node's session; False when this node cannot."""
-        stamp, seed = self._clock.stamp_ms(), self._rng.getrandbits(63)
+        stamp, seed = self._stamp_ms(), self._rng.getrandbits(63)
         return self._propose(encode_register(stamp, seed, node_id, storage_id, nonce))
 
     def _propose(self, data: bytes) -> bool:
@@ -102,7 +125,7 @@ class LeaderDuties:
         deadline_ms = self._machine.next_deadline_ms()
         if not self.leads or deadline_ms is None:
             return
-        stamp = self._clock.stamp_ms()
+        stamp = self._stamp_ms()
         in_flight = self._expiry_index > self._machine.applied
         if deadline_ms <= stamp and not in_flight:
             seed = self._rng.getrandbits(63)

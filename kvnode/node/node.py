@@ -412,7 +412,7 @@ class Node:
     def _on_soft_state(self, state: SoftState) -> None:
         leader_term = (state.leader, self.raft.term)
         if state.role is Role.LEADER and leader_term != self._leader_term:
-            self.duties.took_office()
+            self.duties.take_office()
             self.disk_health.hold_off(self._loop.time())
         if state.role is not Role.LEADER:
             self.snapshots.leadership_lost()

@@ -72,7 +72,7 @@ class Peers:
                 node.coverage.answered(message)
             elif not node.is_frozen:
                 node.raft.step(sender, message)
-        if sender == node.raft.leader:
+        if stamp_ms and sender == node.raft.leader:
             node.clock.follow(stamp_ms)
         node.wake()
 
@@ -160,4 +160,4 @@ class Peers:
 
     def clock_ms(self) -> int:
         """The stamp for an outgoing frame."""
-        return self._node.clock.now_ms()
+        return self._node.duties.told_ms()

@@ -12,7 +12,7 @@ A connection carries messages one way, from the node that dialled to the node th
     further  := [stamp_ms, [message, ...]]                              dialler -> acceptor
     message  := [code, field, ...]
 
-`stamp_ms` is the sender's view of the cluster's clock; only a leader's is believed. Codes below
+`stamp_ms` is the cluster's clock as the leader tells it, 0 from any other node. Codes below
 100 are Raft's (`raft.messages`), those from 100 on are the node's own. All ints are u64.
 
 Whatever a peer sends is checked here: `MalformedFrame` is the only error that leaves this module,
