@@ -5,6 +5,7 @@ Setting up
         [uncommitted=BYTES] [lease=yes: lease reads] [batches=no: one entry a message]
     log N terms=1,1,2 [term=3]      node N starts with entries of these terms on its disk
     elect N                         make N leader, printing nothing
+    join N                          start a new node, which knows nobody
 
 Doing
     campaign N · tick N [count] · propose N data… · read N id · transfer N M
@@ -12,6 +13,8 @@ Doing
     crash N · restart N · lose N count (it comes back recovering, without the last entries that it
     had synced; `connect` lets others hear of that) · forget N count (its disk loses them while it
     is down, and nobody notices) · partition 1,2 3 (groups that hear each other) · heal
+    change N add M | promote M | remove M | joint M,M… (the new voters) | leave
+                                    N proposes a change of membership
     stabilize (deliver all) · deliver N [M] (what is on the way from N, to M) · drop N [M]
     overtake N M (deliver the youngest before the others) · repeat N M (put a copy of it behind)
     compact N [keep=K]              N takes a snapshot of what it applied and forgets the log
@@ -21,17 +24,29 @@ Doing
                                     is there; N learns that M has it; N learns that it is lost
 
 Asking
-    status · logs · progress N · silently COMMAND
+    status · logs · progress N · members · silently COMMAND
 
 Printed: `n1@2` is node 1 in term 2, `3@2` the entry 3 of term 2, `→` a message that is sent, `✗`
-one that is lost, `⇨` a change of role, `⇒` a snapshot, which the node sends and not Raft.
+one that is lost, `⇨` a change of role, `⇒` a snapshot, which the node sends and not Raft. An entry
+that changes the membership shows the change. `voters=…` is what a node goes by from then on;
+`outgoing` is the old half of a joint change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from raft import Entry, HardState, NodeId, Persist, RaftError, ReadState, Role
+from raft import (
+    ConfState,
+    Entry,
+    EntryKind,
+    HardState,
+    NodeId,
+    Persist,
+    RaftError,
+    ReadState,
+    Role,
+)
 from raft.messages import (
     AppendEntries,
     AppendResponse,
@@ -60,6 +75,8 @@ class RaftScenario:
         self.known: dict[NodeId, tuple[int, Role]] = {}
         self.commits: dict[NodeId, int] = {}
         self.recovering: dict[NodeId, bool] = {}
+        self.conf_states: dict[NodeId, ConfState] = {}
+        self.rejected: dict[NodeId, dict[str, int]] = {}
 
     def run(self, line: str) -> list[str]:
         """Run one command; return what it prints."""
@@ -117,7 +134,14 @@ class RaftScenario:
         self.notice()
         self.printed = []
 
+    def do_join(self, node: str) -> None:
+        self.cluster.join(int(node))
+
     # --- doing ----------------------------------------------------------------------------------
+
+    def do_change(self, node: str, *words: str) -> None:
+        self.cluster.raft(int(node)).propose_conf_change(" ".join(words).encode())
+        self.cluster.pump(int(node))
 
     def do_campaign(self, node: str) -> None:
         self.cluster.raft(int(node)).campaign()
@@ -274,6 +298,12 @@ class RaftScenario:
                 f"inflight={p.inflight_messages}" + " recovering" * p.recovering
             )
 
+    def do_members(self) -> None:
+        for node in self.cluster.up():
+            status = self.cluster.raft(node).status()
+            pending = f", change {status.pending_change} pending" * bool(status.pending_change)
+            self.printed.append(f"n{node} {show_members(status.conf_state)}{pending}")
+
     # --- printing -------------------------------------------------------------------------------
 
     def notice(self) -> None:
@@ -291,6 +321,14 @@ class RaftScenario:
                 doing = "begins to recover" if raft.recovering else "is healed"
                 self.printed.append(f"n{node} {doing}")
             self.recovering[node] = raft.recovering
+            conf_state = raft.conf_state
+            if conf_state != self.conf_states.get(node, conf_state):
+                self.printed.append(f"n{node} {show_members(conf_state)}")
+            self.conf_states[node] = conf_state
+            for reason, count in raft.rejected.items():
+                if count > self.rejected.get(node, {}).get(reason, 0):
+                    self.printed.append(f"n{node} rejects: {reason}")
+            self.rejected[node] = dict(raft.rejected)
             if raft.commit > self.commits.get(node, 0):
                 self.printed.append(f"n{node} commits {raft.commit}")
                 self.commits[node] = raft.commit
@@ -337,7 +375,15 @@ class RaftScenario:
 
 
 def show(entry: Entry) -> str:
-    return f"{entry.index}@{entry.term}"
+    change = f"[{entry.data.decode()}]" if entry.kind == EntryKind.CONF_CHANGE else ""
+    return f"{entry.index}@{entry.term}{change}"
+
+
+def show_members(conf_state: ConfState) -> str:
+    if not conf_state.voters:
+        return "knows nobody"
+    named = zip(conf_state._fields, conf_state, strict=True)
+    return " ".join(f"{name}={','.join(map(str, ids))}" for name, ids in named if ids)
 
 
 def show_round(round_id: int) -> list[str]:
