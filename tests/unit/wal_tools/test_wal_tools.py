@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kvnode import cli
+from kvnode.commands import reading
 from kvnode.snapshot.catalog import file_name
 from kvnode.wal_tools.contents import Filter, records
 from kvnode.wal_tools.examine import ATTEMPTS, examine
@@ -510,10 +511,10 @@ class Terminal(io.StringIO):
 def test_a_bar_is_shown_on_a_terminal_only_and_for_long_logs_only(
     monkeypatch: pytest.MonkeyPatch, file: type[io.StringIO]
 ) -> None:
-    for size, is_long in ((100, False), (cli.PROGRESS_BYTES_MIN, True)):
+    for size, is_long in ((100, False), (reading.PROGRESS_BYTES_MIN, True)):
         stderr = file()
         monkeypatch.setattr("sys.stderr", stderr)
-        with cli._progress(size) as progress:
+        with reading.progress_bar(size) as progress:
             for _ in range(10):
                 progress(size // 10)
         assert bool(stderr.getvalue()) is (is_long and file is Terminal)

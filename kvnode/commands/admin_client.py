@@ -1,0 +1,230 @@
+"""Talks to admin ports: which to ask, what they say, and changes of the membership.
+
+A change may be asked for twice, so one whose fate is not known is simply asked for again, of every
+address in turn, until somebody decided it or the time is over.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from kvnode import config, limits
+from kvnode.address import Address, parse_address
+from kvnode.errors import ExitCode
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
+STATUS_TIMEOUT_SECONDS: Final = 5.0
+
+CONNECT_TIMEOUT_SECONDS: Final = 5.0
+
+ANSWER_SECONDS_MIN: Final = 1.0
+"""So long an answer is awaited at least, however little time is left."""
+
+RETRY_SECONDS: Final = 0.25
+"""Between two rounds: an election takes about a second."""
+
+REFUSED: Final = 1
+"""Exit code of a change that was refused, with nothing changed."""
+
+UNDECIDED: Final = 75
+"""Exit code of a change that nobody could decide in time; it may be asked for again."""
+
+admin_option = click.option(
+    "--admin",
+    "admins",
+    multiple=True,
+    metavar="HOST:PORT[,…]",
+    help="Admin port to ask; may be repeated [default: $KVNODE_ADMIN, else 127.0.0.1:8379].",
+)
+
+
+def admin_addresses(texts: Sequence[str]) -> list[Address]:
+    """Return the admin ports to ask.
+
+    Raises:
+        UsageError: one of the texts is no address.
+    """
+    if not texts:
+        texts = (os.environ.get("KVNODE_ADMIN") or "127.0.0.1:8379",)
+    try:
+        return [parse_address(part.strip()) for text in texts for part in text.split(",")]
+    except ValueError as error:
+        raise config.UsageError(f"--admin: {error}") from error
+
+
+def fetch_status(address: Address) -> dict[str, Any] | str:
+    """Return the status document of the node at `address`, or why it cannot be had."""
+    import http.client
+    import json
+
+    connection = _connection(address, STATUS_TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", "/status")
+        response = connection.getresponse()
+        if response.status != 200:
+            return f"answered {response.status} {response.reason}"
+        document = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return str(error) or type(error).__name__
+    finally:
+        connection.close()
+    return document if isinstance(document, dict) else "its status is not a JSON object"
+
+
+def _connection(address: Address, timeout_seconds: float) -> HTTPConnection:
+    import http.client
+
+    return http.client.HTTPConnection(address.host, address.port, timeout=timeout_seconds)
+
+
+def read_password(path: Path | None) -> bytes | None:
+    """Return the password in a file, or in that of KVNODE_REQUIREPASS_FILE; None without either.
+
+    Raises:
+        UsageError: the file cannot be read, or holds none.
+    """
+    text = os.environ.get("KVNODE_REQUIREPASS_FILE")
+    path = path or (Path(text) if text else None)
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            content = file.read(limits.PASSWORD_FILE_BYTES_MAX)
+    except OSError as error:
+        raise config.UsageError(f"cannot read {path}: {error.strerror}") from error
+    password = content.removesuffix(b"\n").removesuffix(b"\r")
+    if not password:
+        raise config.UsageError(f"{path} holds no password")
+    return password
+
+
+# --- changes ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a change.
+
+    Attributes:
+        exit_code: 0 done, 1 refused, 64 not understood, 69 nobody reached, 75 not decided in time.
+        text: one sentence.
+        verdict: done, refused or again; "" if nobody was reached.
+        node_id: of the member concerned, 16 hex digits; "" if that is not known.
+        admin: who said so.
+    """
+
+    exit_code: int
+    text: str
+    verdict: str = ""
+    node_id: str = ""
+    admin: str = ""
+
+
+_EXIT_CODES: Final = {"done": 0, "refused": REFUSED, "again": UNDECIDED}
+
+
+class Changer:
+    """Asks nodes for changes.
+
+    Args:
+        addresses: admin ports, asked in turn.
+        password: what the nodes want for a change, None if they want nothing.
+        timeout_seconds: how long to go on while nobody decides.
+        clock: seconds that only grow.
+        pause: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        password: bytes | None,
+        timeout_seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._addresses = addresses
+        self._headers = {"content-type": "application/json"}
+        if password is not None:
+            self._headers["authorization"] = "Basic " + b64encode(b"kvnode:" + password).decode()
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._pause = pause
+
+    def ask(self, action: str, body: dict[str, object]) -> Outcome:
+        """Ask until somebody decides, nobody can be reached, or the time is over."""
+        deadline = self._clock() + self._timeout_seconds
+        while True:
+            outcomes = []
+            for address in self._addresses:
+                left = max(deadline - self._clock(), ANSWER_SECONDS_MIN)
+                outcomes.append(self._ask(address, action, body, left))
+                if outcomes[-1].exit_code not in {ExitCode.UNREACHABLE, UNDECIDED}:
+                    return outcomes[-1]
+            undecided = [outcome for outcome in outcomes if outcome.exit_code == UNDECIDED]
+            if not undecided:
+                return outcomes[-1]
+            if self._clock() + RETRY_SECONDS >= deadline:
+                return undecided[-1]
+            self._pause(RETRY_SECONDS)
+
+    def _ask(
+        self, address: Address, action: str, body: dict[str, object], seconds: float
+    ) -> Outcome:
+        import http.client
+        import json
+
+        connection = _connection(address, CONNECT_TIMEOUT_SECONDS)
+        try:
+            try:
+                connection.connect()
+            except OSError as error:
+                why = f"{address} is unreachable: {error or type(error).__name__}"
+                return Outcome(ExitCode.UNREACHABLE, why, admin=str(address))
+            connection.sock.settimeout(seconds)
+            content = json.dumps(body).encode()
+            connection.request("POST", f"/members/{action}", content, self._headers)
+            response = connection.getresponse()
+            return _outcome(address, response.status, response.read(limits.MIB))
+        except (OSError, http.client.HTTPException) as error:
+            # It was asked, and may have been done: to ask again tells.
+            text = f"{address} did not answer: {error or type(error).__name__}"
+            return Outcome(UNDECIDED, text, "again", admin=str(address))
+        finally:
+            connection.close()
+
+
+def _outcome(address: Address, status: int, content: bytes) -> Outcome:
+    import json
+
+    text = content.decode(errors="replace").strip()
+    if status == 400:
+        return Outcome(ExitCode.USAGE, text, "refused", admin=str(address))
+    if status == 401:
+        refusal = f"{text}: give --password-file"
+        return Outcome(REFUSED, refusal, "refused", admin=str(address))
+    try:
+        document = json.loads(content)
+        verdict = str(document["verdict"])
+        return Outcome(
+            _EXIT_CODES[verdict],
+            str(document["text"]),
+            verdict,
+            str(document["node_id"]),
+            str(address),
+        )
+    except (ValueError, KeyError, TypeError):
+        if status == 503:
+            return Outcome(UNDECIDED, text, "again", admin=str(address))
+        why = f"{address} does not change members: it answered {status}"
+        return Outcome(ExitCode.UNREACHABLE, why, admin=str(address))
