@@ -199,15 +199,14 @@ class StateMachine:
         return Applied(Kind.REGISTER, entry.node_id, held, 0, outcome)
 
     def _configure(self, index: int, entry: Configure) -> Applied:
-        members = self._members
-        before = members.by_id
+        members, sessions = self._members, self._sessions
         refusal = members.apply(index, entry.change)
         if refusal is not None:
             return Applied(Kind.CONFIGURE, results=[CommandError(f"ERR {refusal}")])
         check_level(members.level)
-        for node_id in before:
-            if node_id not in members.by_id:
-                self._sessions.pop(node_id, None)
+        for node_id, session in list(sessions.items()):
+            if not members.admits(node_id, session.storage_id):
+                del sessions[node_id]
         self._members_changed = True
         return Applied(Kind.CONFIGURE, results=[None])
 

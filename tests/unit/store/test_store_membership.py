@@ -177,6 +177,18 @@ def test_a_replaced_learner_loses_its_session_too(engine: Engine) -> None:
     assert driver.machine.session(10) is None
 
 
+def test_a_directory_bound_by_a_change_ends_the_session_of_another(engine: Engine) -> None:
+    driver = Driver(engine)
+    register(driver, 8, 80)
+    register(driver, 55, 550)
+    assert configure(driver, FOUND) is None
+    assert sorted(driver.machine.sessions()) == [NODE, 8]
+    assert configure(driver, Update(8, "", "", 81)) is None
+    assert driver.machine.session(8) is None
+    assert register(driver, 8, 80) == (Outcome.FENCED, 0)
+    assert register(driver, 8, 81)[0] is Outcome.APPLIED
+
+
 def test_a_stranger_cannot_register(engine: Engine) -> None:
     driver = founded(engine)
     assert register(driver, 77, 1) == (Outcome.FENCED, 0)
