@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kvnode.store import ops
+from kvnode.store.state_machine import StateMachine
 from tests.support.nodes import Cluster, read
 
 DIRECTORIES = sorted(path.parent for path in Path(__file__).parent.glob("*/expected.json"))
@@ -28,12 +30,24 @@ async def test_a_directory_of_every_format_version_opens_with_all_that_is_in_it(
     try:
         await cluster.leader()
         assert node.applier.hash_at(expected["index"]) == (expected["index"], expected["hash"])
+        if "members" in expected:
+            check_members(node.machine, expected)
         for db, count in expected["keys"].items():
             assert await read(node, ops.DBSIZE, int(db)) == count
         assert await read(node, ops.GET, 0, b"long" * 1_000) == b"a long key"
         assert await read(node, ops.GET, 1, b"counter") == b"42"
     finally:
         await cluster.stop(1)
+
+
+def check_members(machine: StateMachine, expected: dict[str, Any]) -> None:
+    """A later program may go on from there, such as by raising the level."""
+    members = machine.members
+    assert members is not None
+    found = [[one.node_id, one.name, one.role.name] for one in members.by_id.values()]
+    assert found == expected["members"]
+    assert list(members.removed) == expected["removed"]
+    assert machine.level >= expected["level"]
 
 
 def test_there_is_a_golden_directory() -> None:
