@@ -32,9 +32,9 @@ from kvnode.node.snapshots import decode_marker, encode_marker
 from kvnode.snapshot.errors import NoRoomToLoad, SnapshotFailed
 from kvnode.store.engine import StoredEngine
 from kvnode.store.state_machine import StateMachine
-from raft.log import RaftLog
+from raft.log import UNKNOWN_TERM, RaftLog
 from raft.raft import Raft
-from raft.types import U64_MAX, Config, ConfState, HardState
+from raft.types import Config, ConfState, HardState
 from wal.errors import WalError
 from wal.format import Identity
 from wal.fs import FileSystem
@@ -217,7 +217,12 @@ def _open_store(
 
 def _rebuild(log: RaftLog, library: SnapshotLibrary, warn: Callable[[str], None]) -> StoredEngine:
     """An engine from the newest whole snapshot that the log goes on from, or an empty one."""
-    loaded = _load_newest(library, (log.compacted, log.last_index), warn)
+
+    def goes_on(file: SnapshotFile) -> bool:
+        # One that was received for another end of the log, and not installed, is passed over.
+        return log.term(file.index) in (file.term, UNKNOWN_TERM)
+
+    loaded = _load_newest(library, goes_on, warn)
     if loaded is not None:
         file, engine = loaded
         # Where the log was cut exactly here, only the file still knows the term.
@@ -237,7 +242,7 @@ def _begin_anew(
 
     A log that does not go on from the snapshot gives way to it.
     """
-    loaded = _load_newest(library, (log.compacted, U64_MAX), warn)
+    loaded = _load_newest(library, lambda file: file.index >= log.compacted, warn)
     if loaded is None:
         return StateMachine(_empty(log, library), hash_key=plan.hash_key)
     file, engine = loaded
@@ -252,11 +257,11 @@ def _begin_anew(
 
 
 def _load_newest(
-    library: SnapshotLibrary, indexes: tuple[int, int], warn: Callable[[str], None]
+    library: SnapshotLibrary, fits: Callable[[SnapshotFile], bool], warn: Callable[[str], None]
 ) -> tuple[SnapshotFile, StoredEngine] | None:
-    """The newest whole snapshot with an index in this range, and an engine made of it."""
+    """The newest whole snapshot that fits, and an engine made of it."""
     for file, path in library.files():
-        if not indexes[0] <= file.index <= indexes[1]:
+        if not fits(file):
             continue
         try:
             engine = library.load(path)

@@ -250,6 +250,6 @@ class SnapshotLibrary:
             raise SnapshotFailed(f"a snapshot at {meta.index} came instead of one at {file.index}")
         return path
 
-    def prune(self, keep: int) -> None:
-        """Remove all but the newest `keep` snapshots."""
-        catalog.prune(self._directory, keep=keep, fs=self.fs)
+    def prune(self, marked: int) -> None:
+        """Keep the two newest snapshots up to `marked`, the newest that the log has a mark of."""
+        catalog.prune(self._directory, marked=marked, fs=self.fs)

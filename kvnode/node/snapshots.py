@@ -2,7 +2,8 @@
 
 Taking one: a worker process copies the engine's committed state into a file (`kvnode.snapshot`),
 the file's index and term are marked in the log, and then the log may be cut. What is cut is what
-lies behind the *older* of two snapshots, so that a damaged one can be done without.
+lies behind the *older* of two snapshots, so that a damaged one can be done without. A file counts
+from its mark in the log on: one that was received and not installed takes the place of none.
 
 Installing one, in an order that a crash cannot hurt: the file is whole, verified and durable → a
 new engine is loaded from it → Raft is frozen for the moment that the log's marker takes → the
@@ -125,7 +126,8 @@ class Snapshots:
         return self._task is not None
 
     def _note_newest(self) -> None:
-        newest = next(iter(self._library.files()), None)
+        marked = self._wal.snapshot_index
+        newest = next((f for f in self._library.files() if f[0].index <= marked), None)
         if newest is not None:
             self.newest = newest[0]
             self.saved_at_s = int(self._library.modified(newest[1]))
@@ -177,7 +179,7 @@ class Snapshots:
         self._commit_engine()
         file = await self._library.take()
         if file.index < self._wal.snapshot_index:
-            self._library.prune(SNAPSHOT_FILES_MAX)
+            self._library.prune(self._wal.snapshot_index)
             return  # the engine was further behind than apply: its last commit is older
         await self._on_log(lambda: self._wal.mark_snapshot(file.index, encode_marker(file.term)))
         self._note_newest()
@@ -188,7 +190,7 @@ class Snapshots:
 
     async def _cut_log(self) -> None:
         """Forget what lies behind the older of the snapshots that are kept."""
-        self._library.prune(SNAPSHOT_FILES_MAX)
+        self._library.prune(self._wal.snapshot_index)
         files = self._library.files()
         if len(files) < SNAPSHOT_FILES_MAX:
             return
@@ -297,6 +299,8 @@ class Snapshots:
 
     def _begin_inbound(self, sender: int, term: int, file: SnapshotFile) -> Inbound:
         self._end_inbound()
+        # One that came whole and could not be installed has to make room for this.
+        self._library.prune(self._wal.snapshot_index)
         path = self._library.part(file)
         # To create would empty it: what came before a break is kept.
         self._inbound_fd = self._fs.open(path, create=not self._fs.exists(path))

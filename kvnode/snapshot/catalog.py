@@ -1,4 +1,4 @@
-"""The directory of snapshots: names that sort, two that are kept, leftovers that go.
+"""The directory of snapshots: names that sort, two that are kept, others and leftovers that go.
 
 A file gets its name `<index>-<term>.snap` by a rename when all of it was synced. What a crash left
 under another name is no snapshot.
@@ -57,17 +57,25 @@ def list_snapshots(directory: Path, *, fs: FileSystem = _POSIX) -> list[Stored]:
 
 
 def prune(
-    directory: Path, *, keep: int = SNAPSHOT_FILES_MAX, fs: FileSystem = _POSIX
+    directory: Path, *, marked: int, keep: int = SNAPSHOT_FILES_MAX, fs: FileSystem = _POSIX
 ) -> list[Path]:
-    """Remove all but the newest `keep` snapshots; returns what was removed.
+    """Remove all but the newest `keep` snapshots that count; returns what was removed.
 
     The log must still begin at or below the oldest that stays, if that is to be of use.
+
+    Args:
+        directory: of the snapshots.
+        marked: index of the newest snapshot that the log has a mark of. One of a higher index was
+            received and could not be installed: nothing rests on it, and it may take the place of
+            none on which something does.
+        keep: how many stay, at least one.
+        fs: where.
     """
     if keep < 1:
         raise ValueError("at least one snapshot must stay")
-    return _remove(
-        directory, [stored.path for stored in list_snapshots(directory, fs=fs)[keep:]], fs
-    )
+    stored = list_snapshots(directory, fs=fs)
+    staying = [snapshot for snapshot in stored if snapshot.index <= marked][:keep]
+    return _remove(directory, [one.path for one in stored if one not in staying], fs)
 
 
 def remove_leftovers(

@@ -15,6 +15,10 @@ import pytest
 from kvnode.errors import DiskFull, ExitCode, FatalError, LogCorrupt
 from kvnode.node.log_writer import encode_entry
 from kvnode.node.recovery import Recovered, RecoveryPlan, collector_resting, recover
+from kvnode.node.snapshots import encode_marker
+from kvnode.snapshot.writer import write_snapshot
+from kvnode.store.memory_engine import MemoryEngine
+from kvnode.store.state_machine import StateMachine
 from raft.types import Entry, EntryKind
 from wal.fs import PosixFileSystem
 from wal.observer import Observer, RepairReport
@@ -49,7 +53,13 @@ class Node:
 
     def start(self, fs: PosixFileSystem | None = None) -> Recovered:
         """Recover, as `kvnode serve` does."""
-        plan = RecoveryPlan(
+        fs = fs or PosixFileSystem()
+        return recover(self.plan, fs, self.watcher, Random(1), self.warnings.append)
+
+    @property
+    def plan(self) -> RecoveryPlan:
+        """What a start is told."""
+        return RecoveryPlan(
             data=self.data,
             cluster_number=99,
             node_id=1,
@@ -59,8 +69,6 @@ class Node:
             election_ms=(150, 300),
             wal_options=Options(segment_bytes=1 << 20),
         )
-        fs = fs or PosixFileSystem()
-        return recover(plan, fs, self.watcher, Random(1), self.warnings.append)
 
     def write_log(self) -> None:
         """Ten entries of 2,000 bytes, a group each; the last is un-witnessed."""
@@ -239,6 +247,32 @@ def test_a_damaged_snapshot_is_no_reason_to_touch_the_log(alone: Node) -> None:
     assert alone.watcher.repairs == []
     alone.stop(found)
     assert alone.image() == before
+
+
+def write_snapshot_of(node: Node, index: int, term: int) -> None:
+    """A file that holds nothing but its place in the log."""
+    engine, key = MemoryEngine(), node.plan.hash_key
+    machine = StateMachine(engine, hash_key=key)
+    for applied in range(1, index + 1):
+        machine.apply(applied, b"")
+    machine.commit()
+    snap = node.data / "snap"
+    write_snapshot(engine, snap, hash_key=key, cluster_number=99, term_of=lambda _index: term)
+
+
+def test_a_snapshot_that_was_received_for_another_end_of_the_log_is_passed_over(
+    member: Node,
+) -> None:
+    """The node died before it was installed; its log still ends with what was never committed."""
+    found = member.start()
+    found.wal.mark_snapshot(20, encode_marker(1), discard=True)
+    found.wal.append([encode_entry(Entry(1, i, EntryKind.NORMAL, b"")) for i in range(21, 26)])
+    member.stop(found)
+    write_snapshot_of(member, 20, 1)
+    write_snapshot_of(member, 23, 2)
+    found = member.start()
+    assert (found.raft.last_index, found.machine.applied) == (25, 20)
+    member.stop(found)
 
 
 @pytest.mark.parametrize("is_enabled", [True, False])

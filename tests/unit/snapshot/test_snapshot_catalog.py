@@ -27,17 +27,23 @@ def test_the_newest_comes_first_and_other_files_are_not_listed(tmp_path: Path) -
 
 def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
     populate(tmp_path)
-    removed = prune(tmp_path)
+    removed = prune(tmp_path, marked=2**63)
     assert [path.name for path in removed] == [file_name(16, 2), file_name(9, 1)]
     assert [stored.index for stored in list_snapshots(tmp_path)] == [2**63, 255]
-    assert prune(tmp_path) == []
-    assert len(prune(tmp_path, keep=1)) == 1
+    assert prune(tmp_path, marked=2**63) == []
+    assert len(prune(tmp_path, marked=2**63, keep=1)) == 1
+
+
+def test_what_the_log_has_no_mark_of_goes_and_takes_the_place_of_none(tmp_path: Path) -> None:
+    populate(tmp_path)
+    prune(tmp_path, marked=100)
+    assert [stored.index for stored in list_snapshots(tmp_path)] == [16, 9]
 
 
 def test_pruning_never_removes_all(tmp_path: Path) -> None:
     populate(tmp_path)
     with pytest.raises(ValueError, match="at least one"):
-        prune(tmp_path, keep=0)
+        prune(tmp_path, marked=2**63, keep=0)
     assert len(list_snapshots(tmp_path)) == len(NAMES)
 
 
