@@ -318,6 +318,7 @@ class DataDirectory:
             identity = decode_identity(content, self.path)
             _check_owner(identity, node, cluster_id, self.path)
             if not identity.is_admitted:
+                _check_set_aside(self.path)
                 identity = replace(
                     identity,
                     join=_joined(join, identity.join),
@@ -432,6 +433,31 @@ def read_identity(path: Path) -> Identity | None:
     except OSError as error:
         raise DiskFailed(f"data directory {path}: {error.strerror}") from error
     return decode_identity(content, path)
+
+
+def set_out_to_join(path: Path, node: str, join: str, replaces: str) -> None:
+    """Make the directory that of a node which asks to join, durably; what it was is forgotten.
+
+    Whatever else is there must be set aside before a node can start here.
+
+    Raises:
+        DiskFull, DiskFailed, ConfigurationError: it cannot be written; nothing has changed.
+    """
+    identity = _new_identity(node, None, {}, join, replaces)
+    with _disk_errors(path):
+        _replace_file(path, "identity", encode_identity(identity))
+
+
+def copy_identity(path: Path, to: Path) -> None:
+    """Copy the identity file into another directory, durably, damaged or not, if there is one.
+
+    Raises:
+        DiskFull, DiskFailed, ConfigurationError: it cannot be read or written.
+    """
+    with _disk_errors(path):
+        content = _read(path / "identity")
+        if content is not None:
+            _replace_file(to, "identity", content)
 
 
 def holder(path: Path) -> str | None:
@@ -558,15 +584,31 @@ def _random_id() -> int:
     return secrets.randbits(64) or 1
 
 
+def has_log(path: Path) -> str | None:
+    """Return the name of a part of a log that is in the directory, None if there is none."""
+    for name in ("state-a", "state-b", "wal"):
+        part = path / name
+        if part.is_file() or (part.is_dir() and not _is_empty(part)):
+            return name
+    return None
+
+
 def _check_never_used(path: Path) -> None:
     """Refuse to become somebody new on top of somebody's log."""
-    for name in ("state-a", "state-b", "wal"):
-        remains = path / name
-        if remains.is_file() or (remains.is_dir() and not _is_empty(remains)):
-            raise LogCorrupt(
-                f"{path} has a log ({name}) but no identity file; nothing was changed: restore "
-                "the file, or replace this member"
-            )
+    if (part := has_log(path)) is not None:
+        raise LogCorrupt(
+            f"{path} has a log ({part}) but no identity file; nothing was changed: restore "
+            "the file, or replace this member"
+        )
+
+
+def _check_set_aside(path: Path) -> None:
+    """Refuse to join on top of a log that is to be set aside."""
+    if (part := has_log(path)) is not None:
+        raise LogCorrupt(
+            f"{path} still has the log ({part}) of the member that it was: a replacement was "
+            f"interrupted, finish it with `kvnode member replace --data {path}`"
+        )
 
 
 def _is_empty(directory: Path) -> bool:
@@ -627,7 +669,7 @@ def _make(path: Path) -> None:
     if path.is_dir():
         return
     path.mkdir(mode=0o700, parents=True)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def _lock(path: Path) -> int:
@@ -670,10 +712,11 @@ def _replace_file(directory: Path, name: str, content: bytes) -> None:
     finally:
         os.close(fd)
     os.rename(temporary, directory / name)
-    _sync_directory(directory)
+    sync_directory(directory)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Return when the names in the directory are on the disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

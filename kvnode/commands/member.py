@@ -139,13 +139,62 @@ def transfer(name: str | None, **options: Any) -> int:
     return ask_for_change("transfer", {"member": name} if name else {}, **options)
 
 
-@member.command(epilog=CHANGE_EXIT_CODES)
-@click.argument("old")
-@click.argument("new")
+# --- kvnode member replace ----------------------------------------------------------------------
+
+
+@member.command(
+    epilog="\b\nExit codes: 0 done, 1 refused, 10 disk full, 64 wrong usage, 69 unreachable, "
+    "74 I/O error,\n75 nobody could decide in time, or a node runs in DIR."
+)
+@click.argument("members", metavar="[OLD NEW]", nargs=-1)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Replace the member whose data directory this is; its node must not run.",
+)
+@click.option("--via", metavar="HOST:PORT,…", help="With --data: peers to join by way of.")
+@click.option("--node", default="", metavar="NAME", help="With --data: whose a damaged DIR is.")
+@click.option("--force", is_flag=True, help="With --data: although the log is healthy.")
 @change_options
-def replace(old: str, new: str, **options: Any) -> int:
-    """Let the learner NEW take the place of OLD."""
-    return ask_for_change("replace", {"member": old, "other": new}, **options)
+def replace(
+    members: tuple[str, ...],
+    data: Path | None,
+    via: str | None,
+    node: str,
+    force: bool,
+    **options: Any,
+) -> int:
+    """Let the learner NEW take the place of OLD; or set a damaged member aside.
+
+    With --data, on the machine of a node that left with 65: what DIR holds is set aside, nothing is
+    deleted, and the next `kvnode serve` with the same flags joins as a learner with a new id. It
+    takes the old one's place when it has caught up. If it is interrupted, run it again.
+    """
+    if data is None:
+        if len(members) != 2 or via or node or force:
+            raise click.UsageError("give OLD and NEW, or --data DIR with --via, --node, --force")
+        return ask_for_change("replace", {"member": members[0], "other": members[1]}, **options)
+    if members:
+        raise click.UsageError("with --data the directory says who is replaced: leave out OLD NEW")
+    return _set_aside(data, via, node, force=force, as_json=options["as_json"])
+
+
+def _set_aside(data: Path, via: str | None, node: str, *, force: bool, as_json: bool) -> int:
+    from kvnode.offline.set_aside import set_aside
+
+    try:
+        peers = [str(parse_address(part.strip())) for part in via.split(",")] if via else []
+        if node:
+            config.parse_name(node)
+    except ValueError as error:
+        raise config.UsageError(str(error)) from error
+    done = set_aside(data, node=node, via=peers, force=force)
+    if as_json:
+        print_json(done.document())
+    else:
+        click.echo("\n".join(done.explain()))
+    return ExitCode.OK
 
 
 # --- kvnode member list -------------------------------------------------------------------------

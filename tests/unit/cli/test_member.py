@@ -229,7 +229,7 @@ def test_the_password_goes_with_the_request_and_nowhere_else(
     ("arguments", "sentence"),
     [
         (["remove"], "Missing argument 'NAME'."),
-        (["replace", "n3"], "Missing argument 'NEW'"),
+        (["replace", "n3"], "give OLD and NEW, or --data DIR"),
         (["add", "n4", "--peer-address", "h"], "'h' is not HOST:PORT"),
         (["promote", "n4", "--timeout", "soon"], "--timeout: 'soon' is not a duration"),
         (["promote", "n4", "--password-file", "/nonexistent"], "cannot read /nonexistent"),
