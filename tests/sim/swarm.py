@@ -6,7 +6,8 @@ one fault only, some nearly all, and a few have none.
 
 Two rules keep the faults within what is promised. At most a minority of the machines ever loses
 what it had synced. And a foreign directory is put in only when every other node would know it as
-foreign (beyond that nothing is promised, as the README says).
+foreign, by what its own directory remembers, and never on more than a minority at once: two that
+are foreign may not know each other (beyond that nothing is promised, as the README says).
 """
 
 from __future__ import annotations
@@ -137,8 +138,8 @@ class Nemesis:
         self._tally = tally
         self._busy: set[int] = set()
         """Machines to which something is being done."""
-        self._foreign_storage: set[int] = set()
-        """Machines that run on a directory that is not theirs."""
+        self._set_aside: dict[int, Storage] = {}
+        """The right directories of the machines that run on a foreign one."""
         self._copies: dict[int, Storage] = {}
         """Backups of data directories, to be put back much later."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -186,7 +187,7 @@ class Nemesis:
             return bool(disk.fail_at)
         if isinstance(error, DiskFull):
             return disk.is_full or machine.storage.engines.is_full
-        return isinstance(error, ConfigurationError) and machine.number in self._foreign_storage
+        return isinstance(error, ConfigurationError) and machine.number in self._set_aside
 
     # --- choosing ---------------------------------------------------------------------------------
 
@@ -418,6 +419,8 @@ class Nemesis:
         machine = self._pick()
         if machine is None or machine.node is None or machine.node.raft.recovering:
             return
+        if len(self._set_aside) >= (len(self._machines) - 1) // 2:
+            return
         old = self._copies.get(machine.number)
         if old is not None and self._is_known(machine, old) and self._rng.random() < 0.5:
             foreign = old.copy()
@@ -425,9 +428,9 @@ class Nemesis:
             foreign, old = machine.new_storage(serial=machine.starts), None
         else:
             return
-        own, promise = machine.storage, self._observer.promise(machine.number)
+        promise = self._observer.promise(machine.number)
         self._busy.add(machine.number)
-        self._foreign_storage.add(machine.number)
+        self._set_aside[machine.number] = machine.storage
         machine.kill()
         machine.storage = foreign
         was_void, promise.is_void = promise.is_void, True
@@ -439,13 +442,16 @@ class Nemesis:
         if machine.loop is not None:
             machine.kill()
         promise.is_void = was_void
-        machine.storage = own
-        self._foreign_storage.discard(machine.number)
+        machine.storage = self._set_aside.pop(machine.number)
         await self._bring_back(machine)
 
     def _is_known(self, machine: Machine, old: Storage | None) -> bool:
         """Whether every other node would know the directory (None: an empty one) as foreign."""
         oldest = 0 if old is None or old.identity is None else old.identity.incarnation + 1
-        others = [m.storage.identity for m in self._machines if m is not machine]
+        others = [
+            self._set_aside.get(m.number, m.storage).identity
+            for m in self._machines
+            if m is not machine
+        ]
         facts = [identity.peers.get(machine.number) for identity in others if identity]
         return bool(facts) and all(fact and fact.incarnation > oldest for fact in facts)
