@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from multiprocessing import get_context
 
 from tests.sim.machine import Tally
@@ -33,6 +33,9 @@ FLOORS = {
 SEEDS_FOR_FLOORS = 200
 """Fewer seeds may be unlucky."""
 
+SEEDS_PER_BLOCK = 1000
+"""A campaign tells so often how it goes."""
+
 KEYS_PER_RUN = 6
 VIOLATION = 1
 VOID = 3
@@ -41,7 +44,7 @@ VOID = 3
 def main(arguments: list[str]) -> int:
     """Run what the command line asks for."""
     options = _parse(arguments)
-    setting = Setting(options.nodes, options.ops)
+    setting, began = Setting(options.nodes, options.ops), time.monotonic()
     if options.seed is not None:
         show = print if options.trace else None
         report = Run(options.seed, setting, show).run()
@@ -50,7 +53,7 @@ def main(arguments: list[str]) -> int:
     else:
         first, last = (int(part) for part in options.seeds.split(".."))
         reports = _run_all(range(first, last + 1), setting, options.jobs)
-    return _summarise(reports, setting, time.monotonic())
+    return _summarise(reports, setting, began)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -79,42 +82,76 @@ def _run_all(seeds: range, setting: Setting, jobs: int) -> Iterator[Report]:
         yield from pool.imap(_run_one, work)
 
 
-def _summarise(reports: Iterable[Report], setting: Setting, began: float) -> int:
-    total = Tally()
-    runs = undecided = failed = 0
-    virtual = 0.0
-    for report in reports:
-        runs += 1
-        undecided += report.undecided
-        virtual += report.seconds
+@dataclass(slots=True)
+class Summary:
+    """What came of some seeds."""
+
+    tally: Tally = field(default_factory=Tally)
+    runs: int = 0
+    failed: int = 0
+    undecided: int = 0
+    virtual_seconds: float = 0.0
+
+    def add(self, report: Report) -> None:
+        """One more."""
+        self.runs += 1
+        self.failed += bool(report.violations)
+        self.undecided += report.undecided
+        self.virtual_seconds += report.seconds
         for part in fields(Tally):
-            count = getattr(total, part.name) + getattr(report.tally, part.name)
-            setattr(total, part.name, count)
+            count = getattr(self.tally, part.name) + getattr(report.tally, part.name)
+            setattr(self.tally, part.name, count)
+
+    def events(self) -> list[tuple[str, int, int]]:
+        """(kind of event, how often it happened, how often it should have at least)."""
+        return [
+            (part.name, getattr(self.tally, part.name), round(FLOORS.get(part.name, 0) * self.runs))
+            for part in fields(Tally)
+        ]
+
+    def is_void(self) -> bool:
+        """Something did not happen, or too much was not decided."""
+        is_idle = any(count < floor for _, count, floor in self.events())
+        return (is_idle and self.runs >= SEEDS_FOR_FLOORS) or (
+            self.undecided > self.runs * KEYS_PER_RUN / 1000
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.runs} seeds, {self.failed} with violations, {self.undecided} undecided keys; "
+            f"{self.virtual_seconds:.0f} virtual seconds"
+        )
+
+
+def _summarise(reports: Iterable[Report], setting: Setting, began: float) -> int:
+    total, block = Summary(), Summary()
+    for report in reports:
+        total.add(report)
+        block.add(report)
         if report.violations:
-            failed += 1
             print(f"seed {report.seed}: {report.plan}")
             print("\n".join(f"  {text}" for text in report.violations[:5]))
-            print(f"  again: {replay(report.seed, setting)}")
+            print(f"  again: {replay(report.seed, setting)}", flush=True)
+        if block.runs == SEEDS_PER_BLOCK:
+            print(_progress(report.seed, block), flush=True)
+            block = Summary()
     seconds = time.monotonic() - began
-    print(
-        f"{runs} seeds, {failed} with violations, {undecided} undecided keys; {virtual:.0f} "
-        f"virtual seconds in {seconds:.1f} s, {runs / max(seconds, 0.001):.2f} seeds/s"
-    )
-    idle = _print_tally(total, runs)
-    if failed:
+    print(f"{total} in {seconds:.1f} s, {total.runs / max(seconds, 0.001):.2f} seeds/s")
+    for name, count, floor in total.events():
+        is_idle = count < floor and total.runs >= SEEDS_FOR_FLOORS
+        print(f"  {name:<18} {count:>8}  floor {floor}{'  TOO FEW' if is_idle else ''}")
+    if total.failed:
         return VIOLATION
-    return VOID if idle or undecided > runs * KEYS_PER_RUN / 1000 else 0
+    return VOID if total.is_void() else 0
 
 
-def _print_tally(total: Tally, runs: int) -> bool:
-    """Print what happened and how much should have; True if something did not."""
-    idle = False
-    for part in fields(Tally):
-        count, floor = getattr(total, part.name), FLOORS.get(part.name, 0.0) * runs
-        is_idle = count < floor and runs >= SEEDS_FOR_FLOORS
-        idle = idle or is_idle
-        print(f"  {part.name:<15} {count:>8}  floor {floor:.0f}{'  TOO FEW' if is_idle else ''}")
-    return idle
+def _progress(seed: int, block: Summary) -> str:
+    """One line: what happened in the block that ends with this seed, and how much should have."""
+    counts = ", ".join(
+        f"{name} {count}/{floor}{' TOO FEW' * (count < floor)}" if floor else f"{name} {count}"
+        for name, count, floor in block.events()
+    )
+    return f"to seed {seed}: {block}: {counts}"
 
 
 def replay(seed: int, setting: Setting) -> str:

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.sim.campaign import replay
+from kvnode.directory import PeerFacts
+from tests.sim.campaign import SEEDS_FOR_FLOORS, Summary, _progress, replay
 from tests.sim.loop import World
 from tests.sim.machine import Tally
 from tests.sim.observer import Observer, Seen
@@ -249,3 +251,35 @@ def test_a_stamp_that_goes_back_is_seen() -> None:
     observer._commit(1, 1, 1, encode_expire(1000, 1, 1), 1)
     observer._commit(1, 2, 1, encode_expire(999, 1, 1), 1)
     assert "is stamped 999 after 1000" in "\n".join(observer.violations)
+
+
+# --- what is done to them stays within what is promised -------------------------------------------
+
+
+def test_an_old_directory_is_put_in_only_where_the_others_own_ones_know_better() -> None:
+    """What another machine knows while it runs on a foreign one, it soon does not know any more."""
+    run = Run(1, SMALL)
+    first, second, third = run.machines
+    for other in (second, third):
+        assert other.storage.identity is not None
+        facts = {first.number: PeerFacts(first.storage.storage_id, 5)}
+        other.storage.identity = replace(other.storage.identity, peers=facts)
+    assert run.nemesis._is_known(first, first.storage.copy())
+    run.nemesis._set_aside[second.number] = second.new_storage()
+    assert not run.nemesis._is_known(first, first.storage.copy())
+
+
+def test_foreign_directories_are_never_put_in_on_more_than_a_minority() -> None:
+    run, *_ = observed()
+    for set_aside, starts in (({1: run.machines[0].storage}, 0), ({}, 2)):
+        before = sum(machine.starts for machine in run.machines)
+        run.nemesis._set_aside = set_aside
+        with pytest.raises(StopIteration):  # all is over, so nothing waits
+            run.nemesis._foreign().send(None)
+        assert sum(machine.starts for machine in run.machines) - before == starts
+
+
+def test_a_swarm_in_which_nothing_happens_any_more_is_void() -> None:
+    idle = Summary(Tally(elections=1), runs=SEEDS_FOR_FLOORS)
+    assert idle.is_void()
+    assert "elections 1/400 TOO FEW" in _progress(200, idle)
