@@ -117,6 +117,20 @@ def test_nonsense_is_malformed(row: list[Any]) -> None:
         batch.decode(msgpack.packb([4, 0, 0, *row]))
 
 
+LEAF = st.one_of(st.integers(-1, 2**64 - 1), st.binary(max_size=4), st.none(), st.booleans())
+FIELD = st.one_of(LEAF, st.floats(), st.lists(st.one_of(LEAF, st.lists(LEAF, max_size=6))))
+
+
+@given(st.integers(0, 10), st.lists(FIELD, max_size=8))
+def test_whatever_stands_in_a_change_it_is_read_or_refused(code: int, fields: list[Any]) -> None:
+    try:
+        entry = batch.decode(msgpack.packb([4, 0, 0, code, *fields]))
+    except (MalformedEntry, UnknownOperation):
+        return
+    assert isinstance(entry, Configure)
+    assert to_row(entry.change) == [code, *fields]
+
+
 @pytest.mark.parametrize(
     "change",
     [
