@@ -91,13 +91,21 @@ class Examination:
     def missing_snapshot(self) -> int:
         """Index that a snapshot file should cover and none does, by their names; 0 if all is well.
 
-        The log was cut behind it: a start without an engine that reaches as far is refused.
+        The log was cut behind it: a start without an engine that reaches as far is refused. A file
+        that lies beyond the log's end was received and not installed: it helps only a node that
+        recovers, and lets its log go for it.
         """
         directory, index = self.target.data / "snap", self.log.first_index - 1
         if index <= 0 or self.corruption is not None:
             return 0
         files = list_snapshots(directory) if directory.is_dir() else []
-        return 0 if any(file.index >= index for file in files) else index
+        recovers = self.heals or (self.state is not None and self.state.recovering)
+        covering = [
+            file
+            for file in files
+            if file.index >= index and (recovers or file.index <= self.log.last_index)
+        ]
+        return 0 if covering else index
 
     @property
     def kind(self) -> str:

@@ -227,7 +227,9 @@ def test_a_snapshot_that_is_missing_behind_the_log_is_told(log: LogDirectory) ->
     assert document("verify", log.path)["missing_snapshot"] == 8
     assert "no snapshot file reaches as far" in run("verify", log.path).stdout
     (log.path / "snap").mkdir()
-    (log.path / "snap" / file_name(10, 2)).touch()
+    (log.path / "snap" / file_name(99, 2)).touch()  # received, and not installed
+    assert document("verify", log.path)["missing_snapshot"] == 8
+    (log.path / "snap" / file_name(8, 2)).touch()
     assert document("verify", log.path)["missing_snapshot"] is None
 
 
