@@ -43,14 +43,19 @@ class UsageError(ConfigurationError):
 class ServeConfig:
     """All that `kvnode serve` was told, checked.
 
-    `cluster` keeps the order in which the members were written. `cluster_id` is None for a single
-    node that was given neither `--cluster` nor `--cluster-id`: it draws one at its first start.
+    `cluster` keeps the order in which the members were written; it is empty with `join`.
+    `cluster_id` is None for a single node that was given neither `--cluster` nor `--cluster-id`: it
+    draws one at its first start.
     `memory_threshold_bytes` is 0 when the watchdog is off. `warnings` are sentences for the log.
     """
 
     node: str
     cluster: Mapping[str, Address]
     cluster_id: str | None
+    join: tuple[Address, ...]
+    replaces: str
+    promote: bool
+    remove_dead_after_ms: int
     listen: Address
     peer_listen: Address
     admin: Address
@@ -81,6 +86,11 @@ class ServeConfig:
         values = {
             "cluster": format_cluster(self.cluster),
             "cluster_id": self.cluster_id or "",
+            "join": ",".join(map(str, self.join)),
+            "promote": str(self.promote).lower(),
+            "remove_dead_after": f"{self.remove_dead_after_ms}ms"
+            if self.remove_dead_after_ms
+            else "0",
             "heartbeat": f"{self.heartbeat_ms}ms",
             "election": f"{self.election_ms_min}ms-{self.election_ms_max}ms",
             "requirepass_file": str(self.requirepass_file or ""),
@@ -133,6 +143,11 @@ def parse_cluster(text: str) -> dict[str, Address]:
     return cluster
 
 
+def parse_join(text: str) -> tuple[Address, ...]:
+    """Read "HOST:PORT,..."."""
+    return tuple(parse_address(part.strip()) for part in text.split(","))
+
+
 def format_cluster(cluster: Mapping[str, Address]) -> str:
     """Write members the way `parse_cluster` reads them."""
     return ",".join(f"{name}={address}" for name, address in cluster.items())
@@ -150,6 +165,17 @@ def parse_duration_ms(text: str) -> int:
     milliseconds, rest = divmod(int(whole + fraction) * scale, divisor)
     if rest or not 1 <= milliseconds <= 3_600_000:
         raise ValueError(f"{text!r} is not a whole number of milliseconds from 1ms to 60m")
+    return milliseconds
+
+
+def parse_remove_dead_after(text: str) -> int:
+    """Read after how long of silence a member is removed, in milliseconds; 0 is never."""
+    if text == "0":
+        return 0
+    milliseconds = parse_duration_ms(text)
+    if milliseconds < limits.REMOVE_DEAD_AFTER_MS_MIN:
+        least = limits.REMOVE_DEAD_AFTER_MS_MIN // 1000
+        raise ValueError(f"{text!r} is less than {least}s: a restart must not cost a member")
     return milliseconds
 
 
@@ -257,6 +283,28 @@ OPTIONS: tuple[Option, ...] = (
     Option("node", parse_name, DEFAULT_NODE, "NAME", "Name of this node."),
     Option("cluster", parse_cluster, None, "NAME=HOST:PORT,…", "Initial members, this one too."),
     Option("cluster_id", parse_name, None, "ID", "Id of the cluster [default: hash of --cluster]."),
+    Option(
+        "join",
+        parse_join,
+        None,
+        "HOST:PORT,…",
+        "Become a member of the cluster whose peer addresses these are.",
+    ),
+    Option("replaces", parse_name, None, "NAME", "With --join: take the place of this member."),
+    Option(
+        "promote",
+        parse_boolean,
+        "true",
+        "",
+        "With --join: become a voter when caught up, else stay a read-only learner.",
+    ),
+    Option(
+        "remove_dead_after",
+        parse_remove_dead_after,
+        "0",
+        "DURATION",
+        "As leader: remove members not heard for so long; 0 for never.",
+    ),
     Option("listen", parse_listen, "127.0.0.1:6379", "HOST:PORT", "Where clients connect."),
     Option(
         "peer_listen",
@@ -362,6 +410,7 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> ServeConfi
     given = _gather(flags, environment, warnings)
     values = {option.name: _parse(option, given.get(option.name)) for option in OPTIONS}
     origins = {name: given[name].origin if name in given else "default" for name in values}
+    _check_join(values, origins)
     _derive(values, origins)
     _check_cluster(values, origins)
     _check_timing(values, origins)
@@ -378,6 +427,7 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> ServeConfi
         interval_ms = floor_ms
     election_ms_min, election_ms_max = values.pop("election")
     return ServeConfig(
+        remove_dead_after_ms=values.pop("remove_dead_after"),
         heartbeat_ms=values.pop("heartbeat"),
         election_ms_min=election_ms_min,
         election_ms_max=election_ms_max,
@@ -500,14 +550,38 @@ def _derive(values: dict[str, Any], origins: dict[str, str]) -> None:
         host = values["advertise_peer"].host if listen.is_wildcard else listen.host
         values["advertise_client"] = Address(host, listen.port)
         origins["advertise_client"] = origins["listen"]
-    if cluster is None:
+    values["join"] = values["join"] or ()
+    values["replaces"] = values["replaces"] or ""
+    if values["join"]:
+        values["cluster"] = {}
+    elif cluster is None:
         values["cluster"] = {node: values["advertise_peer"]}
     elif values["cluster_id"] is None:
         values["cluster_id"] = default_cluster_id(cluster)
         origins["cluster_id"] = f"{origins['cluster']} (hash)"
 
 
+def _check_join(values: dict[str, Any], origins: dict[str, str]) -> None:
+    """Who joins a cluster does not make one."""
+    if values["join"] is None:
+        if values["replaces"] is not None:
+            raise _wrong(origins["replaces"], "only who joins can replace a member: give --join")
+        return
+    if values["cluster"] is not None:
+        raise _wrong(
+            origins["join"],
+            f"{origins['cluster']} makes a new cluster, and --join enters one: give one of them",
+        )
+
+
 def _check_cluster(values: dict[str, Any], origins: dict[str, str]) -> None:
+    if values["join"]:
+        if values["advertise_peer"].is_wildcard:
+            raise _wrong(
+                origins["advertise_peer"],
+                f"peers cannot connect to {values['advertise_peer']}: give --advertise-peer",
+            )
+        return
     if values["node"] not in values["cluster"]:
         members = ", ".join(values["cluster"])
         raise _wrong(origins["cluster"], f"this node, {values['node']!r}, is not among {members}")

@@ -128,9 +128,12 @@ class Identity:
 
     @property
     def has_others(self) -> bool:
-        """Whether the cluster has other members, as far as is known here; who can heal it."""
+        """Whether the cluster has other voters, as far as is known here: those can heal it."""
         if self.configuration:
-            return len(self.configuration) > 1
+            return any(
+                role == "voter" and node_id != self.node_id
+                for node_id, (_, _, role) in self.configuration.items()
+            )
         return len(self.members) > 1 or bool(self.join)
 
 

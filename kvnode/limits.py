@@ -282,6 +282,28 @@ REMOVED_IDS_MAX = 10_000
 """Ids of removed members that the registry keeps, 90 KiB of the meta row at most; ids are random
 numbers of 64 bits, so a forgotten one is not drawn again."""
 
+PROMOTION_LAG_ENTRIES_MAX = 256
+"""A learner that is further behind is not made a voter: the quorum would wait for it."""
+
+MEMBER_SILENT_MS_MIN = 2_000
+"""A member that was not heard for longer than this, and than four election timeouts, is not
+healthy."""
+
+CHANGE_SECONDS_MAX = 20.0
+"""A request to change the membership is tried again for so long while nobody can decide."""
+
+CHANGE_ANSWER_SECONDS_MAX = 2.0
+"""After this long without an answer of the leader a request is sent again."""
+
+CHANGE_REQUESTS_MAX = 64
+"""Requests to change the membership that wait on one node."""
+
+REMOVE_DEAD_AFTER_MS_MIN = 10_000
+"""No member is taken for dead sooner: a restart with a long log takes seconds."""
+
+LEAVE_SECONDS = 0.5
+"""A member that was removed stays this long: to tell the others, and whoever asked for it."""
+
 CONFIG_FILE_BYTES_MAX = 1 * MIB
 """A configuration file; whatever is longer is another file."""
 

@@ -135,7 +135,7 @@ class NodeReport:
         """The /status document."""
         config = self._config
         document: dict[str, Any] = {
-            "node": config.node,
+            "node": self._name(),
             "version": __version__,
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "ready": all(passed for _, passed, _ in self.checks()),
@@ -165,6 +165,7 @@ class NodeReport:
             "recovering": status.recovering,
             "heals_at": status.heals_at,
             "voters_missing": status.voters_missing,
+            "level": status.level,
             "members": [_member_document(member) for member in status.members],
         }
 
@@ -207,6 +208,9 @@ class NodeReport:
             "in_progress": snapshots.is_busy,
             "last_failure": snapshots.last_failure,
         }
+
+    def _name(self) -> str:
+        return self.directory.identity.node if self.directory else self._config.node
 
     def worker_pids(self) -> tuple[int, ...]:
         """Processes that work for this one; called in the watchdog's thread."""
@@ -260,7 +264,7 @@ class NodeReport:
             logging.INFO,
             "started",
             version=__version__,
-            node=config.node,
+            node=node.identity.name,
             node_id=f"{node.identity.node_id:016x}",
             cluster_id=node.identity.cluster_id,
             storage_id=f"{node.identity.storage_id:016x}",
@@ -323,8 +327,7 @@ class NodeReport:
     def bind_node(self, node: Node) -> None:
         """Metrics of consensus, log, store and peers."""
         bind, raft, stats = self.metrics_registry.bind, node.raft, node.stats
-        info: Labelled = {(self._config.node, node.identity.cluster_id, __version__): 1.0}
-        voters: Labelled = {("voter",): float(len(node.members))}
+        info: Labelled = {(node.identity.name, node.identity.cluster_id, __version__): 1.0}
         bind("kvnode_info", lambda: info)
         bind("kvnode_has_leader", lambda: float(raft.leader != NONE))
         bind("kvnode_is_leader", lambda: float(raft.role is Role.LEADER))
@@ -333,7 +336,9 @@ class NodeReport:
         bind("kvnode_commit_index", lambda: raft.commit)
         bind("kvnode_applied_index", lambda: node.machine.applied)
         bind("kvnode_last_index", lambda: raft.last_index)
-        bind("kvnode_members", lambda: voters)
+        bind("kvnode_members", lambda: _roles(node))
+        bind("kvnode_members_recovering", lambda: len(raft.status().recovering))
+        bind("kvnode_feature_level", lambda: node.machine.level)
         bind("kvnode_recovering", lambda: float(raft.recovering))
         bind("kvnode_member_lag_entries", lambda: _lags(node))
         bind("kvnode_proposals_committed_total", lambda: raft.commit)
@@ -393,6 +398,11 @@ def _member_document(member: MemberStatus) -> dict[str, Any]:
     """Name and id first, then all that is known."""
     document = asdict(member)
     return {"name": member.name, **document, "node_id": f"{member.node_id:016x}"}
+
+
+def _roles(node: Node) -> Labelled:
+    roles = [member.role.name.lower() for member in node.members.values()]
+    return {(role,): float(roles.count(role)) for role in ("voter", "learner", "leaving")}
 
 
 def _by_reason(counts: dict[str, int]) -> Labelled:

@@ -15,6 +15,7 @@ import gc
 import logging
 import os
 import random
+import secrets
 import signal
 import threading
 import time
@@ -23,10 +24,11 @@ from typing import Any
 import uvloop
 
 from kvnode import __version__
+from kvnode.acquaintances import Acquaintances
 from kvnode.address import listen_failed
 from kvnode.admin import AdminServer, hold
-from kvnode.config import ServeConfig
-from kvnode.directory import DataDirectory, PeerIdentityMismatch
+from kvnode.config import ServeConfig, parse_join
+from kvnode.directory import DataDirectory, read_identity
 from kvnode.errors import ExitCode, FatalError, MemoryPressure
 from kvnode.identity import cluster_number, node_id
 from kvnode.limits import (
@@ -38,15 +40,19 @@ from kvnode.limits import (
 )
 from kvnode.node.control import NodeControl
 from kvnode.node.faults import is_disk_failure
+from kvnode.node.hello import JoinRequest
+from kvnode.node.joining import join
 from kvnode.node.log_writer import ThreadWorker
-from kvnode.node.membership import Member, NodeIdentity
 from kvnode.node.node import Node
 from kvnode.node.recovery import Recovered, RecoveryPlan, recover
-from kvnode.node.wire import Refusal, RefusalReason
+from kvnode.node.roster import founder
+from kvnode.node.status import NodeIdentity
 from kvnode.obs.log import LogWriter, event, start_logging
 from kvnode.report import NodeReport
 from kvnode.resp.config import RespConfig
 from kvnode.resp.listener import RespServer
+from kvnode.store.members import Member
+from kvnode.store.ops import LEVEL
 from kvnode.watchdog import MemoryWatchdog
 from wal.fs import FileSystem, PosixFileSystem
 from wal.options import Options
@@ -127,18 +133,19 @@ class Server:
         asyncio.get_running_loop().set_exception_handler(self._on_loop_exception)
         self._directory = self._open_directory()
         self._report.directory = self._directory
+        self._warn_of_differences()
         self._directory.keep_ballast()
         self._start_watchdog(group)
         self._report.bind_process()
         admin = AdminServer(self._report)
         await admin.start(self._config.admin)
         try:
-            recovered = await self._recover()
-            node = await self._start(recovered)
-            running = group.create_task(node.run(), name="node")
-            await self._stop.wait()
-            await self._stop_gracefully(node)
-            running.cancel()
+            if await self._is_admitted():
+                node = await self._start(await self._recover())
+                running = group.create_task(node.run(), name="node")
+                await self._stop.wait()
+                await self._stop_gracefully(node)
+                running.cancel()
         finally:
             await self._close(admin)
         if self._watching is not None:
@@ -160,10 +167,31 @@ class Server:
         config = self._config
         return DataDirectory.open(
             config.data,
-            node=config.node,
+            node=self._name(),
             cluster_id=config.cluster_id,
             members={name: str(address) for name, address in config.cluster.items()},
+            join=",".join(map(str, config.join)),
+            replaces=config.replaces,
         )
+
+    def _name(self) -> str:
+        """A name that nobody gave is that of the directory, or with --join one that is free."""
+        config = self._config
+        if config.origins["node"] != "default":
+            return config.node
+        known = read_identity(config.data)
+        if known is not None:
+            return known.node
+        return f"node-{secrets.token_hex(3)}" if config.join else config.node
+
+    def _warn_of_differences(self) -> None:
+        """`--cluster` is for bootstrapping: what else it says now does not count."""
+        assert self._directory is not None
+        told, known = self._config.cluster, self._directory.identity.members
+        if self._config.origins["cluster"] != "default" and known:
+            texts = {name: str(address) for name, address in told.items()}
+            if texts != known:
+                _warn("--cluster differs from the first start's; the log has the members")
 
     def _start_watchdog(self, group: asyncio.TaskGroup) -> None:
         watchdog = self._report.watchdog = MemoryWatchdog.from_config(
@@ -181,9 +209,10 @@ class Server:
         config, identity = self._config, self._directory.identity
         plan = RecoveryPlan(
             data=config.data,
-            cluster_number=cluster_number(identity.cluster_id),
+            cluster_number=cluster_number(identity.origin),
             node_id=identity.node_id,
-            voters=tuple(sorted(m.node_id for m in self._members())),
+            founders={member.node_id: member for member in self._founders()},
+            is_alone=not identity.has_others,
             boot_id=identity.incarnation & 0xFFFF_FFFF,
             heartbeat_ms=config.heartbeat_ms,
             election_ms=(config.election_ms_min, config.election_ms_max),
@@ -211,12 +240,46 @@ class Server:
         )
         return await result
 
-    def _members(self) -> tuple[Member, ...]:
+    async def _is_admitted(self) -> bool:
+        """Become a member of the cluster that `--join` names, unless this node is one already.
+
+        Returns:
+            False if it was asked to stop before.
+        """
         assert self._directory is not None
-        cluster_id = self._directory.identity.cluster_id
+        config, identity = self._config, self._directory.identity
+        if identity.is_admitted:
+            return True
+        event(_log, logging.INFO, "asking to join", peers=identity.join, node=identity.node)
+        request = JoinRequest(
+            identity.node,
+            identity.replaces,
+            str(config.advertise_peer),
+            str(config.advertise_client),
+            identity.storage_id,
+            config.promote,
+            LEVEL,
+        )
+        asking = asyncio.ensure_future(join(parse_join(identity.join), request))
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait((asking, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                return False
+            answer = asking.result()
+        finally:
+            asking.cancel()
+            stopped.cancel()
+        self._directory.admit(answer.node_id, answer.cluster_id, answer.origin)
+        event(_log, logging.INFO, "joined", cluster_id=answer.cluster_id, why=answer.text)
+        return True
+
+    def _founders(self) -> tuple[Member, ...]:
+        assert self._directory is not None
+        identity = self._directory.identity
         return tuple(
-            Member(node_id(cluster_id, name), name, address.host, address.port)
-            for name, address in sorted(self._config.cluster.items())
+            founder(node_id(identity.origin, name), name, address)
+            for name, address in sorted(identity.members.items())
         )
 
     async def _start(self, recovered: Recovered) -> Node:
@@ -232,21 +295,25 @@ class Server:
                 incarnation=identity.incarnation,
                 version=__version__,
                 client_address=str(config.advertise_client),
+                peer_address=str(config.advertise_peer),
+                origin=identity.origin,
             ),
-            members=self._members(),
+            founders=self._founders(),
             found=recovered,
             worker=self._worker,
             loop=asyncio.get_running_loop(),
             rng=random.Random(),
             wall=time.time,
-            bind_peer=self._bind_peer,
+            directory=Acquaintances(self._directory),
             snapshot_log_bytes=config.snapshot_log_bytes,
             data_bytes_max=config.max_data_bytes,
             election_ms=config.election_ms_min,
             lease_reads=config.lease_reads,
             elapsed=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+            remove_silent_ms=config.remove_dead_after_ms,
         )
         await node.start(config.peer_listen.host, config.peer_listen.port)
+        self._report.membership = node.changes
         self._report.library = recovered.library
         self._report.bind_node(node)
         control = NodeControl(node, asyncio.get_running_loop())
@@ -270,19 +337,10 @@ class Server:
             password=config.password,
             clients_max=config.clients_max,
             version=__version__,
-            node=config.node,
+            node=identity.node,
             run_id=f"{identity.storage_id:016x}{identity.node_id:016x}{identity.incarnation:08x}",
             port=config.listen.port,
         )
-
-    def _bind_peer(self, peer: int, storage_id: int, incarnation: int) -> Refusal | None:
-        assert self._directory is not None
-        try:
-            self._directory.bind_peer(peer, storage_id, incarnation)
-        except PeerIdentityMismatch as mismatch:
-            event(_log, logging.ERROR, "peer refused", peer=f"{peer:016x}", reason=str(mismatch))
-            return Refusal(RefusalReason.STORAGE_CHANGED, str(mismatch))
-        return None
 
     # --- stopping ---------------------------------------------------------------------------------
 
@@ -304,10 +362,10 @@ class Server:
         self._leave_at_the_latest(STOP_SECONDS_MAX, ExitCode.OK)
         self._report.is_stopping = True
         assert self._resp is not None
-        if len(node.members) > 1:
+        if not node.roster.is_alone:
             await asyncio.sleep(STOP_GRACE_SECONDS)
         self._resp.stop_accepting()
-        if await node.hand_over(STOP_HAND_OVER_SECONDS_MAX):
+        if await node.succession.hand_over(STOP_HAND_OVER_SECONDS_MAX):
             event(_log, logging.INFO, "leadership handed over", leader=node.status().leader)
         await self._resp.drain(STOP_DRAIN_SECONDS_MAX)
         await node.finish_in_flight(STOP_DRAIN_SECONDS_MAX)

@@ -45,9 +45,16 @@ class MemberStatus:
     peer_address: str
     client_address: str
     role: str
+    """One of leader, follower, learner, leaving (its successor has caught up)."""
     match: int | None = None
     lag: int | None = None
     recovering: bool = False
+    level: int | None = None
+    """The newest feature level that it knows, once it has told."""
+    connected: bool | None = None
+    """Whether the node that was asked can send to it; None of itself."""
+    heard_ms: int | None = None
+    """Since the node that was asked has heard it; None of itself, and if it never has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class NodeStatus:
     node_id: int
     cluster_id: str
     role: str
-    """One of leader, follower, candidate, pre-candidate."""
+    """One of leader, follower, candidate, pre-candidate, learner."""
     leader: str | None
     """Name of the leader, None while there is none."""
     leader_client_address: str | None
@@ -73,6 +80,8 @@ class NodeStatus:
     """While recovering: the log must be durable and committed up to here, once that is known."""
     voters_missing: int = 0
     """So many voters more must be whole before anybody can be elected."""
+    level: int = 2
+    """The cluster's feature level: what every member must know."""
 
 
 class Service(Protocol):

@@ -23,6 +23,7 @@ UNITS = {
         "CLIENTS",
         "COMMANDS",
         "CONNECTIONS",
+        "REQUESTS",
         "ENTRIES",
         "EXITS",
         "GROUPS",

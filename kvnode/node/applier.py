@@ -14,6 +14,7 @@ from kvnode.limits import (
     GARBAGE_ROWS_PER_SWEEP_MAX,
     STATE_HASHES_KEPT_MAX,
 )
+from kvnode.store.batch import Kind
 from kvnode.store.engine import EngineFull
 from kvnode.store.state_machine import Applied, StateMachine
 from raft.raft import Raft
@@ -36,6 +37,8 @@ class Applier:
         raft: where committed entries come from; told how far they are applied.
         machine: the store.
         on_applied: called for every entry, right after it was applied.
+        on_configured: called with its index for an entry that changes the membership, before Raft
+            learns that it was applied; once, also when a full engine has it applied again.
         on_full: called with True when the engine turns out to be full, with False when it goes on.
     """
 
@@ -46,12 +49,14 @@ class Applier:
         loop: AbstractEventLoop,
         *,
         on_applied: Callable[[Applied], None],
+        on_configured: Callable[[int, Applied], None],
         on_full: Callable[[bool], None],
     ) -> None:
         self._raft = raft
         self._machine = machine
         self._loop = loop
         self._on_applied = on_applied
+        self._on_configured = on_configured
         self._on_full = on_full
         self._entries: deque[Entry] = deque()
         self._commit_timer: TimerHandle | None = None
@@ -97,6 +102,8 @@ class Applier:
             self._commit()
         self._hashes.append((entry.index, machine.state_hash()))
         if entry.index > self._raft.applied:
+            if applied.kind == Kind.CONFIGURE:
+                self._on_configured(entry.index, applied)
             self._raft.applied_to(entry.index)
         self._on_applied(applied)
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable
 from itertools import takewhile
 
 from kvnode.limits import COVERAGE_ANSWER_MS_MAX, WAIT_POLL_MS_MAX, WAIT_POLL_MS_MIN
-from kvnode.node.wire import CoverageAnswer, CoverageQuery, MalformedFrame
+from kvnode.node.frames import MalformedFrame
+from kvnode.node.wire import CoverageAnswer, CoverageQuery
 from raft.raft import Raft
 from raft.types import NONE, Role
 

@@ -8,7 +8,14 @@ from random import Random
 
 from kvnode.limits import EXPIRED_KEYS_PER_ENTRY_MAX
 from kvnode.node.clock import StampClock
-from kvnode.store.batch import encode_batch, encode_expire, encode_register, stamp_of
+from kvnode.store.batch import (
+    encode_batch,
+    encode_configure,
+    encode_expire,
+    encode_register,
+    stamp_of,
+)
+from kvnode.store.changes import Change
 from kvnode.store.state_machine import StateMachine
 from raft.raft import Raft
 from raft.types import NotLeader, ProposalDropped, Role
@@ -94,6 +101,14 @@ class LeaderDuties:
         """Propose the registration of a node's session; False when this node cannot."""
         stamp, seed = self._stamp_ms(), self._rng.getrandbits(63)
         return self._propose(encode_register(stamp, seed, node_id, storage_id, nonce))
+
+    def propose_change(self, change: Change) -> int | None:
+        """Propose a change of the membership; its index, or None when it cannot be done now."""
+        stamp, seed = self._stamp_ms(), self._rng.getrandbits(63)
+        try:
+            return self._raft.propose_conf_change(encode_configure(stamp, seed, change))
+        except (NotLeader, ProposalDropped):
+            return None
 
     def _propose(self, data: bytes) -> bool:
         try:

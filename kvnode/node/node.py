@@ -10,34 +10,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
+from kvnode.address import parse_address
 from kvnode.errors import ConfigurationError, DiskFailed, FatalError
+from kvnode.limits import LEAVE_SECONDS
 from kvnode.node import reads
 from kvnode.node.applier import Applier
+from kvnode.node.changes import Changes
 from kvnode.node.clock import StampClock
 from kvnode.node.coverage import Coverage
-from kvnode.node.disk_health import DiskHealth, better_leader
+from kvnode.node.disk_health import DiskHealth
 from kvnode.node.driver import Driver
 from kvnode.node.faults import as_fatal
+from kvnode.node.hello import Hello, Refusal
 from kvnode.node.leader import LeaderDuties
 from kvnode.node.log_writer import LogWriter, Worker
-from kvnode.node.membership import Member, NodeIdentity, describe
 from kvnode.node.peers import Peers
 from kvnode.node.proposals import DATA_FULL, ENGINE_FULL, LOG_FULL, Proposer
 from kvnode.node.reads import ReadRounds
 from kvnode.node.recovery import Recovered
+from kvnode.node.roster import Roster
 from kvnode.node.snapshots import Snapshots
+from kvnode.node.status import Contact, NodeIdentity, describe
+from kvnode.node.succession import Succession
 from kvnode.node.ticks import TICK_SECONDS, Ticks
 from kvnode.node.transport import Transport
-from kvnode.node.wire import Forward, Hello, Refusal, Register
+from kvnode.node.wire import Forward, Register
 from kvnode.obs.log import event
 from kvnode.service import NodeStatus, Pending
 from kvnode.store.batch import Kind
 from kvnode.store.engine import StoredEngine
-from kvnode.store.ops import can_grow
+from kvnode.store.members import Member
+from kvnode.store.ops import LEVEL, can_grow
 from kvnode.store.sessions import Outcome
 from kvnode.store.state_machine import Applied
 from raft.types import NONE, U32_MAX, NoLeader, ReadDropped, ReadState, Role, SoftState
@@ -46,6 +54,16 @@ _log = logging.getLogger("kvnode.node")
 
 SWEEP_TICKS = 10
 """Deadlines of held commands are looked at this often."""
+
+
+class Acquaintances(Protocol):
+    """The data directory, as far as it remembers others."""
+
+    def bind_peer(self, peer: int, storage_id: int, incarnation: int) -> Refusal | None:
+        """Remember a peer's directory, durably; returns why the peer is refused, or None."""
+
+    def note_members(self, index: int, members: Mapping[int, Member], cluster_id: str) -> None:
+        """Remember the membership that was applied, durably."""
 
 
 @dataclass(slots=True)
@@ -64,44 +82,46 @@ class Node:
 
     Args:
         identity: who this node is.
-        members: all configured members, this one included.
+        founders: the members that `--cluster` bootstrapped; none on a node that joined.
         found: log, Raft, store and snapshots as the start found them.
         worker: where the log is written.
-        rng: jitter, seeds and the session's nonce.
+        rng: jitter, seeds, ids of new members and the session's nonce.
         wall: seconds since the epoch, for stamps.
-        bind_peer: remembers a peer's storage id and incarnation, durably; returns why it is
-            refused, or None.
+        directory: remembers, durably, what it is told of peers and members.
         snapshot_log_bytes: bytes logged between two snapshots.
         data_bytes_max: what the data may occupy before writes that add to it are refused; 0: any.
-        election_ms: the shortest election timeout, for the judgement of slow disks.
+        election_ms: the shortest election timeout, to judge slow disks and silent members by.
         lease_reads: Raft was told to use leases; all members must be.
         elapsed: seconds on a clock that goes on while the machine sleeps; by default the loop's.
+        remove_silent_ms: as a leader, remove members not heard for so long; 0: never.
     """
 
     def __init__(
         self,
         *,
         identity: NodeIdentity,
-        members: tuple[Member, ...],
+        founders: tuple[Member, ...],
         found: Recovered,
         worker: Worker,
         loop: asyncio.AbstractEventLoop,
         rng: Random,
         wall: Callable[[], float],
-        bind_peer: Callable[[int, int, int], Refusal | None],
+        directory: Acquaintances,
         snapshot_log_bytes: int,
         data_bytes_max: int = 0,
         election_ms: int = 500,
         lease_reads: bool = False,
         elapsed: Callable[[], float] | None = None,
+        remove_silent_ms: int = 0,
     ) -> None:
         self.identity = identity
-        self.members = {member.node_id: member for member in members}
         self.raft, self.wal, self.machine = found.raft, found.wal, found.machine
+        by_id = {member.node_id: member for member in founders}
+        self.roster = Roster(identity.node_id, by_id, self.machine)
+        self._known_cluster_id = self.cluster_id
         self.stats = NodeStats()
-        self.client_addresses: dict[int, str] = {identity.node_id: identity.client_address}
-        """Where clients reach the members, as far as they have told."""
-        self._loop = loop
+        self.loop = loop
+        self._directory = directory
         self._leader_term = (NONE, 0)
         self._pass_scheduled = False
         self.is_stopped = False
@@ -115,7 +135,8 @@ class Node:
         missed_max = None if lease_reads else SWEEP_TICKS
         self._due_ticks = Ticks(elapsed or loop.time, missed_max)
         self._was_recovering = False
-        self._leader_event = asyncio.Event()
+        self.is_leaving = False
+        """This node was removed and ends in a moment."""
         self.failure: asyncio.Future[None] = loop.create_future()
         """Fails when the node cannot go on; never succeeds."""
 
@@ -123,17 +144,69 @@ class Node:
         self.clock.observe(self.machine.stamp_ms)
         self.duties = LeaderDuties(self.raft, self.machine, self.clock, loop, rng, self.wake)
         self.proposer = Proposer(self, rng.getrandbits(63), loop.time)
+        self.proposer.set_level(self.machine.level)
         self.reads = ReadRounds(self, first_request_id(identity.incarnation), loop.time)
-        self.applier = Applier(
+        self.applier = self._make_applier()
+        self.changes = Changes(
+            self,
+            rng,
+            silent_ms_max=4 * election_ms,
+            remove_silent_ms=remove_silent_ms,
+            origin=identity.origin,
+        )
+        self.peers = Peers(self, directory.bind_peer)
+        self.transport = Transport(self.peers, rng)
+        self.succession = Succession(self.raft, self.roster, self.transport, loop, self.wake)
+        self.coverage = Coverage(self.raft, loop, self.transport.send, self.wake)
+        self.driver = self._make_driver()
+        self.disk_health = DiskHealth(election_ms)
+        self.writer = self.driver.writer = self._make_writer(worker)
+        self._library = found.library
+        self.snapshots = self._make_snapshots(snapshot_log_bytes)
+        self._meet_peers()
+
+    @property
+    def members(self) -> Mapping[int, Member]:
+        """The members of the cluster, by id."""
+        return self.roster.members
+
+    @property
+    def cluster_id(self) -> str:
+        """Another one than the directory's only until that has heard of a forced new cluster."""
+        registry = self.roster.registry
+        forced = registry.cluster_id if registry is not None else ""
+        return forced or self.identity.cluster_id
+
+    def hello(self) -> Hello:
+        """How this node introduces itself, to nobody in particular."""
+        own = self.identity
+        return Hello(
+            self.cluster_id,
+            own.node_id,
+            NONE,
+            own.storage_id,
+            own.incarnation,
+            own.version,
+            own.client_address,
+            self.raft.recovering,
+            self.lease_reads,
+            LEVEL,
+            self.roster.configured_at,
+            own.peer_address,
+        )
+
+    def _make_applier(self) -> Applier:
+        return Applier(
             self.raft,
             self.machine,
-            loop,
+            self.loop,
             on_applied=self._on_applied,
+            on_configured=self._on_configured,
             on_full=self._on_engine_full,
         )
-        self.transport = self._make_transport(rng, bind_peer)
-        self.coverage = Coverage(self.raft, loop, self.transport.send, self.wake)
-        self.driver = Driver(
+
+    def _make_driver(self) -> Driver:
+        return Driver(
             self.raft,
             self.transport,
             on_soft_state=self._on_soft_state,
@@ -141,35 +214,12 @@ class Node:
             on_snapshot_needed=self._on_snapshot_needed,
             wake=self.wake,
         )
-        self.disk_health = DiskHealth(election_ms)
-        self.writer = self.driver.writer = self._make_writer(worker)
-        self._library = found.library
-        self.snapshots = self._make_snapshots(snapshot_log_bytes)
-
-    def _make_transport(
-        self, rng: Random, bind_peer: Callable[[int, int, int], Refusal | None]
-    ) -> Transport:
-        own = self.identity
-        peers = {m.node_id: (m.host, m.port) for m in self.members.values()}
-        del peers[own.node_id]
-        hello = Hello(
-            own.cluster_id,
-            own.node_id,
-            NONE,
-            own.storage_id,
-            own.incarnation,
-            own.version,
-            own.client_address,
-            recovering=False,
-            lease_reads=self.lease_reads,
-        )
-        return Transport(Peers(self, bind_peer), peers, hello, rng)
 
     def _make_writer(self, worker: Worker) -> LogWriter:
         return LogWriter(
             self.wal,
             worker,
-            self._loop,
+            self.loop,
             commit=lambda: self.raft.hard_state.commit,
             on_synced=self.driver.synced,
             on_failure=self.fail,
@@ -183,12 +233,14 @@ class Node:
             raft=self.raft,
             wal=self.wal,
             writer=self.writer,
-            loop=self._loop,
+            loop=self.loop,
             log_bytes=log_bytes,
             pump=self.driver.pump,
             freeze=self._freeze,
             commit_engine=self.applier.commit,
             switch_engine=self._switch_engine,
+            conf_state=self.roster.conf_state,
+            on_installed=self._on_members_changed,
             send=self.transport.send,
             flush=self.transport.flush,
             fail=self.fail,
@@ -201,11 +253,14 @@ class Node:
 
         Raises:
             ResourceBusy: the peer address cannot be bound.
+            ConfigurationError: this node is no member any more.
         """
+        if self.roster.was_removed:
+            raise _removed(self.identity)
         await self.transport.listen(host, port)
-        self._tick_due = self._loop.time() + TICK_SECONDS
-        self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
-        if len(self.members) == 1:
+        self._tick_due = self.loop.time() + TICK_SECONDS
+        self._tick_timer = self.loop.call_at(self._tick_due, self._tick)
+        if self.roster.is_alone:
             self.raft.campaign()
         self.wake()
 
@@ -220,51 +275,13 @@ class Node:
         if not self.failure.done():
             self.failure.set_exception(as_fatal(error))
 
-    async def hand_over(self, seconds: float) -> bool:
-        """Give leadership to the best follower, if this node leads. True when another one leads."""
-        if not self.duties.leads:
-            return False
-        deadline = self._loop.time() + seconds
-        while self.raft.leader in (NONE, self.identity.node_id) and self._loop.time() < deadline:
-            target = self._best_follower()
-            if target is None:
-                return False  # nobody is left to lead, or to elect anyone
-            if self.duties.leads:
-                self.raft.transfer_leader(target)
-                self.wake()
-            await self._wait_for_leader_change(min(0.5, deadline - self._loop.time()))
-        return self.raft.leader not in (NONE, self.identity.node_id)
-
-    def _best_follower(self) -> int | None:
-        """The follower that has most of the log."""
-        followers = self._electable_followers()
-        return max(followers, key=lambda peer: (followers[peer], peer)) if followers else None
-
-    def _electable_followers(self) -> dict[int, int]:
-        """Peers that can vote and lead now, with the last index that each is known to have."""
-        progress = self.raft.progress()
-        return {
-            peer: progress[peer].match if peer in progress else 0
-            for peer in self.members
-            if self.transport.is_connected(peer)
-            and not (peer in progress and progress[peer].recovering)
-        }
-
-    async def _wait_for_leader_change(self, seconds: float) -> None:
-        self._leader_event.clear()
-        try:
-            async with asyncio.timeout(max(seconds, 0)):
-                await self._leader_event.wait()
-        except TimeoutError:
-            return
-
     async def finish_in_flight(self, seconds: float) -> bool:
         """Take nothing more and wait for what is under way. True when nothing is left."""
         self.proposer.stop()
         self.reads.stop()
-        deadline = self._loop.time() + seconds
+        deadline = self.loop.time() + seconds
         while not (self.proposer.is_idle and self.reads.is_idle):
-            if self._loop.time() >= deadline:
+            if self.loop.time() >= deadline:
                 return False
             await asyncio.sleep(TICK_SECONDS)
         return True
@@ -285,7 +302,7 @@ class Node:
         self.proposer.abandon()
         self.reads.abandon()
         self.transport.close()
-        closed: asyncio.Future[BaseException | None] = self._loop.create_future()
+        closed: asyncio.Future[BaseException | None] = self.loop.create_future()
         self.writer.close(closed.set_result)
         error = await asyncio.shield(closed)
         self.applier.close(clean=clean and error is None)
@@ -300,7 +317,7 @@ class Node:
         """Ask for a pass soon."""
         if not self._pass_scheduled:
             self._pass_scheduled = True
-            self._loop.call_soon(self._pass)
+            self.loop.call_soon(self._pass)
 
     def _pass(self) -> None:
         self._pass_scheduled = False
@@ -321,7 +338,7 @@ class Node:
             self.wake()
 
     def _tick(self) -> None:
-        now = self._loop.time()
+        now = self.loop.time()
         lag = now - self._tick_due
         self.stats.loop_lag_seconds = lag
         self.stats.loop_lag_seconds_max = max(self.stats.loop_lag_seconds_max, lag)
@@ -338,9 +355,10 @@ class Node:
             self.reads.sweep()
             self.applier.collect_garbage()
             self.snapshots.sweep()
+            self.changes.sweep()
             self.wake()
         self._tick_due = max(self._tick_due + TICK_SECONDS, now)
-        self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
+        self._tick_timer = self.loop.call_at(self._tick_due, self._tick)
         if self.raft.has_ready():
             self.wake()
 
@@ -394,18 +412,25 @@ class Node:
     @property
     def sync_wait_s(self) -> float:
         """How long the log's disk has been at what it does now, in seconds; 0 while it rests."""
-        return self.disk_health.wait_s(self._loop.time())
+        return self.disk_health.wait_s(self.loop.time())
 
     def name_of(self, peer: int) -> str:
         """A member's name; of a stranger the id."""
-        member = self.members.get(peer)
-        return member.name if member else f"{peer:016x}"
+        return self.roster.name_of(peer)
 
     def status(self) -> NodeStatus:
         """Consensus as this node sees it."""
         return describe(
-            self.raft, self.machine.applied, self.identity, self.members, self.client_addresses
+            self.raft,
+            self.machine.applied,
+            self.identity,
+            self.cluster_id,
+            self.roster,
+            self._contact,
         )
+
+    def _contact(self, peer: int) -> Contact:
+        return Contact(self.transport.is_connected(peer), self.changes.silent_ms(peer))
 
     # --- what Raft decided ------------------------------------------------------------------------
 
@@ -413,16 +438,18 @@ class Node:
         leader_term = (state.leader, self.raft.term)
         if state.role is Role.LEADER and leader_term != self._leader_term:
             self.duties.take_office()
-            self.disk_health.hold_off(self._loop.time())
+            self.changes.took_office()
+            self.disk_health.hold_off(self.loop.time())
         if state.role is not Role.LEADER:
             self.snapshots.leadership_lost()
+            self.changes.leadership_lost()
         if state.leader != NONE and leader_term != self._leader_term:
             self._leader_term = leader_term
             self.stats.leader_changes_seen += 1
             self.proposer.leader_changed()
             self.reads.leader_changed()
             self.wake()
-        self._leader_event.set()
+        self.succession.leader_changed()
 
     def _on_log_full(self, full: bool) -> None:
         """The log's disk has no room, or has again: writes are refused meanwhile."""
@@ -430,7 +457,7 @@ class Node:
         text = "the log's disk is full" if full else "the log's disk has room again"
         event(_log, logging.WARNING if full else logging.INFO, text)
         if full:
-            self._give_leadership_away()
+            self.succession.offer()
         self.wake()
 
     def _on_snapshot_needed(self, peer: int) -> None:
@@ -455,13 +482,8 @@ class Node:
         text = "the engine is full, apply pauses" if full else "the engine has room, apply goes on"
         event(_log, logging.WARNING if full else logging.INFO, text)
         if full:
-            self._give_leadership_away()
+            self.succession.offer()
         self.wake()
-
-    def _give_leadership_away(self) -> None:
-        """Another node can do better now; without one this stays the leader."""
-        if self.duties.leads and (target := self._best_follower()) is not None:
-            self.raft.transfer_leader(target)
 
     def _watch_disk(self, now: float) -> None:
         """Say when the log's disk becomes slow or well again; a leader looks for a better one."""
@@ -471,21 +493,64 @@ class Node:
             level = logging.WARNING if health.is_slow else logging.INFO
             event(_log, level, text, wait_ms=round(health.longest_s * 1000))
         if self.duties.leads and health.should_hand_over(now):
-            self._leave_slow_disk(now)
-
-    def _leave_slow_disk(self, now: float) -> None:
-        """Hand leadership to a follower whose disk has what this one's still has not."""
-        followers = self._electable_followers()
-        target = better_leader(self.raft.log.stable, followers, len(self.members))
-        if target is None or not self.raft.transfer_leader(target):
-            return
-        self.disk_health.hold_off(now)
-        text = "leadership is offered to a node with a quicker disk"
-        event(_log, logging.WARNING, text, to=self.name_of(target))
-        self.wake()
+            self.succession.leave_slow_disk(health, now)
 
     def _on_read_state(self, state: ReadState) -> None:
         self.reads.confirmed(state.request_id, state.index)
+
+    # --- the membership ---------------------------------------------------------------------------
+
+    def _on_configured(self, index: int, applied: Applied) -> None:
+        """A change of the membership was applied, or did not fit: Raft must know either way."""
+        assert applied.results is not None
+        self.raft.apply_conf_state(self.roster.conf_state(), forced=self._was_forced())
+        if applied.results[0] is None:
+            self._on_members_changed()
+        self.changes.on_applied(index, applied.results[0])
+        self.wake()
+
+    def _was_forced(self) -> bool:
+        """Whether the cluster has just got another id: its quorum was lost for good."""
+        before, self._known_cluster_id = self._known_cluster_id, self.cluster_id
+        return self.cluster_id != before
+
+    def _on_members_changed(self) -> None:
+        """Meet who came, forget who went, and leave if that is this node."""
+        roster = self.roster
+        self.proposer.set_level(roster.level)
+        gone = roster.configured()
+        self._meet_peers()
+        for peer in gone:
+            self.changes.forget(peer)
+        self._directory.note_members(roster.configured_at, roster.members, self.cluster_id)
+        names = " ".join(f"{m.name}:{m.role.name.lower()}" for m in roster.members.values())
+        event(_log, logging.INFO, "members", index=roster.configured_at, now=names)
+        if roster.was_removed and not self.is_leaving:
+            self.is_leaving = True
+            self.loop.call_later(LEAVE_SECONDS, self.fail, _removed(self.identity))
+
+    def _meet_peers(self) -> None:
+        """Dial whoever is a member, or is believed to be one, and nobody else."""
+        addresses = self.roster.peer_addresses()
+        for peer in self.transport.peers:
+            if peer not in addresses:
+                self.transport.remove_peer(peer)
+        for peer, text in addresses.items():
+            try:
+                address = parse_address(text)
+            except ValueError:
+                continue  # who gave it was told; a member without an address is dialled by nobody
+            self.transport.add_peer(peer, address.host, address.port)
+
+    def met(self, hello: Hello) -> None:
+        """A peer introduced itself: what it said of itself counts from now on."""
+        self.roster.greeted(hello)
+        if hello.sender in self.roster.strangers:
+            self.raft.introduce(hello.sender)
+        self._meet_peers()
+        # Before the first message of this start: it may take back what the last one said.
+        self.raft.peer_connected(hello.sender, recovering=hello.recovering)
+        self.wake()
 
     def _on_applied(self, applied: Applied) -> None:
         self.stats.entries_applied += 1
@@ -498,7 +563,8 @@ class Node:
         elif applied.kind == Kind.REGISTER:
             session = self.machine.session(self.identity.node_id)
             if applied.outcome is Outcome.FENCED or session is None:
-                self.fail(_storage_changed(self.identity.name))
+                if not self.is_leaving:
+                    self.fail(_storage_changed(self.identity.name))
             else:
                 self.proposer.registered(session.incarnation, session.nonce)
                 self.wake()
@@ -555,6 +621,13 @@ def _is_disk_failure(failure: asyncio.Future[None]) -> bool:
     """Whether that is why the node ends."""
     ended = failure.done() and not failure.cancelled()
     return ended and isinstance(failure.exception(), DiskFailed)
+
+
+def _removed(identity: NodeIdentity) -> FatalError:
+    return ConfigurationError(
+        f"node {identity.name!r} ({identity.node_id:016x}) was removed from the cluster, and no id "
+        f"is used again; to bring the machine back, let it join with an empty data directory"
+    )
 
 
 def _storage_changed(name: str) -> FatalError:

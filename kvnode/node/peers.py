@@ -8,30 +8,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from kvnode.errors import ConfigurationError
+from kvnode.node.frames import MalformedFrame
+from kvnode.node.hello import Hello, JoinAnswer, JoinRequest, Refusal, RefusalReason, Welcome
 from kvnode.node.wire import (
     AnyMessage,
+    ChangeDecided,
+    ChangeForward,
     CoverageAnswer,
     CoverageQuery,
     Forward,
     ForwardRejected,
-    Hello,
-    MalformedFrame,
-    Refusal,
-    RefusalReason,
     Register,
     SnapshotAck,
     SnapshotChunk,
     SnapshotOffer,
-    Welcome,
 )
 from kvnode.obs.log import event
 from kvnode.store.batch import MalformedEntry, decode_ops
 
 if TYPE_CHECKING:
     from kvnode.node.node import Node
+    from raft.messages import Message
 
 _log = logging.getLogger("kvnode.node")
 
@@ -50,31 +50,41 @@ class Peers:
     def __init__(self, node: Node, bind_peer: Callable[[int, int, int], Refusal | None]) -> None:
         self._node = node
         self._bind_peer = bind_peer
+        self._takers: dict[type, Callable[[int, Any], None]] = {
+            Forward: self._on_forward,
+            Register: self._on_register,
+            ForwardRejected: lambda _, __: node.proposer.rejected(),
+            SnapshotOffer: self._on_snapshot,
+            SnapshotChunk: self._on_snapshot,
+            SnapshotAck: self._on_snapshot,
+            CoverageQuery: lambda sender, _: node.coverage.asked(sender),
+            CoverageAnswer: lambda _, message: node.coverage.answered(message),
+            ChangeForward: node.changes.on_forward,
+            ChangeDecided: lambda _, message: node.changes.on_decided(message),
+        }
+        """By type, messages of nodes; all others are Raft's."""
 
     def on_messages(self, sender: int, stamp_ms: int, messages: list[AnyMessage]) -> None:
         """Feed a frame to Raft and to the leader's duties."""
         node = self._node
         if node.is_stopped:
             return
+        node.changes.heard(sender)
         node.before_reads()
         for message in messages:
-            if isinstance(message, Forward):
-                self._on_forward(sender, message)
-            elif isinstance(message, Register):
-                self._on_register(sender, message)
-            elif isinstance(message, ForwardRejected):
-                node.proposer.rejected()
-            elif isinstance(message, SnapshotOffer | SnapshotChunk | SnapshotAck):
-                node.snapshots.on_message(sender, message)
-            elif isinstance(message, CoverageQuery):
-                node.coverage.asked(sender)
-            elif isinstance(message, CoverageAnswer):
-                node.coverage.answered(message)
+            take = self._takers.get(type(message))
+            if take is not None:
+                take(sender, message)
             elif not node.is_frozen:
-                node.raft.step(sender, message)
+                node.raft.step(sender, cast("Message", message))
         if stamp_ms and sender == node.raft.leader:
             node.clock.follow(stamp_ms)
         node.wake()
+
+    def _on_snapshot(
+        self, sender: int, message: SnapshotOffer | SnapshotChunk | SnapshotAck
+    ) -> None:
+        self._node.snapshots.on_message(sender, message)
 
     def _on_forward(self, sender: int, batch: Forward) -> None:
         node = self._node
@@ -101,7 +111,7 @@ class Peers:
         """Believe an acceptor only if its storage is the one that its name is bound to."""
         refusal = self._bind_peer(peer, welcome.storage_id, welcome.incarnation)
         if refusal is None:
-            self._node.client_addresses[peer] = welcome.client_address
+            self._node.roster.welcomed(peer, welcome)
         return refusal
 
     def on_connected(self, peer: int, *, recovering: bool) -> None:
@@ -121,7 +131,7 @@ class Peers:
         node = self._node
         node.stats.hellos_refused_by_peers += 1
         event(_log, logging.WARNING, "refused by peer", peer=node.name_of(peer), why=refusal.text)
-        if refusal.reason.is_final:
+        if refusal.reason.is_final and not node.is_leaving:
             node.fail(ConfigurationError(refusal.text))
 
     def on_malformed(self, peer: int | None, reason: str) -> None:
@@ -133,30 +143,34 @@ class Peers:
         """Believe a dialler only if cluster, receiver and storage are what they must be."""
         node = self._node
         own = node.identity
-        if hello.cluster_id != own.cluster_id:
+        if hello.cluster_id != node.cluster_id:
             return Refusal(
                 RefusalReason.WRONG_CLUSTER,
-                f"this is cluster {own.cluster_id}, not {hello.cluster_id}",
+                f"this is cluster {node.cluster_id}, not {hello.cluster_id}",
             )
         if hello.receiver != own.node_id:
             return Refusal(RefusalReason.WRONG_RECEIVER, f"this is node {own.name!r}")
-        if hello.sender not in node.members or hello.sender == own.node_id:
-            return Refusal(RefusalReason.UNKNOWN_SENDER, f"node {hello.sender} is no member")
+        refusal = node.roster.check(hello)
+        if refusal is not None:
+            return refusal
         if hello.lease_reads is not node.lease_reads:
             text = "--lease-reads must be given to all members or to none"
             return Refusal(RefusalReason.OTHER_LEASES, text)
         refusal = self._bind_peer(hello.sender, hello.storage_id, hello.incarnation)
         if refusal is None:
-            node.client_addresses[hello.sender] = hello.client_address
-            # Before the first message of this start: it may take back what the last one said.
-            node.raft.peer_connected(hello.sender, recovering=hello.recovering)
-            node.wake()
+            node.changes.heard(hello.sender)
+            node.met(hello)
         return refusal
 
-    @property
-    def is_recovering(self) -> bool:
-        """This node counts in no quorum until it is healed."""
-        return self._node.raft.recovering
+    def hello(self) -> Hello:
+        """Who this node is now."""
+        return self._node.hello()
+
+    def on_join(
+        self, request: JoinRequest, answer: Callable[[JoinAnswer], None]
+    ) -> Callable[[], None]:
+        """Somebody wants to become a member."""
+        return self._node.changes.on_join(request, answer)
 
     def clock_ms(self) -> int:
         """The stamp for an outgoing frame."""

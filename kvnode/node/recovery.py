@@ -14,7 +14,7 @@ Everything here blocks; it runs in the log's thread while the loop stays free.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -26,15 +26,17 @@ from kvnode.limits import RAFT_CACHE_BYTES_MAX, TICK_MS
 from kvnode.node.faults import as_fatal
 from kvnode.node.log_writer import WalStorage, decode_entry
 from kvnode.node.loss import loss_policy
+from kvnode.node.roster import conf_state_of
 from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.node.snapshot_transfer import SnapshotFile
 from kvnode.node.snapshots import decode_marker, encode_marker
 from kvnode.snapshot.errors import NoRoomToLoad, SnapshotFailed
 from kvnode.store.engine import StoredEngine
+from kvnode.store.members import Member
 from kvnode.store.state_machine import StateMachine
 from raft.log import UNKNOWN_TERM, RaftLog
 from raft.raft import Raft
-from raft.types import Config, ConfState, HardState
+from raft.types import Config, HardState
 from wal.errors import WalError
 from wal.format import Identity
 from wal.fs import FileSystem
@@ -49,12 +51,18 @@ by so much within one timeout, which is five hundred times what bad ones do."""
 
 @dataclass(frozen=True, slots=True)
 class RecoveryPlan:
-    """What a start needs to know. Times in milliseconds."""
+    """What a start needs to know. Times in milliseconds.
+
+    `founders` are the members that `--cluster` bootstrapped, none on a node that joined. `is_alone`
+    means that the node had no other member by its side when it knew of members last: so it has
+    nobody to heal from.
+    """
 
     data: Path
     cluster_number: int
     node_id: int
-    voters: tuple[int, ...]
+    founders: Mapping[int, Member]
+    is_alone: bool
     boot_id: int
     heartbeat_ms: int
     election_ms: tuple[int, int]
@@ -135,13 +143,13 @@ def _recover(
             salts=lambda: rng.getrandbits(64),
             on_loss=loss_policy(
                 plan.data,
-                alone=len(plan.voters) == 1,
+                alone=plan.is_alone,
                 cache_kept=lambda: library.cache_kept(plan.data / "wal"),
                 warn=warn,
             ),
         )
     state = wal.state
-    if state.recovering and len(plan.voters) == 1:
+    if state.recovering and plan.is_alone:
         raise LogCorrupt(
             f"{plan.data}: the node lost acknowledged entries and is recovering, but it is alone "
             f"and has nobody to heal from: start it as a member of the cluster that it was in"
@@ -156,7 +164,7 @@ def _recover(
     raft = Raft(
         raft_config(plan, rng),
         hard_state=HardState(state.term, state.vote, commit),
-        conf_state=ConfState(plan.voters),
+        conf_state=conf_state_of(machine.members, plan.founders),
         log=log,
         applied=machine.applied,
         recovering=state.recovering,

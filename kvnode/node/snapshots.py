@@ -31,6 +31,7 @@ from kvnode.obs.log import event
 from kvnode.snapshot.errors import SnapshotFailed
 from kvnode.store.engine import StoredEngine
 from raft.raft import Raft
+from raft.types import ConfState
 from wal.log import Wal
 
 _log = logging.getLogger("kvnode.node")
@@ -69,6 +70,8 @@ class Snapshots:
         freeze: True: no message and no tick reaches Raft until False, and nothing is applied.
         commit_engine: ends the engine's transaction, so that a worker sees what was applied.
         switch_engine: makes an engine the node's own.
+        conf_state: the membership in the engine that is the node's own now.
+        on_installed: called when Raft knows of an installed snapshot.
         send: queues a message for a peer; `flush` lets it leave.
         fail: ends the node.
     """
@@ -86,6 +89,8 @@ class Snapshots:
         freeze: Callable[[bool], None],
         commit_engine: Callable[[], None],
         switch_engine: Callable[[StoredEngine], None],
+        conf_state: Callable[[], ConfState],
+        on_installed: Callable[[], None],
         send: Callable[[int, AnyMessage], None],
         flush: Callable[[], None],
         fail: Callable[[BaseException], None],
@@ -101,6 +106,8 @@ class Snapshots:
         self._freeze = freeze
         self._commit_engine = commit_engine
         self._switch_engine = switch_engine
+        self._conf_state = conf_state
+        self._on_installed = on_installed
         self._send = send
         self._flush = flush
         self._fail = fail
@@ -376,7 +383,14 @@ class Snapshots:
         await self._on_log(lambda: self._wal.mark_snapshot(file.index, marker, discard=discard))
         self._switch_engine(engine)
         self._library.use(engine)
-        raft.install_snapshot(inbound.sender, inbound.leader_term, file.index, file.term)
+        raft.install_snapshot(
+            inbound.sender,
+            inbound.leader_term,
+            file.index,
+            file.term,
+            conf_state=self._conf_state(),
+        )
+        self._on_installed()
         self._note_newest()
         self._taken_at_bytes = self._writer.bytes_written
         self.stats.installed += 1

@@ -1,8 +1,9 @@
 """Messages between nodes over TCP: framed, bounded, one connection per direction.
 
 A node dials every peer and sends on the connection that it dialled; what a peer sends arrives on
-the connection that the peer dialled. Nothing passes before a hello was accepted. Messages of one
-loop pass to one peer travel in one frame, written with one system call.
+the connection that the peer dialled. Nothing passes before a hello was accepted
+(`kvnode.node.hello`). Messages of one loop pass to one peer travel in one frame, written with one
+system call. Peers come and go with the membership (`add_peer`, `remove_peer`).
 
 Raft tolerates loss, so nothing here is ever retried: a message to a peer that is not connected, or
 whose buffer is full, is dropped, counted and reported (`on_unreachable`); Raft sends it again when
@@ -15,7 +16,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -29,21 +30,24 @@ from kvnode.limits import (
     PEER_QUEUE_BYTES_MAX,
     PEER_USER_TIMEOUT_MS,
 )
-from kvnode.node.wire import (
-    AnyMessage,
-    FrameBuffer,
+from kvnode.node.frames import FrameBuffer, MalformedFrame
+from kvnode.node.hello import (
+    WIRE_VERSION,
+    WIRE_VERSION_MIN,
     Hello,
-    MalformedFrame,
+    JoinAnswer,
+    JoinRequest,
     Refusal,
+    RefusalReason,
     Welcome,
     decode_answer,
-    decode_hello,
-    decode_messages,
+    decode_first,
     encode_hello,
-    encode_messages,
+    encode_joined,
     encode_refusal,
     encode_welcome,
 )
+from kvnode.node.wire import AnyMessage, decode_messages, encode_messages
 
 
 class Receiver(Protocol):
@@ -67,15 +71,19 @@ class Receiver(Protocol):
     def on_malformed(self, peer: int | None, reason: str) -> None:
         """A connection was dropped because what came on it is not the protocol."""
 
+    def hello(self) -> Hello:
+        """Who this node is now, to nobody in particular."""
+
     def check_hello(self, hello: Hello) -> Refusal | None:
         """Decide whether to talk to the dialler."""
 
+    def on_join(
+        self, request: JoinRequest, answer: Callable[[JoinAnswer], None]
+    ) -> Callable[[], None]:
+        """Somebody wants to become a member; returns what to call when it waits no more."""
+
     def clock_ms(self) -> int:
         """The stamp to put on an outgoing frame."""
-
-    @property
-    def is_recovering(self) -> bool:
-        """Whether this node must say in its hello that it counts in no quorum."""
 
 
 @dataclass(slots=True)
@@ -102,7 +110,21 @@ class PeerLink(asyncio.Protocol):
         self._answered = asyncio.Event()
         self._lost = asyncio.Event()
         self._outgoing: list[AnyMessage] = []
+        self._wire_version = WIRE_VERSION
         self.connected = False
+        self.task: asyncio.Task[None] | None = None
+        """Runs `run`, once the transport dials."""
+
+    @property
+    def wire_version(self) -> int:
+        """In which the peer is, or was last, spoken to."""
+        return self._wire_version
+
+    def move_to(self, host: str, port: int) -> None:
+        """The peer is to be found elsewhere now."""
+        if (host, port) != self._address:
+            self._address = (host, port)
+            self.close()
 
     async def run(self) -> None:
         """Keep the connection up until cancelled."""
@@ -135,7 +157,10 @@ class PeerLink(asyncio.Protocol):
         """Introduce this node."""
         self._transport = cast("asyncio.Transport", transport)
         _tune(self._transport)
-        self._transport.write(encode_hello(self._owner.hello(self._peer)))
+        hello = self._owner.receiver.hello()
+        self._transport.write(
+            encode_hello(hello._replace(receiver=self._peer, wire_version=self._wire_version))
+        )
 
     def data_received(self, data: bytes) -> None:
         """Only the answer to the hello ever comes this way."""
@@ -150,6 +175,10 @@ class PeerLink(asyncio.Protocol):
         if self.connected:
             raise MalformedFrame("a second answer to one hello")
         if isinstance(answer, Refusal):
+            if answer.reason is RefusalReason.WRONG_WIRE_VERSION:
+                # Next time the other way: it is older, or it was and has been updated.
+                newest = self._wire_version == WIRE_VERSION
+                self._wire_version = WIRE_VERSION_MIN if newest else WIRE_VERSION
             self._owner.receiver.on_refused(self._peer, answer)
             self.close()
             return
@@ -165,6 +194,7 @@ class PeerLink(asyncio.Protocol):
         """Wake `run`, which dials again."""
         if self.connected:
             self.connected = False
+            self._wire_version = WIRE_VERSION  # it may come back as a newer program
             self._owner.receiver.on_unreachable(self._peer)
         self._transport = None
         self._answered.set()
@@ -208,6 +238,8 @@ class PeerInbox(asyncio.Protocol):
         """Who said hello, if it was believed."""
         self.is_closed = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._stop_waiting: Callable[[], None] | None = None
+        """Ends the wait for the answer to a request to join."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock: a peer that connects says hello soon or goes."""
@@ -224,7 +256,7 @@ class PeerInbox(asyncio.Protocol):
                 if self.is_closed:
                     return
                 if self.sender is None:
-                    self._greeted(decode_hello(body))
+                    self._greeted(decode_first(body))
                 else:
                     self._owner.stats.frames_received += 1
                     stamp_ms, messages = decode_messages(body)
@@ -233,10 +265,13 @@ class PeerInbox(asyncio.Protocol):
             self._owner.malformed(self.sender, error)
             self.close()
 
-    def _greeted(self, hello: Hello | Refusal) -> None:
+    def _greeted(self, first: Hello | JoinRequest | Refusal) -> None:
         assert self._transport is not None
-        refusal = hello if isinstance(hello, Refusal) else self._owner.receiver.check_hello(hello)
-        if refusal is not None or isinstance(hello, Refusal):
+        if isinstance(first, JoinRequest):
+            self._asked_to_join(first)
+            return
+        refusal = first if isinstance(first, Refusal) else self._owner.receiver.check_hello(first)
+        if refusal is not None or isinstance(first, Refusal):
             assert refusal is not None
             self._owner.stats.hellos_refused += 1
             self._transport.write(encode_refusal(refusal))
@@ -244,15 +279,30 @@ class PeerInbox(asyncio.Protocol):
             return
         if self._deadline is not None:
             self._deadline.cancel()
-        self._owner.drop_inboxes(hello.sender)
-        self.sender = hello.sender
+        self._owner.drop_inboxes(first.sender)
+        self.sender = first.sender
         self._frames.frame_bytes_max = PEER_FRAME_BYTES_MAX
-        self._transport.write(encode_welcome(self._owner.welcome()))
+        self._transport.write(encode_welcome(self._owner.welcome(), first.wire_version))
+
+    def _asked_to_join(self, request: JoinRequest) -> None:
+        if self._stop_waiting is not None:
+            raise MalformedFrame("a second request to join")
+        assert self._deadline is not None
+        self._deadline.cancel()
+        self._stop_waiting = self._owner.receiver.on_join(request, self._answer_join)
+
+    def _answer_join(self, answer: JoinAnswer) -> None:
+        if self._transport is not None:
+            self._transport.write(encode_joined(answer))
+            self._transport.close()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Forget the connection; the peer dials again when it can."""
         if self._deadline is not None:
             self._deadline.cancel()
+        if self._stop_waiting is not None:
+            self._stop_waiting()
+        self._transport = None
         self._owner.inboxes.pop(self, None)
 
     def close(self) -> None:
@@ -276,27 +326,19 @@ class Transport:
 
     Args:
         receiver: the node.
-        peers: id -> (host, port) of every other member.
-        identity: a hello for receiver 0; the receiver is filled in per peer.
         jitter: spreads reconnects.
     """
 
-    def __init__(
-        self,
-        receiver: Receiver,
-        peers: Mapping[int, tuple[str, int]],
-        identity: Hello,
-        jitter: random.Random,
-    ) -> None:
+    def __init__(self, receiver: Receiver, jitter: random.Random) -> None:
         self.receiver = receiver
         self.jitter = jitter
         self.stats = TransportStats()
         self.inboxes: dict[PeerInbox, None] = {}
         """In the order in which they came."""
-        self._identity = identity
-        self._links = {p: PeerLink(self, p, *address) for p, address in sorted(peers.items())}
+        self._links: dict[int, PeerLink] = {}
         self._dirty: set[int] = set()
         self._server: asyncio.Server | None = None
+        self._dialling: asyncio.TaskGroup | None = None
 
     async def listen(self, host: str, port: int) -> None:
         """Accept peers.
@@ -313,22 +355,53 @@ class Transport:
     async def dial(self) -> None:
         """Keep a connection to every peer until cancelled."""
         async with asyncio.TaskGroup() as group:
+            self._dialling = group
             for link in self._links.values():
-                group.create_task(link.run())
+                link.task = group.create_task(link.run())
+            await asyncio.get_running_loop().create_future()
 
-    def hello(self, peer: int) -> Hello:
-        """This node's introduction to one peer."""
-        return self._identity._replace(receiver=peer, recovering=self.receiver.is_recovering)
+    # --- peers come and go ------------------------------------------------------------------------
+
+    @property
+    def peers(self) -> list[int]:
+        """Whom this node dials."""
+        return sorted(self._links)
+
+    def add_peer(self, peer: int, host: str, port: int) -> None:
+        """Dial a peer from now on, or dial it at another address."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.move_to(host, port)
+            return
+        link = self._links[peer] = PeerLink(self, peer, host, port)
+        if self._dialling is not None:
+            link.task = self._dialling.create_task(link.run())
+
+    def remove_peer(self, peer: int) -> None:
+        """Dial a peer no more, and hear no more of it."""
+        link = self._links.pop(peer, None)
+        self._dirty.discard(peer)
+        if link is not None:
+            link.close()
+            if link.task is not None:
+                link.task.cancel()
+        self.drop_inboxes(peer)
+
+    def wire_version(self, peer: int) -> int:
+        """In which version a peer is spoken to; 0 if it is not connected."""
+        link = self._links.get(peer)
+        return link.wire_version if link is not None and link.connected else 0
 
     def welcome(self) -> Welcome:
         """This node's answer to a good hello."""
-        own = self._identity
+        own = self.receiver.hello()
         return Welcome(
             own.storage_id,
             own.incarnation,
             own.version,
             own.client_address,
-            self.receiver.is_recovering,
+            own.recovering,
+            own.level,
         )
 
     def drop_inboxes(self, sender: int) -> None:

@@ -65,6 +65,10 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _gauge("kvnode_last_index", "Highest log index in this node's log."),
     _gauge("kvnode_members", "Members of the cluster, by role.", "role"),
     _gauge("kvnode_recovering", "1 while this node heals a repaired log and counts in no quorum."),
+    _gauge(
+        "kvnode_members_recovering", "Members that count in no quorum, as far as is known here."
+    ),
+    _gauge("kvnode_feature_level", "The cluster's feature level: what every member must know."),
     _gauge("kvnode_member_lag_entries", "Entries that a member is behind; leader only.", "member"),
     _counter("kvnode_proposals_committed_total", "Log entries committed, as seen here."),
     _counter("kvnode_proposals_applied_total", "Log entries applied here."),

@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from kvnode.directory import DataDirectory, Identity, PeerIdentityMismatch
+from kvnode.acquaintances import Acquaintances
+from kvnode.directory import DataDirectory, Identity
 from kvnode.errors import FatalError
-from kvnode.node.membership import Member, NodeIdentity
 from kvnode.node.node import Node
 from kvnode.node.recovery import Recovered, RecoveryPlan, recover
+from kvnode.node.roster import founder
 from kvnode.node.snapshot_library import SnapshotLibrary
-from kvnode.node.wire import Refusal, RefusalReason
+from kvnode.node.status import NodeIdentity
 from kvnode.snapshot.format import SnapshotMeta
 from kvnode.snapshot.worker import Request
 from tests.sim.disk import DATA, PowerLoss, SimDisk, SimEngines, SimWorker
@@ -126,7 +126,7 @@ class Machine:
         self.number = number
         self.name = f"n{number}"
         self.members = tuple(
-            Member(peer, f"n{peer}", f"{self.name}>n{peer}", 0) for peer in range(1, count + 1)
+            founder(peer, f"n{peer}", f"n{peer}:1") for peer in range(1, count + 1)
         )
         self.storage = self.new_storage()
         self.pace = Pace()
@@ -204,7 +204,8 @@ class Machine:
             data=DATA,
             cluster_number=CLUSTER_NUMBER,
             node_id=self.number,
-            voters=tuple(member.node_id for member in self.members),
+            founders={member.node_id: member for member in self.members},
+            is_alone=len(self.members) == 1,
             boot_id=identity.incarnation & 0xFFFF_FFFF,
             heartbeat_ms=50,
             election_ms=self._election_ms,
@@ -228,13 +229,13 @@ class Machine:
             identity=NodeIdentity(
                 self.number, self.name, "c", identity.storage_id, identity.incarnation, "sim", ""
             ),
-            members=self.members,
+            founders=self.members,
             found=found,
             worker=self._worker,
             loop=loop,
             rng=Random(self._rng.getrandbits(64)),
             wall=lambda: 1_700_000_000 + self._world.now + self.pace.wall_offset,
-            bind_peer=partial(_bind_peer, directory),
+            directory=Acquaintances(directory),
             snapshot_log_bytes=self._snapshot_log_bytes,
             election_ms=self._election_ms[0],
         )
@@ -308,7 +309,7 @@ class Machine:
         """The orderly end, in the process itself."""
         node, loop = self.node, self.loop
         assert node is not None
-        await node.hand_over(1.0)
+        await node.succession.hand_over(1.0)
         await node.finish_in_flight(1.0)
         await node.close(clean=True)
         if self.loop is loop:
@@ -319,14 +320,6 @@ class Machine:
         self._die()
         for loop in self._buried:
             loop.bury()
-
-
-def _bind_peer(directory: Directory, peer: int, storage: int, incarnation: int) -> Refusal | None:
-    try:
-        directory.bind_peer(peer, storage, incarnation)
-    except PeerIdentityMismatch as mismatch:
-        return Refusal(RefusalReason.STORAGE_CHANGED, str(mismatch))
-    return None
 
 
 def _silent(_text: str) -> Any:

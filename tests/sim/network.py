@@ -125,8 +125,6 @@ class _Listener:
 class Network:
     """All hosts and what lies between them. A host's address is its name.
 
-    Nodes know each other as "dialler>target", so that a dial tells who dials.
-
     Args:
         world: whose time it is.
         rng: decides about each frame.
@@ -163,7 +161,7 @@ class Network:
         Raises:
             ConnectionRefusedError: nobody listens.
         """
-        source, target = address.split(">")
+        source, target = loop.name, address
         while (source, target) in self.cut or (target, source) in self.cut:
             await asyncio.sleep(DIAL_AGAIN_SECONDS)
         await asyncio.sleep(2 * self.weather.delay_max)

@@ -296,7 +296,7 @@ class Nemesis:
         """The leader is asked to hand over."""
         machine = next((m for m in self._machines if m.number == self._observer.leader()), None)
         if machine is not None and machine.node is not None and machine.loop is not None:
-            machine.loop.create_task(machine.node.hand_over(1.0))
+            machine.loop.create_task(machine.node.succession.hand_over(1.0))
 
     async def _clock(self) -> None:
         """A wall clock jumps."""

@@ -7,14 +7,17 @@ import contextlib
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kvnode.node.hello import Refusal
 from kvnode.node.log_writer import ThreadWorker
-from kvnode.node.membership import Member, NodeIdentity
 from kvnode.node.node import Node
 from kvnode.node.recovery import RecoveryPlan, recover
+from kvnode.node.roster import founder
+from kvnode.node.status import NodeIdentity
+from kvnode.store.members import Member
 from kvnode.store.reply import Result
 from wal.fs import FileSystem, PosixFileSystem
 from wal.observer import Silent
@@ -35,6 +38,16 @@ class Command:
         self.result.set_result(result)
 
 
+class Strangers:
+    """A data directory that remembers nobody and refuses nobody."""
+
+    def bind_peer(self, peer: int, storage_id: int, incarnation: int) -> Refusal | None:
+        return None
+
+    def note_members(self, index: int, members: Mapping[int, Member], cluster_id: str) -> None:
+        pass
+
+
 class Cluster:
     """Some nodes that can be stopped hard and started again."""
 
@@ -52,7 +65,8 @@ class Cluster:
         self.lease_reads = lease_reads
         self.snapshot_log_bytes = snapshot_log_bytes
         self.members = tuple(
-            Member(number, f"n{number}", "127.0.0.1", free_port()) for number in range(1, count + 1)
+            founder(number, f"n{number}", f"127.0.0.1:{free_port()}")
+            for number in range(1, count + 1)
         )
         self.nodes: dict[int, Node] = {}
         self.incarnations = dict.fromkeys(range(1, count + 1), 0)
@@ -61,45 +75,64 @@ class Cluster:
         """What the log of a node writes to, where it is not the real thing."""
 
     async def start(self, number: int) -> Node:
+        """Start a founder."""
+        port = int(self.members[number - 1].peer_address.rpartition(":")[2])
+        return await self._start(number, number, port, self.members)
+
+    async def start_joined(self, number: int, node_id: int, port: int) -> Node:
+        """Start a node that has joined; it is known by its node id here."""
+        return await self._start(number, node_id, port, ())
+
+    async def _start(
+        self, number: int, node_id: int, port: int, founders: tuple[Member, ...]
+    ) -> Node:
         loop = asyncio.get_running_loop()
         worker = ThreadWorker(loop, f"wal-{number}")
         data = self.root / f"n{number}"
         data.mkdir(exist_ok=True)
-        self.incarnations[number] += 1
+        incarnation = self.incarnations[node_id] = self.incarnations.get(node_id, 0) + 1
         plan = RecoveryPlan(
             data=data,
             cluster_number=99,
-            node_id=number,
-            voters=tuple(m.node_id for m in self.members),
-            boot_id=self.incarnations[number],
+            node_id=node_id,
+            founders={member.node_id: member for member in founders},
+            is_alone=len(founders) == 1,
+            boot_id=incarnation,
             heartbeat_ms=50,
             election_ms=(150, 300),
             wal_options=Options(segment_bytes=self.segment_bytes),
             lease_reads=self.lease_reads,
         )
         rng = random.Random(number)
-        file_system = self.file_systems.get(number) or PosixFileSystem()
+        file_system = self.file_systems.get(node_id) or PosixFileSystem()
         found = await asyncio.to_thread(
             recover, plan, file_system, Silent(), rng, lambda text: None
         )
-        member = self.members[number - 1]
         node = Node(
             identity=NodeIdentity(
-                number, member.name, "c", 1000 + number, self.incarnations[number], "test", ""
+                node_id,
+                f"n{number}",
+                "c",
+                1000 + number,
+                incarnation,
+                "test",
+                "",
+                f"127.0.0.1:{port}",
             ),
-            members=self.members,
+            founders=founders,
             found=found,
             worker=worker,
             loop=loop,
             rng=random.Random(random.getrandbits(64)),
             wall=time.time,
-            bind_peer=lambda peer, storage, incarnation: None,
+            directory=Strangers(),
             snapshot_log_bytes=self.snapshot_log_bytes,
+            election_ms=150,
             lease_reads=self.lease_reads,
         )
-        await node.start(member.host, member.port)
-        self.nodes[number] = node
-        self.tasks[number] = asyncio.create_task(node.run())
+        await node.start("127.0.0.1", port)
+        self.nodes[node_id] = node
+        self.tasks[node_id] = asyncio.create_task(node.run())
         return node
 
     async def stop(self, number: int) -> None:
@@ -110,7 +143,9 @@ class Cluster:
     async def leader(self) -> Node:
         while True:
             for node in self.nodes.values():
-                if node.duties.leads and node.proposer.incarnation:
+                # The registry is founded when all have been heard: no entry comes by itself after.
+                is_quiet = node.roster.registry or len(self.nodes) < len(self.members)
+                if node.duties.leads and node.proposer.incarnation and is_quiet:
                     return node
             await asyncio.sleep(0.01)
 

@@ -258,7 +258,8 @@ def test_churn_never_uses_up_the_room_for_peers(
         ({}, {"n1": "h:1", "n2": "h:2"}, "", True),
         ({}, {}, "h:1", True),
         ({1: TWO[1]}, {"n1": "h:1", "n2": "h:2"}, "h:1", False),
-        (TWO, {"n1": "h:1"}, "", True),
+        (TWO, {"n1": "h:1"}, "", False),  # a learner heals nobody
+        ({**TWO, 3: ("n3", "h:3", "voter")}, {"n1": "h:1"}, "", True),
     ],
 )
 def test_who_has_others_to_heal_from(

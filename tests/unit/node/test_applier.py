@@ -70,6 +70,7 @@ class Setup:
             self.machine,
             self.loop,
             on_applied=self.applied.append,
+            on_configured=lambda _index, _applied: None,
             on_full=self.full.append,
         )
 

@@ -8,7 +8,8 @@ import pytest
 
 from kvnode.limits import COVERAGE_ANSWER_MS_MAX, WAIT_POLL_MS_MAX
 from kvnode.node.coverage import Coverage
-from kvnode.node.wire import CoverageAnswer, CoverageQuery, MalformedFrame
+from kvnode.node.frames import MalformedFrame
+from kvnode.node.wire import CoverageAnswer, CoverageQuery
 from raft.progress import ProgressView
 from raft.types import NONE, ConfState, Role
 

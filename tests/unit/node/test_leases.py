@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kvnode.node.hello import Hello, Refusal, RefusalReason
 from kvnode.node.node import Node
-from kvnode.node.wire import Hello, Refusal, RefusalReason
 from kvnode.store import ops
+from kvnode.store.ops import LEVEL
 from tests.support.nodes import cluster_of, read, until, write
 
 
@@ -44,7 +45,7 @@ async def test_a_peer_that_thinks_otherwise_about_leases_is_refused(tmp_path: Pa
         node = await cluster.leader()
         own = node.identity
         other = next(number for number in cluster.nodes if number != own.node_id)
-        hello = Hello("c", other, own.node_id, 1000 + other, 9, "t", "", False, lease_reads=True)
+        hello = Hello("c", other, own.node_id, 1000 + other, 9, "t", "", False, True, level=LEVEL)
         answer = node.transport.receiver.check_hello(hello)
         assert isinstance(answer, Refusal)
         assert answer.reason is RefusalReason.OTHER_LEASES

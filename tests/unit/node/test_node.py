@@ -229,7 +229,7 @@ async def test_leadership_is_handed_over_without_an_error(
             leader if through_leader else next(n for n in cluster.nodes.values() if n is not leader)
         )
         increments = [asyncio.create_task(write(node, ops.INCRBY, 0, b"n", 1)) for _ in range(50)]
-        assert await leader.hand_over(5)
+        assert await leader.succession.hand_over(5)
         assert sorted(await asyncio.gather(*increments)) == list(range(1, 51))
         assert not leader.duties.leads
 

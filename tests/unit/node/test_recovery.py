@@ -15,6 +15,7 @@ import pytest
 from kvnode.errors import DiskFull, ExitCode, FatalError, LogCorrupt
 from kvnode.node.log_writer import encode_entry
 from kvnode.node.recovery import Recovered, RecoveryPlan, collector_resting, recover
+from kvnode.node.roster import founder
 from kvnode.node.snapshots import encode_marker
 from kvnode.snapshot.writer import write_snapshot
 from kvnode.store.memory_engine import MemoryEngine
@@ -63,7 +64,8 @@ class Node:
             data=self.data,
             cluster_number=99,
             node_id=1,
-            voters=self.voters,
+            founders={n: founder(n, f"n{n}", f"n{n}:1") for n in self.voters},
+            is_alone=len(self.voters) == 1,
             boot_id=1,
             heartbeat_ms=50,
             election_ms=(150, 300),

@@ -130,10 +130,10 @@ async def test_who_is_recovering_is_neither_offered_leadership_nor_counted_on(
     async with cluster_on_holdable_disks(tmp_path, 3) as (cluster, _):
         leader = await settled_leader(cluster)
         peers = {number for number in cluster.nodes if number != leader.identity.node_id}
-        await until(lambda: set(leader._electable_followers()) == peers)
+        await until(lambda: set(leader.succession._electable()) == peers)
         recovering = max(peers)
         views = leader.raft.progress()
         views[recovering] = views[recovering]._replace(match=1 << 40, recovering=True)
         monkeypatch.setattr(type(leader.raft), "progress", lambda raft: views)
-        assert set(leader._electable_followers()) == peers - {recovering}
-        assert leader._best_follower() not in (recovering, None)
+        assert set(leader.succession._electable()) == peers - {recovering}
+        assert leader.succession.best_follower() not in (recovering, None)

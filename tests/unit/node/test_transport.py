@@ -5,13 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from kvnode.node import wire
+from kvnode.node.frames import FrameBuffer, encode_frame
+from kvnode.node.hello import (
+    Hello,
+    JoinAnswer,
+    JoinRequest,
+    Refusal,
+    RefusalReason,
+    Welcome,
+    decode_answer,
+    decode_joined,
+    encode_hello,
+    encode_join,
+)
 from kvnode.node.transport import Transport
-from kvnode.node.wire import AnyMessage, FrameBuffer, Hello, Refusal, RefusalReason, Welcome
+from kvnode.node.wire import AnyMessage
 from raft.messages import Heartbeat
 
 CLUSTER = "c"
@@ -20,14 +33,20 @@ CLUSTER = "c"
 class Peer:
     """A receiver that remembers what it was told."""
 
-    def __init__(self, node_id: int) -> None:
+    def __init__(self, node_id: int, cluster: str = CLUSTER) -> None:
         self.node_id = node_id
+        self.cluster = cluster
+        self.speaks = 3
+        """The newest wire version that it accepts."""
         self.inbox: asyncio.Queue[tuple[int, int, list[AnyMessage]]] = asyncio.Queue()
         self.connected: asyncio.Queue[int] = asyncio.Queue()
         self.refused: asyncio.Queue[Refusal] = asyncio.Queue()
         self.malformed: asyncio.Queue[str] = asyncio.Queue()
         self.unreachable: list[int] = []
         self.foreign_storages: set[int] = set()
+        self.joins: asyncio.Queue[tuple[JoinRequest, Callable[[JoinAnswer], None]]]
+        self.joins = asyncio.Queue()
+        self.gave_up = asyncio.Event()
         self.is_recovering = False
         self.transport: Transport
 
@@ -52,12 +71,27 @@ class Peer:
         self.malformed.put_nowait(reason)
 
     def check_hello(self, hello: Hello) -> Refusal | None:
+        if hello.wire_version > self.speaks:
+            return Refusal(RefusalReason.WRONG_WIRE_VERSION, f"{self.speaks}, please")
         if hello.cluster_id != CLUSTER:
             return Refusal(RefusalReason.WRONG_CLUSTER, "another cluster")
         return None
 
+    def hello(self) -> Hello:
+        return hello_of(self.node_id, self.cluster)._replace(recovering=self.is_recovering)
+
+    def on_join(
+        self, request: JoinRequest, answer: Callable[[JoinAnswer], None]
+    ) -> Callable[[], None]:
+        self.joins.put_nowait((request, answer))
+        return self.gave_up.set
+
     def clock_ms(self) -> int:
         return 42
+
+
+def hello_of(node_id: int, cluster: str = CLUSTER, receiver: int = 0) -> Hello:
+    return Hello(cluster, node_id, receiver, 100 + node_id, 1, "test", "client", recovering=False)
 
 
 def free_port(taken: list[int]) -> int:
@@ -77,16 +111,10 @@ async def pair(cluster_of_second: str = CLUSTER) -> AsyncIterator[tuple[Peer, Pe
     ports: list[int] = []
     for _ in range(2):
         ports.append(free_port(ports))
-    peers = [Peer(1), Peer(2)]
-    for peer, other, port, cluster in zip(
-        peers, reversed(peers), reversed(ports), (CLUSTER, cluster_of_second), strict=True
-    ):
-        hello = Hello(
-            cluster, peer.node_id, 0, 100 + peer.node_id, 1, "test", "client", recovering=False
-        )
-        peer.transport = Transport(
-            peer, {other.node_id: ("127.0.0.1", port)}, hello, random.Random(1)
-        )
+    peers = [Peer(1), Peer(2, cluster_of_second)]
+    for peer, other, port in zip(peers, reversed(peers), reversed(ports), strict=True):
+        peer.transport = Transport(peer, random.Random(1))
+        peer.transport.add_peer(other.node_id, "127.0.0.1", port)
     for peer, port in zip(peers, ports, strict=True):
         await peer.transport.listen("127.0.0.1", port)
     dialling = [asyncio.create_task(peer.transport.dial()) for peer in peers]
@@ -114,8 +142,8 @@ async def test_messages_of_a_pass_arrive_in_one_frame_with_the_senders_stamp() -
 
 async def test_what_cannot_leave_is_dropped_counted_and_reported() -> None:
     peer = Peer(1)
-    hello = Hello(CLUSTER, 1, 0, 101, 1, "test", "client", recovering=False)
-    peer.transport = Transport(peer, {2: ("127.0.0.1", 1)}, hello, random.Random(1))
+    peer.transport = Transport(peer, random.Random(1))
+    peer.transport.add_peer(2, "127.0.0.1", 1)
     peer.transport.send(2, Heartbeat(1, 2, 3))
     peer.transport.flush()
     assert peer.unreachable == [2]
@@ -159,7 +187,7 @@ async def test_a_broken_connection_is_dialled_again() -> None:
     "nonsense",
     [
         b"GET / HTTP/1.1\r\n\r\n",
-        wire.encode_frame(b"\xc1"),
+        encode_frame(b"\xc1"),
         wire.encode_messages(1, [Heartbeat(1, 2, 3)]),
         (2**32 - 1).to_bytes(4, "big"),
     ],
@@ -179,13 +207,13 @@ async def test_a_stranger_who_says_no_hello_is_dropped_and_counted(nonsense: byt
 
 async def test_a_peer_that_comes_anew_is_not_heard_on_its_earlier_connection() -> None:
     async with pair() as (_, _, ports):
-        hello = Hello(CLUSTER, 2, 1, 102, 1, "test", "client", recovering=False)
+        hello = hello_of(2, receiver=1)
         readers = []
         for incarnation in (1, 2):
             reader, writer = await asyncio.open_connection("127.0.0.1", ports[0])
-            writer.write(wire.encode_hello(hello._replace(incarnation=incarnation)))
+            writer.write(encode_hello(hello._replace(incarnation=incarnation)))
             (answer,) = FrameBuffer().feed(await reader.read(1000))
-            assert isinstance(wire.decode_answer(answer), Welcome)
+            assert isinstance(decode_answer(answer), Welcome)
             readers.append((reader, writer))
         with contextlib.suppress(ConnectionResetError):
             assert await readers[0][0].read() == b""
@@ -193,26 +221,89 @@ async def test_a_peer_that_comes_anew_is_not_heard_on_its_earlier_connection() -
             writer.close()
 
 
-async def test_hello_and_welcome_tell_whether_a_node_is_recovering() -> None:
+async def test_a_welcome_tells_whether_a_node_is_recovering() -> None:
     async with pair() as (first, second, _):
         await first.connected.get()
         first.is_recovering = True
-        assert first.transport.hello(2).recovering
         assert first.transport.welcome().recovering
-        assert not second.transport.hello(1).recovering
+        assert not second.transport.welcome().recovering
 
 
 async def test_nonsense_after_a_good_hello_drops_the_connection() -> None:
     async with pair() as (first, second, ports):
         await second.connected.get()  # or its hello would end this connection, too
         reader, writer = await asyncio.open_connection("127.0.0.1", ports[0])
-        writer.write(
-            wire.encode_hello(Hello(CLUSTER, 2, 1, 102, 1, "test", "client", recovering=False))
-        )
+        writer.write(encode_hello(hello_of(2, receiver=1)))
         (answer,) = FrameBuffer().feed(await reader.read(1000))
-        assert isinstance(wire.decode_answer(answer), Welcome)
-        writer.write(wire.encode_frame(b"\x93\x01\x02\x03"))
+        assert isinstance(decode_answer(answer), Welcome)
+        writer.write(encode_frame(b"\x93\x01\x02\x03"))
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
         writer.close()
         await first.malformed.get()
+
+
+async def test_a_node_of_the_wire_version_before_is_spoken_to_in_that_one() -> None:
+    async with pair() as (first, second, _):
+        await first.connected.get()
+        second.speaks = 2
+        for inbox in list(second.transport.inboxes):
+            inbox.close()
+        assert (await first.refused.get()).reason is RefusalReason.WRONG_WIRE_VERSION
+        await first.connected.get()
+        assert first.transport.wire_version(2) == 2
+        second.speaks = 3  # updated meanwhile
+        for inbox in list(second.transport.inboxes):
+            inbox.close()
+        await first.connected.get()
+        assert first.transport.wire_version(2) == 3
+
+
+async def test_a_peer_that_is_removed_is_neither_dialled_nor_heard_any_more() -> None:
+    async with pair() as (first, second, _):
+        await first.connected.get()
+        await second.connected.get()
+        first.transport.remove_peer(2)
+        assert first.transport.peers == []
+        assert not first.transport.is_connected(2)
+        while second.transport.is_connected(1):
+            await asyncio.sleep(0)
+        first.transport.send(2, Heartbeat(1, 2, 3))
+        assert first.transport.stats.messages_dropped == 1
+
+
+async def test_a_peer_that_comes_later_is_dialled_and_follows_to_another_address() -> None:
+    async with pair() as (first, _, ports):
+        await first.connected.get()
+        third = Peer(3)
+        third.transport = Transport(third, random.Random(1))
+        port = free_port(ports)
+        await third.transport.listen("127.0.0.1", port)
+        first.transport.add_peer(3, "127.0.0.1", free_port([*ports, port]))
+        assert not first.transport.is_connected(3)
+        first.transport.add_peer(3, "127.0.0.1", port)
+        assert await first.connected.get() == 3
+        third.transport.close()
+
+
+async def test_a_request_to_join_is_answered_when_it_is_decided() -> None:
+    async with pair() as (first, _, ports):
+        request = JoinRequest("d", "", "h:1", "h:2", 7, promote=True, level=3)
+        reader, writer = await asyncio.open_connection("127.0.0.1", ports[0])
+        writer.write(encode_join(request))
+        asked, answer = await first.joins.get()
+        assert asked == request
+        answer(JoinAnswer("done", "welcome", 9, CLUSTER, CLUSTER))
+        (frame,) = FrameBuffer().feed(await reader.read(1000))
+        assert decode_joined(frame) == JoinAnswer("done", "welcome", 9, CLUSTER, CLUSTER)
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_who_asks_to_join_and_goes_is_not_waited_for() -> None:
+    async with pair() as (first, _, ports):
+        _, writer = await asyncio.open_connection("127.0.0.1", ports[0])
+        writer.write(encode_join(JoinRequest("d", "", "h:1", "h:2", 7, promote=True, level=3)))
+        await first.joins.get()
+        writer.close()
+        await first.gave_up.wait()

@@ -9,27 +9,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvnode.node import wire
+from kvnode.node import frames, hello, wire
+from kvnode.node.frames import FrameBuffer, MalformedFrame
+from kvnode.node.hello import Hello, JoinAnswer, JoinRequest, Refusal, RefusalReason, Welcome
 from kvnode.node.wire import (
+    ChangeDecided,
+    ChangeForward,
     CoverageAnswer,
     CoverageQuery,
     Forward,
     ForwardRejected,
-    FrameBuffer,
-    Hello,
-    MalformedFrame,
-    Refusal,
-    RefusalReason,
     Register,
     SnapshotAck,
     SnapshotChunk,
     SnapshotOffer,
-    Welcome,
 )
 from raft.messages import AppendEntries, Heartbeat
 from raft.types import Entry
 
-HELLO = Hello("cluster", 1, 2, 3, 4, "0.1.0", "127.0.0.1:6379", recovering=False)
+HELLO = Hello(
+    "cluster",
+    sender=1,
+    receiver=2,
+    storage_id=3,
+    incarnation=4,
+    version="0.1.0",
+    client_address="127.0.0.1:6379",
+    recovering=False,
+    level=3,
+    configured_at=17,
+    peer_address="127.0.0.1:7379",
+)
 
 
 def body(frame: bytes) -> memoryview:
@@ -50,6 +60,8 @@ def test_messages_of_raft_and_of_the_node_come_back_equal_and_in_order() -> None
         CoverageQuery(),
         CoverageAnswer(3, [1, 2**64 - 1], [7, 0]),
         CoverageAnswer(3, [], []),
+        ChangeForward(1, "join", "d", "c", "h:1", "h:2", 2**64 - 1, True, 3),
+        ChangeDecided(1, "done", "a sentence", 7),
     ]
     stamp, back = wire.decode_messages(body(wire.encode_messages(1234, messages)))
     assert (stamp, back) == (1234, messages)
@@ -57,16 +69,43 @@ def test_messages_of_raft_and_of_the_node_come_back_equal_and_in_order() -> None
 
 
 def test_hello_and_answers_come_back_equal() -> None:
-    assert wire.decode_hello(body(wire.encode_hello(HELLO))) == HELLO
-    welcome = Welcome(3, 4, "0.1.0", "127.0.0.1:1", recovering=True)
-    assert wire.decode_answer(body(wire.encode_welcome(welcome))) == welcome
+    assert hello.decode_first(body(hello.encode_hello(HELLO))) == HELLO
+    welcome = Welcome(3, 4, "0.1.0", "127.0.0.1:1", recovering=True, level=3)
+    assert hello.decode_answer(body(hello.encode_welcome(welcome))) == welcome
     refusal = Refusal(RefusalReason.WRONG_CLUSTER, "this is another cluster")
-    assert wire.decode_answer(body(wire.encode_refusal(refusal))) == refusal
+    assert hello.decode_answer(body(hello.encode_refusal(refusal))) == refusal
 
 
-def test_a_hello_of_another_wire_version_gets_a_refusal_that_says_so() -> None:
-    fields = msgpack.packb([wire.FrameCode.HELLO, wire.MAGIC, 99, "whatever", "comes", "next"])
-    answer = wire.decode_hello(fields)
+def test_a_request_to_join_and_its_answer_come_back_equal() -> None:
+    request = JoinRequest("d", "c", "h:7379", "h:6379", 2**64 - 1, promote=True, level=3)
+    assert hello.decode_first(body(hello.encode_join(request))) == request
+    answer = JoinAnswer("done", "a sentence", 7, "cluster", "origin")
+    assert hello.decode_joined(body(hello.encode_joined(answer))) == answer
+
+
+def test_a_refusal_may_answer_a_request_to_join_and_a_welcome_may_not() -> None:
+    refusal = Refusal(RefusalReason.WRONG_WIRE_VERSION, "speak otherwise")
+    assert hello.decode_joined(body(hello.encode_refusal(refusal))) == refusal
+    with pytest.raises(MalformedFrame):
+        hello.decode_joined(body(hello.encode_welcome(Welcome(3, 4, "v", "a", recovering=False))))
+
+
+def test_a_node_of_the_wire_version_before_is_understood_and_answered_in_it() -> None:
+    """Nine fields in the hello and five in the welcome are what version 2 sends and takes."""
+    old = HELLO._replace(wire_version=2, level=2, configured_at=0, peer_address="")
+    frame = hello.encode_hello(HELLO._replace(wire_version=2))
+    assert len(msgpack.unpackb(body(frame))) == 3 + 9
+    assert hello.decode_first(body(frame)) == old
+    welcome = Welcome(3, 4, "0.1.0", "127.0.0.1:1", recovering=True, level=3)
+    answer = hello.encode_welcome(welcome, wire_version=2)
+    assert len(msgpack.unpackb(body(answer))) == 1 + 5
+    assert hello.decode_answer(body(answer)) == welcome._replace(level=2)
+
+
+@pytest.mark.parametrize("version", [0, 1, 99, "3", None])
+def test_a_hello_of_another_wire_version_gets_a_refusal_that_says_so(version: object) -> None:
+    fields = msgpack.packb([hello.FrameCode.HELLO, hello.MAGIC, version, "whatever", "comes"])
+    answer = hello.decode_first(fields)
     assert isinstance(answer, Refusal)
     assert answer.reason is RefusalReason.WRONG_WIRE_VERSION
 
@@ -100,7 +139,8 @@ def test_nonsense_is_a_malformed_frame_and_nothing_else(fields: object) -> None:
 
 @given(st.binary(max_size=200))
 def test_random_bytes_never_raise_anything_but_malformed_frame(data: bytes) -> None:
-    for decode in (wire.decode_messages, wire.decode_hello, wire.decode_answer):
+    decoders = (wire.decode_messages, hello.decode_first, hello.decode_answer, hello.decode_joined)
+    for decode in decoders:
         with contextlib.suppress(MalformedFrame):
             decode(data)
 
@@ -109,7 +149,7 @@ def test_random_bytes_never_raise_anything_but_malformed_frame(data: bytes) -> N
 def test_any_cut_of_the_stream_gives_the_same_frames(
     bodies: list[bytes], data: st.DataObject
 ) -> None:
-    stream = b"".join(wire.encode_frame(b) for b in bodies)
+    stream = b"".join(frames.encode_frame(b) for b in bodies)
     buffer, got, at = FrameBuffer(), [], 0
     while at < len(stream):
         step = data.draw(st.integers(1, len(stream) - at))
@@ -119,7 +159,7 @@ def test_any_cut_of_the_stream_gives_the_same_frames(
 
 
 def test_a_large_frame_in_many_chunks_is_copied_once_and_not_once_per_chunk() -> None:
-    frame = wire.encode_frame(b"x" * 4_000_000)
+    frame = frames.encode_frame(b"x" * 4_000_000)
     buffer = FrameBuffer()
     chunks = [frame[at : at + 1_000] for at in range(0, len(frame), 1_000)]
     assert all(buffer.feed(chunk) == [] for chunk in chunks[:-1])
