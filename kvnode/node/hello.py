@@ -81,6 +81,10 @@ _FINAL = frozenset(
 )
 
 
+_NEW_REASONS = frozenset((RefusalReason.REMOVED, RefusalReason.TOO_OLD))
+"""What a speaker of version 2 does not know."""
+
+
 class Hello(NamedTuple):
     """Who dials: checked before a single message is believed."""
 
@@ -162,9 +166,13 @@ def encode_welcome(welcome: Welcome, wire_version: int = WIRE_VERSION) -> bytes:
     return _frame(FrameCode.WELCOME, *fields)
 
 
-def encode_refusal(refusal: Refusal) -> bytes:
-    """The acceptor's answer to a hello that it will not serve."""
-    return _frame(FrameCode.REFUSED, *refusal)
+def encode_refusal(refusal: Refusal, wire_version: int = WIRE_VERSION) -> bytes:
+    """The acceptor's answer to a hello that it will not serve, in the wire version of that."""
+    reason, text = refusal
+    if wire_version < WIRE_VERSION and reason in _NEW_REASONS:
+        # To a reason that it does not know it would pay no heed; this one ends it, too.
+        reason = RefusalReason.OLD_DIRECTORY
+    return _frame(FrameCode.REFUSED, reason, text)
 
 
 def encode_join(request: JoinRequest) -> bytes:

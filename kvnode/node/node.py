@@ -518,10 +518,11 @@ class Node:
         """Meet who came, forget who went, and leave if that is this node."""
         roster = self.roster
         self.proposer.set_level(roster.level)
-        gone = roster.configured()
-        self._meet_peers()
-        for peer in gone:
+        for peer in roster.configured():
             self.changes.forget(peer)
+        self._meet_peers()
+        # Who left is told so before the connection ends.
+        self.loop.call_later(LEAVE_SECONDS, self._leave_peers)
         self._directory.note_members(roster.configured_at, roster.members, self.cluster_id)
         names = " ".join(f"{m.name}:{m.role.name.lower()}" for m in roster.members.values())
         event(_log, logging.INFO, "members", index=roster.configured_at, now=names)
@@ -529,13 +530,16 @@ class Node:
             self.is_leaving = True
             self.loop.call_later(LEAVE_SECONDS, self.fail, _removed(self.identity))
 
-    def _meet_peers(self) -> None:
-        """Dial whoever is a member, or is believed to be one, and nobody else."""
+    def _leave_peers(self) -> None:
+        """Dial nobody any more who is no member."""
         addresses = self.roster.peer_addresses()
         for peer in self.transport.peers:
             if peer not in addresses:
                 self.transport.remove_peer(peer)
-        for peer, text in addresses.items():
+
+    def _meet_peers(self) -> None:
+        """Dial whoever is a member, or is believed to be one."""
+        for peer, text in self.roster.peer_addresses().items():
             try:
                 address = parse_address(text)
             except ValueError:
@@ -570,7 +574,8 @@ class Node:
                 self.wake()
 
     def _check_fenced(self, applied: Applied) -> None:
-        if self.proposer.incarnation and applied.incarnation == self.proposer.incarnation:
+        own = self.proposer.incarnation
+        if own and applied.incarnation == own and not self.is_leaving:
             self.fail(
                 ConfigurationError(
                     f"another process registered as {self.identity.name!r}: this one is fenced"

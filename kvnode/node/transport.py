@@ -274,7 +274,8 @@ class PeerInbox(asyncio.Protocol):
         if refusal is not None or isinstance(first, Refusal):
             assert refusal is not None
             self._owner.stats.hellos_refused += 1
-            self._transport.write(encode_refusal(refusal))
+            spoken = WIRE_VERSION if isinstance(first, Refusal) else first.wire_version
+            self._transport.write(encode_refusal(refusal, spoken))
             self._transport.close()
             return
         if self._deadline is not None:

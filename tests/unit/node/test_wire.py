@@ -102,6 +102,16 @@ def test_a_node_of_the_wire_version_before_is_understood_and_answered_in_it() ->
     assert hello.decode_answer(body(answer)) == welcome._replace(level=2)
 
 
+@pytest.mark.parametrize("reason", [RefusalReason.REMOVED, RefusalReason.TOO_OLD])
+def test_a_node_of_the_wire_version_before_is_ended_by_a_reason_that_it_knows(
+    reason: RefusalReason,
+) -> None:
+    answer = hello.encode_refusal(Refusal(reason, "go"), wire_version=2)
+    assert hello.decode_answer(body(answer)) == Refusal(RefusalReason.OLD_DIRECTORY, "go")
+    assert RefusalReason.OLD_DIRECTORY.is_final
+    assert hello.decode_answer(body(hello.encode_refusal(Refusal(reason, "go")))).reason is reason
+
+
 @pytest.mark.parametrize("version", [0, 1, 99, "3", None])
 def test_a_hello_of_another_wire_version_gets_a_refusal_that_says_so(version: object) -> None:
     fields = msgpack.packb([hello.FrameCode.HELLO, hello.MAGIC, version, "whatever", "comes"])
