@@ -62,7 +62,12 @@ class Take(Protocol):
     """Writes a snapshot somewhere outside the loop; `kvnode.snapshot.process.take` does."""
 
     async def __call__(
-        self, request: Request, *, timeout_seconds: float, on_start: Callable[[int], None]
+        self,
+        request: Request,
+        *,
+        term_runs: TermRuns,
+        timeout_seconds: float,
+        on_start: Callable[[int], None],
     ) -> SnapshotMeta:
         """Take what is asked for; the errors are those of `process.take`."""
 
@@ -195,7 +200,6 @@ class SnapshotLibrary:
             directory=str(self._directory),
             hash_key=self._hash_key.hex(),
             cluster_number=self._cluster_number,
-            terms=self.term_runs(),
             bytes_per_second=SNAPSHOT_TAKE_RATE_BYTES_PER_SECOND_MAX,
             parent_pid=os.getpid(),
         )
@@ -206,7 +210,10 @@ class SnapshotLibrary:
 
         try:
             meta = await self._take(
-                request, timeout_seconds=SNAPSHOT_TAKE_SECONDS_MAX, on_start=on_start
+                request,
+                term_runs=self.term_runs,
+                timeout_seconds=SNAPSHOT_TAKE_SECONDS_MAX,
+                on_start=on_start,
             )
         except SnapshotFailed:
             catalog.remove_leftovers(self._directory, received=False, fs=self.fs)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from kvnode.errors import DiskFailed, ExitCode, KvnodeError
 from kvnode.snapshot.errors import SnapshotDamaged, SnapshotFailed
 from kvnode.snapshot.reader import read_meta
+from kvnode.snapshot.worker import OPENED_LINE
 from kvnode.store.export import RowsMissing
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _ERRORS: dict[int | None, type[KvnodeError]] = {
 async def take(
     request: Request,
     *,
+    term_runs: Callable[[], list[tuple[int, int]]],
     timeout_seconds: float,
     on_start: Callable[[int], None] | None = None,
 ) -> SnapshotMeta:
@@ -41,6 +43,8 @@ async def take(
 
     Args:
         request: what to take; `parent_pid` is filled in here.
+        term_runs: called when the worker has opened the engine: it sees no state that is newer.
+            Returns the log's runs of equal terms, (first index, term), ascending.
         timeout_seconds: a worker that is not done by then is killed.
         on_start: told the worker's process id, so that its memory can be counted.
 
@@ -58,7 +62,7 @@ async def take(
             on_start(process.pid)
         line = replace(request, parent_pid=os.getpid()).to_json()
         async with asyncio.timeout(timeout_seconds):
-            output, complaint = await process.communicate(line)
+            output, complaint = await _converse(process, line, term_runs)
     except TimeoutError as error:
         raise SnapshotFailed(f"no snapshot within {timeout_seconds:g} seconds") from error
     finally:
@@ -68,6 +72,20 @@ async def take(
         return await asyncio.to_thread(read_meta, path)
     except (SnapshotDamaged, FileNotFoundError) as error:
         raise SnapshotFailed(f"the snapshot just taken is not there: {error}") from error
+
+
+async def _converse(
+    process: Process, request: bytes, term_runs: Callable[[], list[tuple[int, int]]]
+) -> tuple[bytes, bytes]:
+    """The request, and the terms when they are asked for; returns the answer and the complaint."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(request)
+    first = await process.stdout.readline()
+    if first != OPENED_LINE:
+        output, complaint = await process.communicate()
+        return first + output, complaint
+    return await process.communicate(json.dumps(term_runs()).encode() + b"\n")
 
 
 async def _end(process: Process) -> None:

@@ -4,9 +4,11 @@ An LMDB reader in another process sees one committed state while the node writes
 takes none of the node's interpreter. It runs when nothing else wants the processor or the disk, at
 a bounded rate, and never outlives the node: the kernel kills it when its parent dies.
 
-It reads one JSON line (`Request`) and writes one: `{"file": name}` or `{"error": sentence}`. The
-exit code is 0, or tells the blame as those of the node do: 74 the disk failed, 65 the engine lost
-rows, 1 anything else.
+It reads one JSON line (`Request`), opens the engine and writes `{"opened": true}`. Only now does it
+know which state it sees, and only now are the terms of the log asked for: it reads them from a
+second line, so that they reach to that state for certain. It ends with one more line of its own:
+`{"file": name}` or `{"error": sentence}`. The exit code is 0, or tells the blame as those of the
+node do: 74 the disk failed, 65 the engine lost rows, 1 anything else.
 """
 
 from __future__ import annotations
@@ -26,12 +28,15 @@ import lmdb
 from kvnode.errors import DiskFailed, ExitCode, KvnodeError
 from kvnode.limits import SNAPSHOT_REQUEST_BYTES_MAX
 from kvnode.snapshot.catalog import file_name
+from kvnode.snapshot.errors import SnapshotFailed
 from kvnode.snapshot.throttle import Throttle
 from kvnode.snapshot.writer import terms_of, write_snapshot
 from kvnode.store.export import RowsMissing
 from kvnode.store.lmdb_engine import LmdbEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kvnode.snapshot.format import SnapshotMeta
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -39,6 +44,8 @@ _IOPRIO_SET: Final = {"x86_64": 251, "aarch64": 30}
 """System call numbers; libc has no function for it (ioprio_set(2))."""
 _IOPRIO_IDLE_CLASS: Final = 3 << 13
 _NICEST: Final = 19
+
+OPENED_LINE: Final = b'{"opened": true}\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,6 @@ class Request:
         directory: of the snapshots; it exists.
         hash_key: as the state machine's, in hex.
         cluster_number: unsigned 64 bits.
-        terms: runs of entries, (first index, term), ascending; one must cover the engine's index.
         bytes_per_second: the rate; 0 for none.
         parent_pid: the process that the worker must not outlive.
     """
@@ -59,7 +65,6 @@ class Request:
     directory: str
     hash_key: str
     cluster_number: int
-    terms: list[tuple[int, int]]
     bytes_per_second: int
     parent_pid: int = 0
 
@@ -73,8 +78,12 @@ class Request:
         return cls(**json.loads(line))
 
 
-def run(request: Request) -> SnapshotMeta:
-    """Do what is asked. Raises as `write_snapshot` does, and LMDB's errors."""
+def run(request: Request, ask_terms: Callable[[], list[tuple[int, int]]]) -> SnapshotMeta:
+    """Do what is asked. Raises as `write_snapshot` does, and LMDB's errors.
+
+    `ask_terms` is called once the engine is open, and returns runs of entries of the log, (first
+    index, term), ascending; one must cover the engine's index.
+    """
     engine = LmdbEngine(Path(request.engine), read_only=True)
     try:
         return write_snapshot(
@@ -82,7 +91,7 @@ def run(request: Request) -> SnapshotMeta:
             Path(request.directory),
             hash_key=bytes.fromhex(request.hash_key),
             cluster_number=request.cluster_number,
-            term_of=terms_of(request.terms),
+            term_of=terms_of(ask_terms()),
             throttle=Throttle(request.bytes_per_second) if request.bytes_per_second else None,
         )
     finally:
@@ -95,7 +104,7 @@ def main() -> int:
     request = Request.from_json(sys.stdin.buffer.readline(SNAPSHOT_REQUEST_BYTES_MAX))
     try:
         _step_back(request.parent_pid)
-        meta = run(request)
+        meta = run(request, _ask_terms)
     except (KvnodeError, OSError, lmdb.Error) as error:
         _answer({"error": str(error)})
         if isinstance(error, DiskFailed):
@@ -103,6 +112,15 @@ def main() -> int:
         return ExitCode.CORRUPT if isinstance(error, RowsMissing) else ExitCode.BUG
     _answer({"file": file_name(meta.index, meta.term)})
     return ExitCode.OK
+
+
+def _ask_terms() -> list[tuple[int, int]]:
+    sys.stdout.buffer.write(OPENED_LINE)
+    sys.stdout.buffer.flush()
+    line = sys.stdin.buffer.readline(SNAPSHOT_REQUEST_BYTES_MAX)
+    if not line:
+        raise SnapshotFailed("nobody told the terms of the log")
+    return [(first, term) for first, term in json.loads(line)]
 
 
 def _answer(result: dict[str, str]) -> None:

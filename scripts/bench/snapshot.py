@@ -76,6 +76,7 @@ async def take_watched(request: Request) -> tuple[float, Memory]:
     start = time.perf_counter()
     await take(
         request,
+        term_runs=lambda: [(1, 1)],
         timeout_seconds=3600,
         on_start=lambda pid: watchers.append(asyncio.create_task(memory.watch(pid))),
     )
@@ -94,8 +95,6 @@ def measure(root: Path, keys: int, value: bytes, rate_mib: int) -> dict[str, flo
         directory=str(root / "snap"),
         hash_key=HASH_KEY.hex(),
         cluster_number=1,
-        terms=[(1, 1)],
-        members="",
         bytes_per_second=rate_mib * MIB,
     )
     take_seconds, memory = asyncio.run(take_watched(request))

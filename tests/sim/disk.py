@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from kvnode.node.snapshot_library import TermRuns
 from kvnode.snapshot.format import SnapshotMeta
 from kvnode.snapshot.worker import Request
 from kvnode.snapshot.writer import terms_of, write_snapshot
@@ -250,10 +251,12 @@ class SimWorker:
         self.under_way.clear()
 
     async def take_snapshot(
-        self, engines: SimEngines, request: Request, seconds: float
+        self, engines: SimEngines, request: Request, term_runs: TermRuns, seconds: float
     ) -> SnapshotMeta:
-        """What `kvnode.snapshot.worker` does in a process of its own."""
+        """What `kvnode.snapshot.worker` does in a process of its own; it takes time to begin."""
+        await asyncio.sleep(seconds / 2)
         engine = engines.at(Path(request.engine)).copy()
+        terms = term_runs()
 
         def write() -> SnapshotMeta:
             return write_snapshot(
@@ -261,11 +264,11 @@ class SimWorker:
                 Path(request.directory),
                 hash_key=bytes.fromhex(request.hash_key),
                 cluster_number=request.cluster_number,
-                term_of=terms_of(request.terms),
+                term_of=terms_of(terms),
                 fs=self._disk,
             )
 
         number = self._begin(write)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds / 2)
         del self.under_way[number]
         return write()

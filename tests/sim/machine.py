@@ -19,7 +19,7 @@ from kvnode.errors import FatalError
 from kvnode.node.node import Node
 from kvnode.node.recovery import Recovered, RecoveryPlan, recover
 from kvnode.node.roster import founder
-from kvnode.node.snapshot_library import SnapshotLibrary
+from kvnode.node.snapshot_library import SnapshotLibrary, TermRuns
 from kvnode.node.status import NodeIdentity
 from kvnode.snapshot.format import SnapshotMeta
 from kvnode.snapshot.worker import Request
@@ -248,9 +248,16 @@ class Machine:
         await node.run()
 
     async def _take(
-        self, request: Request, *, timeout_seconds: float, on_start: Callable[[int], None]
+        self,
+        request: Request,
+        *,
+        term_runs: TermRuns,
+        timeout_seconds: float,
+        on_start: Callable[[int], None],
     ) -> SnapshotMeta:
-        return await self._worker.take_snapshot(self.storage.engines, request, self.pace.snapshot)
+        return await self._worker.take_snapshot(
+            self.storage.engines, request, term_runs, self.pace.snapshot
+        )
 
     def _sync_seconds(self) -> float:
         return (0.05 + self._rng.random()) * self.pace.sync_max

@@ -59,7 +59,7 @@ write_snapshot(
     Path(request.directory),
     hash_key=bytes.fromhex(request.hash_key),
     cluster_number=request.cluster_number,
-    term_of=terms_of(request.terms),
+    term_of=terms_of([(1, 7)]),
     fs=Halting(),
 )
 """
@@ -71,8 +71,16 @@ from kvnode.snapshot.process import take
 from kvnode.snapshot.worker import Request
 
 request = Request.from_json(sys.stdin.readline())
-asyncio.run(take(request, timeout_seconds=60, on_start=lambda pid: print(pid, flush=True)))
+
+def tell(pid):
+    print(pid, flush=True)
+
+asyncio.run(take(request, term_runs=lambda: [(1, 7)], timeout_seconds=60, on_start=tell))
 """
+
+
+def term_runs() -> list[tuple[int, int]]:
+    return [(1, 7)]
 
 
 class Node:
@@ -89,7 +97,6 @@ class Node:
             directory=str(self.directory),
             hash_key=HASH_KEY.hex(),
             cluster_number=CLUSTER,
-            terms=[(1, 7)],
             bytes_per_second=0,
         )
         self.endless = Request.from_json(
@@ -116,7 +123,9 @@ def died(pid_descriptor: int) -> bool:
 
 async def test_a_worker_takes_the_same_snapshot_as_a_call(node: Node) -> None:
     pids: list[int] = []
-    meta = await take(node.request, timeout_seconds=TIMEOUT_SECONDS, on_start=pids.append)
+    meta = await take(
+        node.request, term_runs=term_runs, timeout_seconds=TIMEOUT_SECONDS, on_start=pids.append
+    )
     disk = MemoryDisk()
     assert states.take(node.engine, fs=disk) == meta
     (stored,) = list_snapshots(node.directory)
@@ -124,6 +133,23 @@ async def test_a_worker_takes_the_same_snapshot_as_a_call(node: Node) -> None:
     assert len(pids) == 1
     assert pids[0] != os.getpid()
     assert not node.engine.release_stale_readers()
+
+
+async def test_the_terms_reach_to_the_state_that_the_worker_sees(node: Node) -> None:
+    runs = term_runs()
+
+    def elect_and_write(_: int) -> None:  # long before the worker has opened the engine
+        runs.append((node.driver.machine.applied + 1, 8))
+        node.driver.do(SET, 0, b"key", b"of a new term")
+        node.driver.machine.commit()
+
+    meta = await take(
+        node.request,
+        term_runs=lambda: runs,
+        timeout_seconds=TIMEOUT_SECONDS,
+        on_start=elect_and_write,
+    )
+    assert (meta.index, meta.term) == (node.driver.machine.applied, 8)
 
 
 def test_what_is_written_meanwhile_is_not_in_the_snapshot(node: Node) -> None:
@@ -174,7 +200,12 @@ def test_a_worker_killed_in_the_middle_leaves_a_temporary_file_only(node: Node) 
 async def test_a_cancelled_take_kills_its_worker(node: Node) -> None:
     started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     taking = asyncio.create_task(
-        take(node.endless, timeout_seconds=TIMEOUT_SECONDS, on_start=started.set_result)
+        take(
+            node.endless,
+            term_runs=term_runs,
+            timeout_seconds=TIMEOUT_SECONDS,
+            on_start=started.set_result,
+        )
     )
     worker = os.pidfd_open(await started)
     taking.cancel()
@@ -188,7 +219,7 @@ async def test_a_cancelled_take_kills_its_worker(node: Node) -> None:
 async def test_a_worker_that_takes_too_long_is_killed(node: Node) -> None:
     pids: list[int] = []
     with pytest.raises(SnapshotFailed, match="within"):
-        await take(node.endless, timeout_seconds=0.01, on_start=pids.append)
+        await take(node.endless, term_runs=term_runs, timeout_seconds=0.01, on_start=pids.append)
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
 
@@ -196,8 +227,8 @@ async def test_a_worker_that_takes_too_long_is_killed(node: Node) -> None:
 def test_workers_run_under_the_loop_of_the_node(node: Node) -> None:
     async def both() -> None:
         with pytest.raises(SnapshotFailed):
-            await take(node.endless, timeout_seconds=0.01)
-        await take(node.request, timeout_seconds=TIMEOUT_SECONDS)
+            await take(node.endless, term_runs=term_runs, timeout_seconds=0.01)
+        await take(node.request, term_runs=term_runs, timeout_seconds=TIMEOUT_SECONDS)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(both())
@@ -240,14 +271,14 @@ async def test_a_node_without_an_engine_there_gets_a_clear_error(node: Node) -> 
     nowhere = Request.from_json(node.request.to_json().replace(b'engine", "d', b'none", "d'))
     assert nowhere.engine.endswith("none")
     with pytest.raises(SnapshotFailed, match="No such file"):
-        await take(nowhere, timeout_seconds=TIMEOUT_SECONDS)
+        await take(nowhere, term_runs=term_runs, timeout_seconds=TIMEOUT_SECONDS)
 
 
 async def test_a_worker_that_finds_rows_missing_says_so(node: Node) -> None:
     node.engine.delete(next(node.driver.machine.live_rows())[0])
     node.engine.commit()
     with pytest.raises(RowsMissing):
-        await take(node.request, timeout_seconds=TIMEOUT_SECONDS)
+        await take(node.request, term_runs=term_runs, timeout_seconds=TIMEOUT_SECONDS)
     assert node.names() == []
 
 
@@ -269,7 +300,7 @@ def test_the_exit_code_of_a_worker_tells_the_blame(
 
 
 async def test_a_workers_snapshot_can_be_loaded(node: Node) -> None:
-    meta = await take(node.request, timeout_seconds=TIMEOUT_SECONDS)
+    meta = await take(node.request, term_runs=term_runs, timeout_seconds=TIMEOUT_SECONDS)
     path = node.directory / file_name(meta.index, meta.term)
     assert verify(path) == meta
     machine = load(path, MemoryEngine(), hash_key=HASH_KEY)
