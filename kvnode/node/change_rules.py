@@ -338,7 +338,14 @@ def _replace(view: View, registry: Members, old: Member, other: str) -> Decision
     reason = why_not_promoted(view, new) or why_not_replaced(view, old, new)
     if reason is not None:
         return refused(reason, new.node_id)
-    return HandOver(0) if old.node_id == view.own else Replace(old.node_id, new.node_id)
+    return _exchange(view, old, new)
+
+
+def _exchange(view: View, old: Member, new: Member) -> Change | HandOver:
+    """A leader hands over before it is replaced; the only voter, when both halves count."""
+    if old.node_id == view.own and len(_voters(view)) > 1:
+        return HandOver(0)
+    return Replace(old.node_id, new.node_id)
 
 
 def why_not_replaced(view: View, old: Member, new: Member) -> str | None:
@@ -359,7 +366,8 @@ def next_duty(view: View, *, remove_silent_ms: int) -> Decision | None:
     if view.registry is None:
         return _found(view)
     if view.registry.is_joint:
-        return LeaveJoint()
+        leads_no_more = view.members[view.own].role is Role.LEAVING
+        return HandOver(0) if leads_no_more else LeaveJoint()
     return (
         _raise(view, view.registry)
         or _moved(view)
@@ -417,7 +425,7 @@ def _grown_up(view: View) -> Change | HandOver | None:
             if _why_no_quorum(view, {*_voters(view), member.node_id}) is None:
                 return Promote(member.node_id)
         elif why_not_replaced(view, old, member) is None:
-            return HandOver(0) if old.node_id == view.own else Replace(old.node_id, member.node_id)
+            return _exchange(view, old, member)
     return None
 
 

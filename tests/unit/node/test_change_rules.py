@@ -290,6 +290,16 @@ def test_a_joint_change_is_ended_before_anything_else() -> None:
     assert next_duty(view_of(registry), remove_silent_ms=0) == LeaveJoint()
 
 
+def test_the_only_voter_hands_over_while_both_halves_count_and_its_successor_ends_that() -> None:
+    registry = registry_of([A], learner(D, replaces=A))
+    assert next_duty(view_of(registry), remove_silent_ms=0) == Replace(A, D)
+    assert registry.apply(10, Replace(A, D)) is None
+    view = view_of(registry)
+    assert next_duty(view, remove_silent_ms=0) == HandOver(0)
+    by_successor = replace(view, own=D, standings={A: WELL})
+    assert next_duty(by_successor, remove_silent_ms=0) == LeaveJoint()
+
+
 def test_the_level_is_raised_when_the_last_member_knows_it() -> None:
     view = replace(view_of(registry_of([A, B])), own_level=4)
     assert next_duty(view, remove_silent_ms=0) is None
