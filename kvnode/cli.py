@@ -20,6 +20,7 @@ import click
 from kvnode import __version__, config
 from kvnode.commands.member import member
 from kvnode.commands.output import complain, json_option, print_json, print_table
+from kvnode.commands.recover import recover
 from kvnode.commands.status import status
 from kvnode.commands.wal import wal
 from kvnode.errors import ConfigurationError, ExitCode, FatalError
@@ -29,7 +30,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_CODES = """\b
 Exit codes:
   0   asked to stop, or all is well
-  1   a bug; `status`: no leader; `member`: refused
+  1   a bug; `status`: no leader; `member`, `recover`: refused
   2   memory pressure (serve)
   3   a start would repair the log (wal)
   10  disk full at start
@@ -154,7 +155,7 @@ def config_show(as_json: bool, **flags: str | bool | None) -> int:
     return ExitCode.OK
 
 
-for command in (status, member, wal):
+for command in (status, member, recover, wal):
     program.add_command(command)
 
 

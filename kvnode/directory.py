@@ -451,6 +451,20 @@ def set_out_to_join(path: Path, node: str, join: str, replaces: str) -> None:
         _replace_file(path, "identity", encode_identity(identity))
 
 
+def change_identity(path: Path, change: Callable[[Identity], Identity]) -> None:
+    """Write another identity, made from the one that is there, durably.
+
+    Raises:
+        LogCorrupt: there is none, or it is damaged.
+        DiskFull, DiskFailed, ConfigurationError: it cannot be written; nothing has changed.
+    """
+    known = read_identity(path)
+    if known is None:
+        raise LogCorrupt(f"{path} has no identity file")
+    with _disk_errors(path):
+        _replace_file(path, "identity", encode_identity(change(known)))
+
+
 def copy_identity(path: Path, to: Path) -> None:
     """Copy the identity file into another directory, durably, damaged or not, if there is one.
 
@@ -686,7 +700,7 @@ def _lock(path: Path) -> int:
         process = _holder(fd)
         os.close(fd)
         raise ResourceBusy(f"data directory {path} is in use by process {process}") from error
-    except OSError:
+    except BaseException:
         os.close(fd)
         raise
     return fd

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,13 +15,10 @@ from kvnode.errors import DiskFailed, LogCorrupt
 from kvnode.offline import set_aside as module
 from kvnode.offline.refused import OperationRefused
 from kvnode.offline.set_aside import set_aside
+from tests.unit.offline.crash import crash_at
 from tests.unit.wal_tools.log_directory import ALONE, CLUSTER, THREE, LogDirectory
 
 PARTS = {"state-a", "state-b", "wal", "exits", "snap", "engine", "identity"}
-
-
-class Crash(BaseException):
-    """The machine stops here."""
 
 
 @pytest.fixture
@@ -243,37 +238,6 @@ def test_wrong_usage_is_exit_64(arguments: list[str]) -> None:
 
 # --- interruptions --------------------------------------------------------------------------------
 
-STEPS: tuple[tuple[Any, str], ...] = ((os, "rename"), (os, "fsync"), (Path, "mkdir"))
-
-
-def crash_at(
-    monkeypatch: pytest.MonkeyPatch, step: int, when: str, act: Callable[[], object]
-) -> bool:
-    """Stop the machine before or after the n-th system call that changes something."""
-    done = 0
-
-    def counted(real: Callable[..., object]) -> Callable[..., object]:
-        def call(*arguments: object, **named: object) -> object:
-            nonlocal done
-            done += 1
-            if done == step and when == "before":
-                raise Crash
-            result = real(*arguments, **named)
-            if done == step:
-                raise Crash
-            return result
-
-        return call
-
-    with monkeypatch.context() as patch:
-        for owner, name in STEPS:
-            patch.setattr(owner, name, counted(getattr(owner, name)))
-        try:
-            act()
-        except Crash:
-            return True
-    return False
-
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("inside", [False, True])
@@ -290,7 +254,7 @@ def test_an_interruption_at_any_step_is_finished_by_running_it_again(
         log = make_sick(path)
         before, old = contents(path), read_identity(path)
         assert old is not None
-        if not crash_at(monkeypatch, step, when, lambda: set_aside(log.path)):  # noqa: B023
+        if not crash_at(step, when, lambda: set_aside(log.path)):  # noqa: B023
             break
         nobody_starts_as_the_old_member_without_its_log(path, old.node_id)
         done = set_aside(path)
