@@ -9,6 +9,7 @@ STAMP := $(VENV)/installed
 SEED ?= $(shell date +%s)
 SECONDS ?= 60
 ROUNDS ?= 200
+CHANGES ?= 100
 SEQUENCES ?= 20000
 SEEDS ?= 1..500
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -17,8 +18,8 @@ TESTED := scripts tests/support/cluster.py tests/support/history.py \
 	tests/support/linearizability.py tests/chaos tests/differential tests/torture tests/sim
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check raft-coverage bench bench-peers sim sim-bugs chaos-smoke conformance \
-	differential fuzz-wal torture torture-broken torture-disk lock clean
+.PHONY: help setup demo test check raft-coverage bench bench-peers sim sim-bugs chaos-smoke chaos-members \
+	conformance differential fuzz-wal torture torture-broken torture-disk lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +79,9 @@ sim-bugs: $(STAMP) ## plant mistakes in the product: the simulator finds each (J
 chaos-smoke: $(STAMP) ## kill -9 under load, then check every promise (SEED=, SECONDS=)
 	$(BIN)/python -m tests.chaos.smoke --seconds $(SECONDS) --seed $(SEED)
 	$(BIN)/python -m tests.chaos.broken --seed $(SEED)
+
+chaos-members: $(STAMP) ## members come and go under load and kill -9 (SEED=, CHANGES=)
+	$(BIN)/python -m tests.chaos.membership --changes $(CHANGES) --seed $(SEED)
 
 conformance: $(STAMP) ## real Redis clients against three nodes
 	$(BIN)/python -m pytest tests/conformance

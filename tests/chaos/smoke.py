@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,7 @@ async def _judge_state(cluster: LocalCluster, record: Record, judgement: Judgeme
         counters = {k: v for k, v in answers.items() if isinstance(v, int)}
         judgement.violations += verdict.check_counters(record, counters)
     judgement.violations += verdict.check_agreement(finals)
-    judgement.violations += await _compare_hashes(cluster)
+    judgement.violations += await compare_hashes(cluster.nodes)
 
 
 async def _read_back(node: LocalNode, record: Record) -> dict[str, object]:
@@ -192,6 +193,14 @@ async def _read_back(node: LocalNode, record: Record) -> dict[str, object]:
         end = time.monotonic_ns()
         record.history.append(verdict.final_reads(key, value, node.name, begin, end))
         answers[key] = value
+    answers.update(await read_ledger(connection, record))
+    connection.close()
+    return answers
+
+
+async def read_ledger(connection: Connection, record: Record) -> dict[str, object]:
+    """What is there of all keys that were written once."""
+    answers: dict[str, object] = {}
     ledger = record.ledger
     keys = [*ledger.done, *ledger.refused, *ledger.unknown]
     for start in range(0, len(keys), KEYS_PER_READ):
@@ -201,28 +210,27 @@ async def _read_back(node: LocalNode, record: Record) -> dict[str, object]:
         answers.update(
             (key, decode(value, Kind.WRITE)) for key, value in zip(part, found, strict=True)
         )
-    connection.close()
     return answers
 
 
-async def _compare_hashes(cluster: LocalCluster) -> list[str]:
+async def compare_hashes(nodes: Sequence[LocalNode]) -> list[str]:
     """Nodes may be some entries apart for a moment; then their hashes must be equal."""
     deadline = time.monotonic() + AGREE_SECONDS_MAX
-    while wrong := await asyncio.to_thread(verdict.check_hashes, cluster.nodes):
+    while wrong := await asyncio.to_thread(verdict.check_hashes, nodes):
         if time.monotonic() > deadline:
             return wrong
         await asyncio.sleep(0.1)
     return []
 
 
-def _count_in_logs(cluster: LocalCluster, sentence: str) -> int:
+def count_in_logs(paths: Iterable[Path], sentence: str) -> int:
     """How often the nodes said something: shows that kills hit what they were meant to hit."""
-    logs = [node.log_path for node in cluster.nodes if node.log_path.exists()]
-    return sum(path.read_text(errors="replace").count(sentence) for path in logs)
+    return sum(path.read_text(errors="replace").count(sentence) for path in paths if path.exists())
 
 
 def _figures(plan: Plan, record: Record, nemesis: Nemesis, elapsed_s: float) -> dict[str, Any]:
     ledger = record.ledger
+    logs = [node.log_path for node in nemesis.cluster.nodes]
     return {
         "seed": plan.seed,
         "build": plan.broken or "as it is",
@@ -237,9 +245,9 @@ def _figures(plan: Plan, record: Record, nemesis: Nemesis, elapsed_s: float) -> 
             "unknown": len(ledger.unknown),
         },
         "history": len(record.history),
-        "torn_tails_repaired": _count_in_logs(nemesis.cluster, "WAL tail truncated"),
-        "snapshots_taken": _count_in_logs(nemesis.cluster, 'msg="snapshot taken"'),
-        "snapshots_installed": _count_in_logs(nemesis.cluster, 'msg="snapshot installed"'),
+        "torn_tails_repaired": count_in_logs(logs, "WAL tail truncated"),
+        "snapshots_taken": count_in_logs(logs, 'msg="snapshot taken"'),
+        "snapshots_installed": count_in_logs(logs, 'msg="snapshot installed"'),
         "errors": dict(Counter(i.text for i in record.incidents)),
         "pause_after_leader_kill": verdict.spread(verdict.pauses_s(record, nemesis.outages)),
     }
@@ -260,9 +268,13 @@ def _keep(plan: Plan, outcome: Outcome, record: Record, directory: Path) -> None
 
 def report(outcome: Outcome) -> None:
     """Tell people."""
-    for name, value in outcome.figures.items():
+    tell(outcome.figures, outcome.judgement, outcome.kept)
+
+
+def tell(figures: dict[str, Any], judgement: Judgement, kept: Path | None) -> None:
+    """The figures, what was found, and where the rest is."""
+    for name, value in figures.items():
         print(f"  {name}: {value}")
-    judgement = outcome.judgement
     for title, findings in (
         ("VIOLATION", judgement.violations),
         ("UNDECIDED", judgement.undecided),
@@ -270,8 +282,8 @@ def report(outcome: Outcome) -> None:
     ):
         for finding in findings:
             print(f"{title}: {finding}")
-    if outcome.kept is not None:
-        print(f"kept: {outcome.kept}")
+    if kept is not None:
+        print(f"kept: {kept}")
     if judgement.exit_code == 0:
         print("nothing found: every promise was kept")
 
