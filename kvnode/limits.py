@@ -137,6 +137,9 @@ ENGINE_MAP_BYTES_MIN = 1024 * MIB
 ENGINE_READERS_MAX = 126
 """LMDB reader slots: this process, its workers, snapshots, operators' tools."""
 
+ENGINE_LOCK_BYTES = 8 * KIB
+"""LMDB's lock file for `ENGINE_READERS_MAX`: 64 bytes each, and its head. Tests compare the two."""
+
 SCAN_ROWS_MAX = 10_000
 """Keys that one SCAN visits, whatever its COUNT: it runs in the loop."""
 

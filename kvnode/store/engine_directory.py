@@ -11,7 +11,9 @@ Everything else is rebuilt from snapshot and log, in a fresh directory `<root>/<
 was never finished has no note, so it is not trusted either.
 
 A fresh one needs room on the disk: LMDB writes its lock file through a memory map, and a page of a
-map that finds no block on the disk is no error but the death of the process (SIGBUS).
+map that finds no block on the disk is no error but the death of the process (SIGBUS). So the file
+gets its blocks before LMDB opens it, and not after: what else this process opens and closes takes
+LMDB's locks away (`lmdb_engine`).
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from typing import TYPE_CHECKING, Final
 import lmdb
 
 from kvnode.errors import DiskFailed, DiskFull
-from kvnode.limits import ENGINE_MAP_BYTES_MAX, ENGINE_ROOM_BYTES_MIN
+from kvnode.limits import ENGINE_LOCK_BYTES, ENGINE_MAP_BYTES_MAX, ENGINE_ROOM_BYTES_MIN
 from kvnode.store.keyspace import FORMAT
 from kvnode.store.lmdb_engine import LmdbEngine
 
@@ -246,19 +248,18 @@ def _create(directory: Path, map_bytes: int) -> LmdbEngine:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     directory.mkdir(mode=0o700)
     try:
-        engine = LmdbEngine(directory, map_bytes=map_bytes, mark=CleanMark(directory))
-        _allocate(directory / _LOCK)
+        _allocate(directory / _LOCK, ENGINE_LOCK_BYTES)
+        return LmdbEngine(directory, map_bytes=map_bytes, mark=CleanMark(directory))
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    return engine
 
 
-def _allocate(path: Path) -> None:
-    """Give every page of a file its place on the disk; what it holds stays as it is."""
+def _allocate(path: Path, size: int) -> None:
+    """Make a file of zeros, every page of which has its place on the disk."""
     if hasattr(os, "posix_fallocate"):
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        with open(path, "xb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _remove_all(root: Path, numbers: list[int]) -> None:

@@ -8,6 +8,11 @@ One transaction is always open. While nothing was written it is a reader (a get 
 the first write closes it and begins the writer, so that our own reader never keeps old pages alive.
 The hot calls `get`, `put` and `delete` are LMDB's own bound methods, replaced when the transaction
 changes.
+
+**Nothing else in this process may open the files of an open engine.** LMDB tells other processes by
+fcntl(2) locks that it is there, and the kernel drops all locks that a process has on a file when
+the process closes *any* descriptor of it. Who opens the engine next, a snapshot's worker, would
+take it for unused and make readers and mutexes anew under those who hold them.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ from kvnode.snapshot.errors import SnapshotFailed
 from kvnode.snapshot.process import take
 from kvnode.snapshot.reader import load, verify
 from kvnode.snapshot.worker import Request
+from kvnode.store.engine_directory import open_engine
 from kvnode.store.export import RowsMissing
-from kvnode.store.lmdb_engine import LmdbEngine
 from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import SET
 from tests.support.disk import MemoryDisk
@@ -89,11 +90,11 @@ class Node:
     def __init__(self, path: Path) -> None:
         self.directory = path / "snap"
         self.directory.mkdir()
-        self.engine = LmdbEngine(path / "engine", map_bytes=1 << 28)
+        self.engine, _ = open_engine(path / "engine", map_bytes=1 << 28)
         self.driver = Driver(self.engine)
         fill(self.driver)
         self.request = Request(
-            engine=str(path / "engine"),
+            engine=str(self.engine.path),
             directory=str(self.directory),
             hash_key=HASH_KEY.hex(),
             cluster_number=CLUSTER,
@@ -112,6 +113,15 @@ def node(tmp_path: Path) -> Iterator[Node]:
     made = Node(tmp_path)
     yield made
     made.engine.close(clean=False)
+
+
+def overwrite(node: Node, byte: bytes) -> None:
+    """Write two megabytes, in many transactions."""
+    for number in range(2000):
+        node.driver.do(SET, number % 16, b"%d" % number, byte * 1000)
+        if number % 50 == 0:
+            node.driver.machine.commit()
+    node.driver.machine.commit()
 
 
 def died(pid_descriptor: int) -> bool:
@@ -153,6 +163,8 @@ async def test_the_terms_reach_to_the_state_that_the_worker_sees(node: Node) -> 
 
 
 def test_what_is_written_meanwhile_is_not_in_the_snapshot(node: Node) -> None:
+    """Enough of it to use every page again that the worker does not hold."""
+    overwrite(node, b"v")
     disk = MemoryDisk()
     expected = states.take(node.engine, fs=disk)
     with subprocess.Popen(
@@ -166,9 +178,8 @@ def test_what_is_written_meanwhile_is_not_in_the_snapshot(node: Node) -> None:
         worker.stdin.write(node.request.to_json())
         worker.stdin.flush()
         assert worker.stdout.readline() == b"halfway\n"
-        for number in range(200):
-            node.driver.do(SET, number % 16, b"meanwhile %d" % number, b"x" * 1000)
-            node.driver.machine.commit()
+        for byte in b"wxyz":
+            overwrite(node, bytes([byte]))
         worker.stdin.write(b"\n")
     assert worker.returncode == 0
     (stored,) = list_snapshots(node.directory)
@@ -268,8 +279,7 @@ def test_a_worker_whose_parent_is_not_the_one_that_asked_does_nothing(node: Node
 
 
 async def test_a_node_without_an_engine_there_gets_a_clear_error(node: Node) -> None:
-    nowhere = Request.from_json(node.request.to_json().replace(b'engine", "d', b'none", "d'))
-    assert nowhere.engine.endswith("none")
+    nowhere = replace(node.request, engine=node.request.engine + "0")
     with pytest.raises(SnapshotFailed, match="No such file"):
         await take(nowhere, term_runs=term_runs, timeout_seconds=TIMEOUT_SECONDS)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kvnode.errors import DiskFull
+from kvnode.limits import ENGINE_LOCK_BYTES
 from kvnode.store import engine_directory
 from kvnode.store.engine_directory import (
     Whereabouts,
@@ -18,8 +21,10 @@ from kvnode.store.engine_directory import (
     may_reuse,
     open_engine,
     remove_engines,
+    trust,
 )
 from kvnode.store.keyspace import FORMAT
+from kvnode.store.lmdb_engine import LmdbEngine
 from tests.support.small_disk import small_disk
 
 if TYPE_CHECKING:
@@ -246,6 +251,50 @@ def test_every_page_of_the_lock_file_has_its_place_on_the_disk(tmp_path: Path) -
     lock = (engine.path / "lock.mdb").stat()
     assert lock.st_blocks * 512 >= lock.st_size
     engine.close(clean=True)
+
+
+def test_the_lock_file_is_made_as_large_as_lmdb_wants_it(tmp_path: Path) -> None:
+    """LMDB would lengthen a shorter one, and those pages would have no place."""
+    engine, _ = open_engine(tmp_path)
+    assert (engine.path / "lock.mdb").stat().st_size == ENGINE_LOCK_BYTES
+    engine.close(clean=True)
+    LmdbEngine(tmp_path / "other").close(clean=False)
+    assert (tmp_path / "other" / "lock.mdb").stat().st_size == ENGINE_LOCK_BYTES
+
+
+ASK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+    except OSError:
+        sys.exit("locked")
+"""
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether another process sees that somebody has this engine open."""
+    command = [sys.executable, "-c", ASK, str(directory / "lock.mdb")]
+    told = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert told.stderr in ("", "locked\n")
+    return told.returncode != 0
+
+
+def test_other_processes_see_that_an_engine_is_open(tmp_path: Path) -> None:
+    """One that does not makes readers and mutexes anew under those who use them."""
+    first, _ = open_engine(tmp_path)
+    assert is_locked(first.path)
+    second = create_engine(tmp_path)
+    first.close(clean=False)
+    trust(second.path)
+    remove_engines(tmp_path, keep=second.path)
+    assert is_locked(second.path)
+    second.close(clean=True)
+    again, reused = open_engine(tmp_path)
+    assert reused
+    assert is_locked(again.path)
+    again.close(clean=True)
+    assert not is_locked(again.path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
