@@ -54,23 +54,18 @@ class Membership(Elections):
         self._strangers[peer] = None
         self._heard.add(peer)
 
-    def apply_conf_state(self, conf_state: ConfState, *, forced: bool = False) -> None:
+    def apply_conf_state(self, conf_state: ConfState) -> None:
         """Say who takes part, now that the state machine has applied a change of membership.
 
         To be called after each entry of kind `CONF_CHANGE`, in their order, before `applied_to`
         covers it; also when the entry changed nothing. A leader that is no voter any more steps
         down in the next `Ready`, which still tells the others what is committed.
 
-        `forced`: an operator decided it without a quorum, so any step is taken. That is safe only
-        where the members that are left out can never talk to the others again.
-
         Raises:
             ValueError: it is no legal step from the present membership; nothing has changed then.
         """
         if conf_state != self.conf_state:
-            if not forced:
-                configuration.check_follows(self.conf_state, conf_state)
-            configuration.check(conf_state)
+            configuration.check_follows(self.conf_state, conf_state)
             self._reconfigure(conf_state)
 
     def _reconfigure(self, conf_state: ConfState) -> None:

@@ -118,7 +118,6 @@ class Node:
         self.raft, self.wal, self.machine = found.raft, found.wal, found.machine
         by_id = {member.node_id: member for member in founders}
         self.roster = Roster(identity.node_id, by_id, self.machine)
-        self._known_cluster_id = self.cluster_id
         self.stats = NodeStats()
         self.loop = loop
         self._directory = directory
@@ -503,16 +502,11 @@ class Node:
     def _on_configured(self, index: int, applied: Applied) -> None:
         """A change of the membership was applied, or did not fit: Raft must know either way."""
         assert applied.results is not None
-        self.raft.apply_conf_state(self.roster.conf_state(), forced=self._was_forced())
+        self.raft.apply_conf_state(self.roster.conf_state())
         if applied.results[0] is None:
             self._on_members_changed()
         self.changes.on_applied(index, applied.results[0])
         self.wake()
-
-    def _was_forced(self) -> bool:
-        """Whether the cluster has just got another id: its quorum was lost for good."""
-        before, self._known_cluster_id = self._known_cluster_id, self.cluster_id
-        return self.cluster_id != before
 
     def _on_members_changed(self) -> None:
         """Meet who came, forget who went, and leave if that is this node."""

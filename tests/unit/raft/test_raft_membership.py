@@ -261,14 +261,6 @@ def test_an_illegal_step_is_refused_and_changes_nothing() -> None:
     assert raft.conf_state == raft.status().conf_state == THREE
 
 
-def test_a_step_that_an_operator_forces_may_be_any_that_leaves_a_voter() -> None:
-    raft = node(THREE)
-    raft.apply_conf_state(ConfState((1,)), forced=True)
-    assert raft.conf_state == ConfState((1,))
-    with pytest.raises(ValueError, match="voters"):
-        raft.apply_conf_state(ConfState((), (1,)), forced=True)
-
-
 def test_a_ballot_under_the_old_membership_is_abandoned() -> None:
     raft = node(THREE)
     raft.campaign()
