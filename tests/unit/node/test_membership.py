@@ -151,3 +151,19 @@ async def test_a_voter_is_replaced_by_a_learner_that_came_for_it(tmp_path: Path)
         assert dead.identity.node_id not in leader.members
         assert role_of(leader, 4) is Role.VOTER
         await until(lambda: learner.raft.conf_state == leader.raft.conf_state)
+
+
+async def test_the_membership_survives_a_snapshot_and_a_restart(tmp_path: Path) -> None:
+    async with cluster_of(1, tmp_path, snapshot_log_bytes=4_000) as cluster:
+        first = await cluster.leader()
+        while not first.raft.log.compacted:  # the log is cut behind the older of two snapshots
+            await write(first, ops.SET, 0, b"k", b"v" * 100)
+        second = await join(cluster, 2)
+        await until(lambda: role_of(second, 2) is Role.VOTER)
+        assert second.snapshots.stats.installed == 1
+        number = second.identity.node_id
+        port = int(second.identity.peer_address.rpartition(":")[2])
+        await cluster.stop(number)
+        again = await cluster.start_joined(2, number, port)
+        assert again.raft.conf_state == first.raft.conf_state
+        await write(again, ops.SET, 0, b"k", b"w")
