@@ -182,16 +182,15 @@ def inspect(data: Path, progress: Progress = unseen) -> Report:
         raise ResourceBusy(f"data directory {data} is in use by process {process}")
     if not identity.is_admitted:
         raise OperationRefused(f"{data} asks to join and is no member yet: use a member's")
-    left_out = _others(identity)
-    if not left_out:
+    if not identity.has_others:
         raise OperationRefused(
-            f"{data} belongs to the only member of cluster {identity.cluster_id}: start it"
+            f"{data} belongs to the only voter of cluster {identity.cluster_id}: start it"
         )
     terms = Terms()
     found = examine(open_target(data), progress, terms.observe)
     if found.corruption is not None:
         raise LogCorrupt(f"{found.corruption}; the cluster must be recovered by another member")
-    return _report(data, identity, found, terms, left_out)
+    return _report(data, identity, found, terms)
 
 
 def _report(
@@ -199,7 +198,6 @@ def _report(
     identity: Identity,
     found: Examination,
     terms: Terms,
-    left_out: dict[int, KnownMember],
 ) -> Report:
     state, loss = found.state, found.loss
     if state is None:
@@ -212,7 +210,7 @@ def _report(
         commit=min(state.commit, found.log.last_index),
         is_recovering=state.recovering,
         loss=loss.describe() if loss is not None and loss.below_floor else None,
-        left_out=left_out,
+        left_out=_others(identity),
     )
 
 

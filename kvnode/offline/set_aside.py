@@ -19,7 +19,7 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +59,7 @@ class SetAside:
         replaces: the member, by id or name, whose place it takes.
         quarantine: where the content went; None if there was nothing to move.
         is_resumed: an earlier run had begun it.
+        unfinished: id of the learner that the directory was, if it had not yet taken that place.
     """
 
     data: Path
@@ -67,6 +68,7 @@ class SetAside:
     replaces: str
     quarantine: Path | None
     is_resumed: bool
+    unfinished: str = ""
 
     def explain(self) -> list[str]:
         """Return what was done and what comes next, as sentences."""
@@ -74,6 +76,11 @@ class SetAside:
         if self.quarantine is not None:
             lines.append(
                 f"What it held is in {self.quarantine}: keep it until the new member is a voter."
+            )
+        if self.unfinished:
+            lines.append(
+                "It was a learner that had not taken its place yet: make room for another one "
+                f"with `kvnode member remove {self.unfinished}`."
             )
         lines.append(
             f"Start node {self.node!r} with the same flags as before: it joins as a learner by way "
@@ -90,6 +97,7 @@ class SetAside:
             "replaces": self.replaces,
             "quarantine": None if self.quarantine is None else str(self.quarantine),
             "resumed": self.is_resumed,
+            "unfinished": self.unfinished or None,
             "explanation": self.explain(),
         }
 
@@ -130,7 +138,7 @@ def set_aside(
         copy_identity(data, quarantine)
         set_out_to_join(data, plan.node, plan.join, plan.replaces)
         _move(data, quarantine)
-    return SetAside(data, plan.node, plan.join, plan.replaces, quarantine, is_resumed=False)
+    return replace(plan, quarantine=quarantine)
 
 
 # --- whether and how ------------------------------------------------------------------------------
@@ -166,8 +174,15 @@ def _plan(data: Path, known: Identity | None, node: str, via: Sequence[str]) -> 
     join = list(via) or _peers_of(known)
     if not join:
         raise UsageError(f"{data} knows no address of another member: tell one with --via")
+    own, unfinished = known.configuration.get(known.node_id), ""
     replaces = f"{known.node_id:016x}"
-    return SetAside(data, known.node, ",".join(join), replaces, None, is_resumed=False)
+    if known.replaces and (own is None or own.role == "learner"):
+        unfinished, replaces = replaces, known.replaces
+    return SetAside(
+        *(data, known.node, ",".join(join), replaces, None),
+        is_resumed=False,
+        unfinished=unfinished,
+    )
 
 
 def _peers_of(known: Identity) -> list[str]:

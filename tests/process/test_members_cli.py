@@ -133,6 +133,28 @@ def test_a_majority_that_is_gone_decides_nothing_in_time(three: NodeCluster) -> 
     assert gone.returncode == 69
 
 
+def test_where_clients_need_the_password_changes_need_it_too(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    password.chmod(0o600)
+    cluster = NodeCluster(1, environment={"KVNODE_REQUIREPASS_FILE": str(password)})
+    try:
+        cluster.start()
+        assert list(members(cluster)) == ["n1"], "whoever reaches the port may look"
+        without = member(cluster, "remove", "n9")
+        assert (without.returncode, without.stdout) == (1, "")
+        assert "--password-file" in without.stderr
+        given = member(cluster, "remove", "n9", "--password-file", str(password))
+        assert given.returncode == 1
+        assert "n9" in given.stderr
+        status = cluster.nodes[0].status()
+        assert status is not None
+        assert status["load"]["clients"] == 0
+    finally:
+        cluster.kill()
+        cluster.finish(keep=False)
+
+
 def damage(node: LocalNode) -> None:
     """Flip a bit in the middle of what was acknowledged."""
     segments = (node.data / "wal").iterdir()

@@ -344,10 +344,18 @@ def test_a_node_that_runs_is_left_alone(log: LogDirectory) -> None:
 
 def test_a_single_node_has_nothing_to_force_nor_has_one_that_was_forced(tmp_path: Path) -> None:
     alone = LogDirectory(tmp_path / "alone", ALONE, entries=1)
-    refused(alone.path, 1, "belongs to the only member")
+    refused(alone.path, 1, "belongs to the only voter")
     log = member_of_three(tmp_path / "data")
     assert forced(log.path, "--yes").exit_code == 0
-    refused(log.path, 1, "belongs to the only member")
+    refused(log.path, 1, "belongs to the only voter")
+
+
+def test_a_voter_that_only_has_learners_has_lost_no_quorum(log: LogDirectory) -> None:
+    directory = DataDirectory.open(log.path, node="n1", cluster_id=CLUSTER, members=THREE)
+    members = {OWN: ("n1", "h:1", "voter"), 5: ("n5", "h:5", "learner")}
+    directory.note_configuration(9, members)
+    directory.close()
+    refused(log.path, 1, "belongs to the only voter")
 
 
 def test_a_corrupt_log_makes_no_cluster(log: LogDirectory) -> None:

@@ -118,8 +118,28 @@ def test_the_ballast_stays_and_a_second_replacement_has_a_place_of_its_own(
     (sick.path / "state-a").write_bytes(b"damaged")
     monkeypatch.setattr(module.time, "strftime", lambda *_: "99991231T235959Z")
     again = set_aside(sick.path)
-    assert again.replaces == "0000000000000005"
     assert again.quarantine != first
+
+
+@pytest.mark.parametrize("role", [None, "learner", "voter"])
+def test_a_learner_that_fails_before_it_took_a_place_leaves_that_place_to_the_next(
+    sick: LogDirectory, monkeypatch: pytest.MonkeyPatch, role: str | None
+) -> None:
+    first = set_aside(sick.path)
+    directory = start(sick.path)
+    directory.admit(5, CLUSTER, CLUSTER)
+    if role is not None:
+        others = {8: ("n8", "h:8", "voter")}
+        directory.note_configuration(9, {5: ("n1", "h:1", role), **others})
+    directory.close()
+    (sick.path / "state-a").write_bytes(b"damaged")
+    monkeypatch.setattr(module.time, "strftime", lambda *_: "99991231T235959Z")
+    again = set_aside(sick.path)
+    if role == "voter":
+        assert (again.replaces, again.unfinished) == ("0000000000000005", "")
+    else:
+        assert (again.replaces, again.unfinished) == (first.replaces, "0000000000000005")
+        assert "kvnode member remove 0000000000000005" in "\n".join(again.explain())
 
 
 # --- damaged identity -----------------------------------------------------------------------------
