@@ -16,33 +16,30 @@ KILLED = 9
 FAILED = 3
 
 
-def crash_at(step: int, when: str, act: Callable[[], object]) -> bool:
-    """Do `act` in a child that dies "before" or "after" its `step`-th call; whether it came so far.
+def crash_at(step: int, act: Callable[[], object]) -> bool:
+    """Do `act` in a child that dies before its `step`-th call; whether it came so far.
 
     Nothing that it wrote is lost: what a power loss takes is a matter of `tests/torture`.
     """
     child = os.fork()
     if not child:
-        _die(step, when, act)
+        _die(step, act)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     assert code in {0, KILLED}, "it failed instead; its traceback is above"
     return code == KILLED
 
 
-def _die(step: int, when: str, act: Callable[[], object]) -> NoReturn:
+def _die(step: int, act: Callable[[], object]) -> NoReturn:
     done = 0
 
     def counted(real: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object, **named: object) -> object:
             nonlocal done
             done += 1
-            if done == step and when == "before":
-                os._exit(KILLED)
-            result = real(*arguments, **named)
             if done == step:
                 os._exit(KILLED)
-            return result
+            return real(*arguments, **named)
 
         return call
 

@@ -383,16 +383,13 @@ def test_what_is_no_data_directory_is_left_alone(tmp_path: Path, made: bool) -> 
 # --- interruptions --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_an_interruption_at_any_step_is_finished_by_running_it_again(
-    tmp_path: Path, when: str
-) -> None:
+def test_an_interruption_at_any_step_is_finished_by_running_it_again(tmp_path: Path) -> None:
     step = 0
     while True:
         step += 1
         log = member_of_three(tmp_path / str(step))
         report = inspect(log.path)
-        if not crash_at(step, when, lambda: force_new_cluster(report)):  # noqa: B023
+        if not crash_at(step, lambda: force_new_cluster(report)):  # noqa: B023
             break
         either_the_old_node_or_the_new_one(log)
         force_again(log.path)
