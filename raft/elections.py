@@ -15,6 +15,7 @@ from typing import ClassVar
 from raft.configuration import voting_members
 from raft.leader import Leader
 from raft.messages import (
+    CommitNotice,
     PreVoteResponse,
     RequestPreVote,
     RequestVote,
@@ -171,9 +172,23 @@ class Elections(NodeState):
         alone = ConfState((self.node_id,), self.conf_state.learners)
         return self.conf_state == alone and not self.log.changes
 
+    def _tell_commit(self, candidate: NodeId) -> None:
+        """Tell what is committed: `candidate` may need the votes of nodes that have left since."""
+        if self._notices and self.log.commit > 0:
+            notice = CommitNotice(self.term, self.log.commit, self.log.commit_term)
+            self._send(candidate, notice)
+
+    def _on_commit_notice(self, _sender: NodeId, message: CommitNotice) -> None:
+        log = self.log
+        if self._leadership is None and log.term(message.commit) == message.commit_term:
+            log.commit_to(message.commit)
+            if self.role is not Role.FOLLOWER and log.has_committed_change():
+                self._become_follower(self.term, NONE)  # to apply that first
+
     def _on_request_pre_vote(self, sender: NodeId, message: RequestPreVote) -> None:
         if self.recovering:
             return
+        self._tell_commit(sender)
         if message.term <= self.term:
             self._send(sender, PreVoteResponse(self.term, granted=False))
             return
@@ -193,6 +208,7 @@ class Elections(NodeState):
         if self.recovering:
             # Its log may lack what its vote would have to protect (paper, section 5.4.1).
             return
+        self._tell_commit(sender)
         if self._has_promised() and not message.transfer:
             return
         free = self.vote in (sender, NONE) and self.leader == NONE
@@ -223,4 +239,5 @@ class Elections(NodeState):
         RequestVote: _on_request_vote,
         RequestVoteResponse: _on_request_vote_response,
         TimeoutNow: _on_timeout_now,
+        CommitNotice: _on_commit_notice,
     }

@@ -32,6 +32,10 @@ proposes one only after it has applied the one before, which is therefore commit
 holds a change proves that all earlier ones are committed. The commit index follows that proof, and
 needs it: what the disk remembers of it is but a hint, so a restart could otherwise fall back behind
 several changes, to a membership that shares no quorum with today's.
+
+The hint must be good enough in one respect: a change is handed out to be applied only when the disk
+says that it is committed (`noted`). Who goes by a membership goes by it after a restart too, and
+need not ask those who have left since.
 """
 
 from __future__ import annotations
@@ -61,6 +65,7 @@ class RaftLog:
         "_cache_first",
         "_handed",
         "_is_only_marked",
+        "_notes",
         "_pending",
         "_run_starts",
         "_run_terms",
@@ -72,6 +77,7 @@ class RaftLog:
         "compacted",
         "last_index",
         "last_term",
+        "noted",
         "stable",
     )
 
@@ -105,6 +111,10 @@ class RaftLog:
         self._is_only_marked = False
         # Indexes of the changes of membership above `applied`, oldest first.
         self.changes: deque[int] = deque()
+        # Commit index that the hard state on this disk has; and (number of the Persist, commit
+        # index) for those on their way, oldest first.
+        self.noted = index
+        self._notes: deque[tuple[int, int]] = deque()
         # (number of the Persist, last index of it that was not replaced since), oldest first.
         self._pending: deque[tuple[int, int]] = deque()
 
@@ -212,6 +222,7 @@ class RaftLog:
             self._forget(self.compacted + 1)
         self.commit = commit
         self.applied = self._taken = applied
+        self.noted = commit
         self._forget_changes(applied)
         self._commit_earlier_changes()
         self._cache_bytes_max = cache_bytes_max
@@ -345,6 +356,16 @@ class RaftLog:
         self._pending.append((number, self.last_index))
         return entries
 
+    def has_change_to_note(self) -> bool:
+        """Tell whether the next `Persist` should say that a change is committed."""
+        known = self._notes[-1][1] if self._notes else self.noted
+        high = min(self.commit, self.stable)
+        return any(known < change <= high for change in self.changes)
+
+    def note(self, number: int, commit: int) -> None:
+        """The `Persist` with this number has a hard state with this commit index."""
+        self._notes.append((number, commit))
+
     def synced(self, number: int) -> None:
         """Everything handed out up to `number` is durable."""
         pending = self._pending
@@ -352,6 +373,9 @@ class RaftLog:
             index = pending.popleft()[1]
             if index > self.stable:
                 self.stable = index
+        notes = self._notes
+        while notes and notes[0][0] <= number:
+            self.noted = notes.popleft()[1]
         # While apply stands still, memory keeps a second share and no more.
         if self._cache_bytes > 2 * self._cache_bytes_max:
             self._trim_cache(self.stable)
@@ -359,8 +383,13 @@ class RaftLog:
     # --- being applied --------------------------------------------------------------------------
 
     def take_committed(self, bytes_max: int) -> list[Entry]:
-        """Return the next entries to apply: committed, durable here, and not handed out before."""
+        """Return the next entries to apply: committed, durable here, and not handed out before.
+
+        A change of membership only when it is durable, too, that it is committed.
+        """
         high = min(self.commit, self.stable)
+        if self.changes:
+            high = min([high, *(change - 1 for change in self.changes if change > self.noted)])
         if self._taken >= high:
             return []
         entries, _ = self.entries(self._taken + 1, high + 1, bytes_max)
@@ -402,6 +431,7 @@ class RaftLog:
             return
         self.commit = self.applied = self._taken = index
         self._forget_changes(index)
+        self.noted = max(self.noted, index)
         # Whether the disk has the entries themselves does not matter: nobody reads them again.
         self.stable = max(self.stable, index)
         self._handed = max(self._handed, index)

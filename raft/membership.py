@@ -64,6 +64,7 @@ class Membership(Elections):
         Raises:
             ValueError: it is no legal step from the present membership; nothing has changed then.
         """
+        self._notices = True
         if conf_state != self.conf_state:
             configuration.check_follows(self.conf_state, conf_state)
             self._reconfigure(conf_state)

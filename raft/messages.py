@@ -170,6 +170,20 @@ class OrderRecovery(
     CODE: ClassVar[int] = 17
 
 
+class CommitNotice(
+    NamedTuple("CommitNotice", [("term", int), ("commit", int), ("commit_term", int)])
+):
+    """You ask for votes; this I know to be committed. From anybody, to a candidate.
+
+    True in every term, so it is taken in any; a log that has `commit_term` at `commit` has all that
+    led to it. Who goes by a membership that is out of date may need it: those who could vote for it
+    may have left, and a change that it holds already may say so.
+    """
+
+    __slots__ = ()
+    CODE: ClassVar[int] = 18
+
+
 RESERVED_CODES: Final = {
     6: "AppendResponse without `recovering`",
     8: "HeartbeatResponse without `recovering`",
@@ -192,6 +206,7 @@ Message: TypeAlias = (
     | ReadIndexResponse
     | TimeoutNow
     | OrderRecovery
+    | CommitNotice
 )
 
 MESSAGES: Final[dict[int, type[Message]]] = {
@@ -210,6 +225,7 @@ MESSAGES: Final[dict[int, type[Message]]] = {
         ReadIndexResponse,
         TimeoutNow,
         OrderRecovery,
+        CommitNotice,
     )
 }
 
@@ -309,7 +325,7 @@ def _check_last_entry(message: RequestVote | RequestPreVote) -> None:
         )
 
 
-def _check_entry(message: CommitAdvance | OrderRecovery) -> None:
+def _check_entry(message: CommitAdvance | OrderRecovery | CommitNotice) -> None:
     _, index, term = message
     if index == 0 or not 0 < term <= message.term:
         raise MalformedMessage(f"entry {index} cannot have term {term}")
@@ -324,5 +340,6 @@ _CHECKS: Final = cast(
         RequestPreVote.CODE: _check_last_entry,
         CommitAdvance.CODE: _check_entry,
         OrderRecovery.CODE: _check_entry,
+        CommitNotice.CODE: _check_entry,
     },
 )

@@ -103,6 +103,7 @@ class NodeState:
         "_heard",
         "_heard_at",
         "_leadership",
+        "_notices",
         "_now",
         "_outbox",
         "_peers",
@@ -162,6 +163,7 @@ class NodeState:
         self._outbox = Outbox()
         self._votes: dict[NodeId, bool] = {}
         self._transfer_vote = False
+        self._notices = config.commit_notices
         self._elapsed = 0
         self._timeout = self._draw_timeout()
         # In ticks since the start, which counts as hearing a leader: it may have been heard before.
@@ -259,20 +261,23 @@ class NodeState:
         state = (self.term, self.vote, self.recovering)
         changed = state != self._handed
         after_sync = self._outbox.after_sync
-        if not (changed or after_sync or self.log.has_unhanded()):
+        log = self.log
+        notes = bool(log.changes) and log.has_change_to_note()
+        if not (changed or notes or after_sync or log.has_unhanded()):
             return None
         self._persist_number += 1
         number = self._persist_number
         hard_state = recovering = None
+        if notes or state[:2] != self._handed[:2]:
+            hard_state = self.hard_state
+            log.note(number, hard_state.commit)
         if changed:
-            if state[:2] != self._handed[:2]:
-                hard_state = self.hard_state
             if self.recovering is not self._handed[2]:
                 recovering = self.recovering
             self._handed = state
             self._pending.append((number, state))
         self._outbox.after_sync = []
-        return Persist(number, hard_state, self.log.hand_out(number), after_sync, recovering)
+        return Persist(number, hard_state, log.hand_out(number), after_sync, recovering)
 
     def _send(self, to: NodeId, message: Message) -> None:
         """Send what rests on nothing but the term and the flag: at once if they are durable."""

@@ -18,6 +18,7 @@ from raft.messages import (
     AppendEntries,
     AppendResponse,
     CommitAdvance,
+    CommitNotice,
     Heartbeat,
     HeartbeatResponse,
     Message,
@@ -48,6 +49,9 @@ from raft.types import (
 FROM_LEADER = (AppendEntries, Heartbeat, CommitAdvance, TimeoutNow, OrderRecovery)
 """Sent by the leader of their term and by nobody else."""
 
+IN_ANY_TERM = (RequestPreVote, CommitNotice)
+"""Mean something to a node whose term is later."""
+
 
 class Raft(Following):
     """One node of a Raft group; the arguments are those of `NodeState`."""
@@ -65,9 +69,10 @@ class Raft(Following):
             return
         if self.recovering and self._recovery.tick(self._config.heartbeat_ticks):
             self._ask_how_far()
+        # Set back by what is heard and by every ballot, and by nothing else: a node that stands for
+        # none would else believe for ever that it has just heard its leader.
         self._elapsed += 1
         if self._elapsed >= self._timeout:
-            self._elapsed = 0
             self.campaign()
 
     def propose(self, data: Sequence[bytes]) -> int:
@@ -208,6 +213,7 @@ class Raft(Following):
             or (self._leadership is not None and self._leadership.work)
             or self.log.has_unhanded()
             or self._handed != (self.term, self.vote, self.recovering)
+            or (self.log.changes and self.log.has_change_to_note())
             or (self.recovering and self._recovery.is_healed(self._durable_commit))
             or self._soft_state != (self.leader, self.role)
         )
@@ -258,7 +264,8 @@ class Raft(Following):
         """Return the next entries to apply: committed and durable here, each handed out once.
 
         At least one if there is any, then as many as fit in `bytes_max` (which charges
-        `ENTRY_OVERHEAD_BYTES` for each).
+        `ENTRY_OVERHEAD_BYTES` for each). A change of membership, and what follows it, is held back
+        until the hard state on disk says that it is committed.
         """
         return self.log.take_committed(bytes_max)
 
@@ -274,7 +281,7 @@ class Raft(Following):
             self._reject("sender is not a member")
             return
         term = message.term
-        if term < self.term and type(message) is not RequestPreVote:
+        if term < self.term and type(message) not in IN_ANY_TERM:
             self._answer_old_term(sender, message)
             return
         if term > self.term and not self._accept_new_term(sender, message):

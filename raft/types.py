@@ -89,7 +89,8 @@ def memory_size(entries: Sequence[Entry]) -> int:
 class HardState(NamedTuple):
     """What must survive a crash (paper, figure 2: persistent state).
 
-    `commit` is a hint: losing it costs nothing but time, so it never causes a write by itself.
+    `commit` is a hint: losing it costs nothing but time, so it causes no write by itself, but when
+    a change of membership is committed.
     """
 
     term: int
@@ -140,7 +141,7 @@ class Persist:
 
     Attributes:
         number: acknowledged by `Raft.synced(number)`; counts up by one from 1.
-        hard_state: set when term or vote changed.
+        hard_state: set when term or vote changed, or a change of membership is to be applied.
         entries: appended to the log; the first may overwrite a suffix written earlier.
         messages: (to, message): promises that rest on the state above, or on an earlier Persist.
         recovering: set when the node began to recover, or is healed: the flag that must be durable
@@ -199,6 +200,9 @@ class Config:
         lease_reads: answer reads without a round for a while after one (`raft.lease`, which says
             what that trusts). Needs `check_quorum`, and must be the same on all members.
         lease_drift_ticks: by how much a lease is shorter than `election_ticks_min`.
+        commit_notices: answer requests for votes with what is committed (`CommitNotice`) from the
+            start; for groups whose membership has changed before. In any case a node does so once
+            it has applied a change; until then others may not know the message.
     """
 
     node_id: NodeId
@@ -217,6 +221,7 @@ class Config:
     reads_waiting_max: int = 65_536
     lease_reads: bool = False
     lease_drift_ticks: int = 2
+    commit_notices: bool = False
 
     def __post_init__(self) -> None:
         """Refuse nonsense with a `ValueError` that names the field and its value."""

@@ -224,6 +224,7 @@ class Node:
         self.pending: list[Persist | Mark] = []
         self.read_states: list[ReadState] = []
         self.autosync = True
+        self.autoapply = True
         self.frozen = False
         self.ticks_owed = 0
         # A real node has no more at start: the newest snapshot, and the log that is applied again.
@@ -397,9 +398,8 @@ class Cluster:
                 self.on_persist(node_id, ready.persist)
                 if node.autosync:
                     self.sync(node_id)
-        self.apply(node_id)
-        if node.raft.has_ready():  # another membership took effect
-            self.pump(node_id)
+        if node.autoapply:
+            self.apply(node_id)
 
     def sync(self, node_id: NodeId, count: int | None = None) -> None:
         """Make the first `count` pending writes durable with one fdatasync."""
@@ -408,21 +408,25 @@ class Cluster:
         if not group:
             return
         del node.pending[: len(group)]
+        persists = [item for item in group if isinstance(item, Persist)]
         for item in group:
             node.disk.write(item)
-        persists = [item for item in group if isinstance(item, Persist)]
+            # Kept as of its own write: a later one may replace what an earlier leader was promised.
+            for _, message in item.messages if isinstance(item, Persist) else ():
+                node.check_promises(message)
         for persist in persists:
             for to, message in persist.messages:
-                self.send(node_id, to, message)
+                self.post(node_id, to, message)
         if persists:
             node.raft.synced(persists[-1].number)
         if isinstance(group[-1], Mark):
             self.finish_installation(group[-1].stream)
         self.pump(node_id)
 
-    def apply(self, node_id: NodeId) -> None:
+    def apply(self, node_id: NodeId, bytes_max: int | None = None) -> None:
+        """Apply what is committed and durable: all of it, or one helping of `bytes_max`."""
         node = self.nodes[node_id]
-        while entries := node.raft.committed_entries(APPLY_BYTES_MAX):
+        while entries := node.raft.committed_entries(bytes_max or APPLY_BYTES_MAX):
             for entry in entries:
                 assert node.disk.holds(entry.index), f"{entry} applied before it was durable"
                 assert entry.index == len(node.applied) + 1, f"{entry} after {len(node.applied)}"
@@ -432,6 +436,10 @@ class Cluster:
                     node.raft.apply_conf_state(node.conf_state)
                 self.on_apply(node_id, entry)
             node.raft.applied_to(entries[-1].index)
+            if bytes_max is not None:
+                break
+        if node.raft.has_ready():  # another membership took effect
+            self.pump(node_id)
 
     # --- snapshots ------------------------------------------------------------------------------
 
@@ -515,6 +523,9 @@ class Cluster:
 
     def send(self, sender: NodeId, to: NodeId, message: Message) -> None:
         self.nodes[sender].check_promises(message)
+        self.post(sender, to, message)
+
+    def post(self, sender: NodeId, to: NodeId, message: Message) -> None:
         envelope = Envelope(sender, to, message, self.nodes[sender].boot)
         self.wire.append(envelope)
         self.on_send(envelope)

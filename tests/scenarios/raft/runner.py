@@ -51,6 +51,7 @@ from raft.messages import (
     AppendEntries,
     AppendResponse,
     CommitAdvance,
+    CommitNotice,
     Heartbeat,
     HeartbeatResponse,
     Message,
@@ -411,7 +412,7 @@ def details(message: Message) -> list[str]:
             return show_round(round_id) + ["recovering"] * recovering
         case OrderRecovery(_, index, index_term):
             return [f"if not {index}@{index_term}"]
-        case CommitAdvance(_, commit, commit_term):
+        case CommitAdvance(_, commit, commit_term) | CommitNotice(_, commit, commit_term):
             return [f"{commit}@{commit_term}"]
         case ReadIndexRequest(_, request_id):
             return [f"id={request_id}"]

@@ -2,9 +2,11 @@
 
 Messages are lost, repeated and reordered; links are cut; disks are slow; nodes crash and lose what
 was not synced; logs are compacted; snapshots fail, arrive late or twice, and are cut off between
-their bytes and their installation. The properties of the paper's figure 3 are checked after every
-step, and at the end the group must make progress again. A failing seed is in the test's id; run it
-alone with `pytest tests/unit/raft/test_raft_exploration.py -k 'seed-17-'`.
+their bytes and their installation; entries are applied late; members come, are promoted, replaced
+and removed, one step at a time or jointly, and who is removed goes on as if nothing had happened.
+The properties of the paper's figure 3 are checked after every step, and at the end the group must
+make progress again. A failing seed is in the test's id; run it alone with
+`pytest tests/unit/raft/test_raft_exploration.py -k 'seed-17-'`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import pytest
 
 from raft import (
     Entry,
+    EntryKind,
     NodeId,
     NoLeader,
     NotLeader,
@@ -25,10 +28,15 @@ from raft import (
     ReadState,
     Role,
 )
-from tests.support.raft_cluster import Cluster, Envelope, Mark, Stream
+from raft.configuration import members
+from tests.support.raft_cluster import APPLY_BYTES_MAX, Cluster, Envelope, Mark, Members, Stream
 
 STEPS = 1500
 SEEDS = 300
+NODES_MAX = 7
+"""Nodes that ever were, since each id is used once."""
+
+MAY_BE_REJECTED = {"too many reads wait for a round", "sender is not a member"}
 
 
 class Exploration:
@@ -53,14 +61,16 @@ class Exploration:
             inflight_bytes_max=self.random.choice((300, 100_000)),
             uncommitted_bytes_max=self.random.choice((900, 100_000)),
             reads_waiting_max=3,
+            commit_notices=True,
         )
         self.cluster.on_apply = self.check_applied
         self.cluster.on_persist = self.check_entries
         self.cluster.on_read = self.check_read
         self.cluster.on_send = self.maybe_repeat
         self.cluster.on_install = self.check_installed
-        for node in self.cluster.nodes.values():
-            node.autosync = False
+        self.applies_late = self.random.random() < 0.3
+        for node_id in self.cluster.nodes:
+            self.hold_back(node_id)
         self.faults = True
         self.loss = self.random.choice((0.0, 0.05, 0.3))
         self.compaction = self.random.choice((0, 2, 10))
@@ -69,6 +79,8 @@ class Exploration:
         self.ends_of_streams: list[tuple[Stream, bool]] = []
         self.installed = 0
         self.losses = self.random.choice((0, 0, 0.5))
+        self.changes = self.random.choice((0, 6, 20))
+        self.members_after: dict[int, Members] = {}
         self.leaders: dict[int, NodeId] = {}
         self.commit_at_election: dict[int, int] = {}
         self.seen: dict[tuple[int, int], tuple[int, bytes]] = {}
@@ -87,6 +99,9 @@ class Exploration:
         if entry.index == len(self.committed) + 1:
             self.committed.append(entry)
         assert self.committed[entry.index - 1] == entry, f"node {node_id} applies {entry}"
+        if entry.kind == EntryKind.CONF_CHANGE:
+            now = self.cluster.nodes[node_id].members
+            assert self.members_after.setdefault(entry.index, now) == now, f"{node_id}: {now}"
 
     def check_entries(self, node_id: NodeId, persist: Persist) -> None:
         """Log matching: (index, term) determines the entry and the term of the one before it."""
@@ -126,7 +141,7 @@ class Exploration:
             self.check_log(node_id)
             if raft.role is Role.LEADER:
                 self.check_leader(node_id)
-            assert not raft.rejected.keys() - {"too many reads wait for a round"}, raft.rejected
+            assert not raft.rejected.keys() - MAY_BE_REJECTED, raft.rejected
 
     def check_leader(self, node_id: NodeId) -> None:
         """Election safety; leader completeness when one appears; then the commit rule (5.4.2)."""
@@ -140,6 +155,9 @@ class Exploration:
         if first_time:
             for entry in self.committed[raft.log.compacted :]:
                 assert raft.log.term(entry.index) == entry.term, f"leader {node_id} lacks {entry}"
+            known = self.cluster.nodes[node_id].members.changes
+            behind = len(self.members_after) - known
+            assert behind <= 1, f"leader {node_id} is {behind} memberships behind"
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -161,8 +179,10 @@ class Exploration:
             (self.cut, 1),
             (self.heal, 0.5 if self.lease_reads else 3),
             (self.transfer, 0.5),
+            (self.change, self.changes),
+            (self.apply, 20 if self.applies_late else 0),
             (self.report, 0.5),
-            (self.leave_behind, 0.5 if self.compaction else 0),
+            (self.leave_behind, 0.5 if self.compaction or self.changes else 0),
             (self.snapshot, self.compaction),
             (self.stream, 4),
             (self.install, 4),
@@ -216,8 +236,10 @@ class Exploration:
         # Half of them where a stale answer would come from: at whoever believes to lead.
         leaders = self.cluster.leaders() if self.random.random() < 0.5 else []
         node_id = self.random.choice(leaders) if leaders else self.any_up()
-        if node_id is None:
-            return
+        if node_id is not None:
+            self.read_on(node_id)
+
+    def read_on(self, node_id: NodeId) -> None:
         self.last_read += 1
         self.reads[self.last_read] = max(node.raft.commit for node in self.cluster.nodes.values())
         with suppress(NoLeader, ReadDropped):
@@ -245,19 +267,31 @@ class Exploration:
     def restart(self) -> None:
         for node_id in sorted(self.cluster.down):
             self.cluster.restart(node_id)
-            self.cluster.nodes[node_id].autosync = False
+            self.hold_back(node_id)
+
+    def hold_back(self, node_id: NodeId) -> None:
+        """From its start on a node syncs, and perhaps applies, when the schedule says so."""
+        self.cluster.nodes[node_id].autosync = False
+        self.cluster.nodes[node_id].autoapply = not self.applies_late
+
+    def apply(self) -> None:
+        if (node_id := self.any_up()) is not None:
+            self.apply_some(node_id)
+
+    def apply_some(self, node_id: NodeId) -> None:
+        if self.random.random() < 0.7 and not self.cluster.nodes[node_id].frozen:
+            self.cluster.apply(node_id, self.random.choice((1, 500, APPLY_BYTES_MAX)))
 
     def lose(self) -> None:
         """A disk loses the end of its log, as long as a majority of the others is whole."""
         cluster = self.cluster
-        recovering = {n for n, node in cluster.nodes.items() if node.disk.recovering}
         node_id = self.random.choice(list(cluster.nodes))
-        if len({*recovering, node_id}) > (len(cluster.nodes) - 1) // 2:
+        if not self.may_lose(node_id):
             return
         if node_id not in cluster.down:
             self.crash_node(node_id)
         cluster.lose(node_id, self.random.choice((0, 1, 3, 10, 1000)))
-        cluster.nodes[node_id].autosync = False
+        self.hold_back(node_id)
 
     def cut(self) -> None:
         nodes = list(self.cluster.nodes)
@@ -276,8 +310,53 @@ class Exploration:
 
     def transfer(self) -> None:
         for node_id in self.cluster.leaders():
-            self.cluster.raft(node_id).transfer_leader(self.random.choice(list(self.cluster.nodes)))
+            raft = self.cluster.raft(node_id)
+            raft.transfer_leader(self.random.choice(raft.conf_state.voters))
             self.cluster.pump(node_id)
+
+    # --- members come and go --------------------------------------------------------------------
+
+    def change(self) -> None:
+        """A leader proposes any change, one that its state machine will refuse too."""
+        cluster = self.cluster
+        if any(node.disk.recovering for node in cluster.nodes.values()):
+            return  # too few might be left that are whole
+        for node_id in cluster.leaders():
+            change = self.any_change(node_id)
+            with suppress(NotLeader, ProposalDropped):
+                cluster.raft(node_id).propose_conf_change(change)
+            if self.random.random() < 0.7:
+                cluster.pump(node_id)
+
+    def any_change(self, leader: NodeId) -> bytes:
+        cluster = self.cluster
+        if self.random.random() < 0.25 and len(cluster.nodes) < NODES_MAX:
+            joiner = len(cluster.nodes) + 1
+            cluster.join(joiner)
+            self.hold_back(joiner)
+            return b"add %d" % joiner
+        conf_state = cluster.raft(leader).conf_state
+        known = list(members(conf_state))
+        if conf_state.outgoing:
+            return b"leave"
+        if conf_state.learners and self.random.random() < 0.5:
+            return b"promote %d" % self.random.choice(conf_state.learners)
+        if self.random.random() < 0.5:
+            voters = self.random.sample(known, self.random.randint(1, len(known)))
+            return b"joint " + b",".join(b"%d" % voter for voter in sorted(voters))
+        return b"%s %d" % (self.random.choice((b"remove", b"promote")), self.random.choice(known))
+
+    def newest_members(self) -> Members:
+        return max((node.members for node in self.cluster.nodes.values()), key=lambda m: m.changes)
+
+    def may_lose(self, node_id: NodeId) -> bool:
+        """A majority of every half of every membership in use stays whole."""
+        nodes = self.cluster.nodes.values()
+        lost = {n for n, node in self.cluster.nodes.items() if node.disk.recovering} | {node_id}
+        halves = [half for n in nodes for half in (n.conf_state.voters, n.conf_state.outgoing)]
+        return not any(node.raft.log.changes for node in nodes) and all(
+            len(lost & set(half)) <= (len(half) - 1) // 2 for half in halves if half
+        )
 
     def report(self) -> None:
         for node_id in self.cluster.leaders():
@@ -286,21 +365,27 @@ class Exploration:
             )
 
     def leave_behind(self) -> None:
-        """One node misses much; if it leads, it goes on alone, with entries that will conflict."""
+        """Some miss much; if one of them leads, it goes on, with entries that will conflict."""
         cluster = self.cluster
         if (left := self.any_up()) is None:
             return
-        others = [node_id for node_id in cluster.nodes if node_id != left]
-        cluster.partition([left], others)
+        behind = {left}
+        if self.changes and self.random.random() < 0.5:
+            behind.update(self.random.sample(list(cluster.nodes), len(cluster.nodes) // 2))
+        cluster.partition(behind, cluster.nodes.keys() - behind)
         for _ in range(self.random.randint(5, 40)):
             self.propose()
+            if self.changes:
+                self.change()
             for node_id in cluster.up():
                 cluster.tick(node_id)
                 cluster.sync(node_id)
+                self.apply_some(node_id)
             for _ in range(len(cluster.wire)):
                 cluster.deliver()
             self.check_nodes()
-        self.snapshot()
+        if self.compaction:
+            self.snapshot()
 
     def snapshot(self) -> None:
         node_id = self.any_up()
@@ -346,13 +431,13 @@ class Exploration:
     # --- and then all is well -------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Without faults all nodes are healed; the group commits a new entry and serves a read."""
+        """Without faults all members are healed; they commit a new entry and serve a read."""
         cluster = self.cluster
         self.faults = False
         self.restart()
         self.heal()
         for node in cluster.nodes.values():
-            node.autosync = True
+            node.autosync = node.autoapply = True
         for node_id in cluster.nodes:
             cluster.sync(node_id)
         marker = self.proposed
@@ -368,23 +453,31 @@ class Exploration:
             self.check_nodes()
             self.propose()
             if self.proposed > marker and all(
-                node.applied
-                and int(node.applied[-1].data or b"0") >= marker
-                and not node.disk.recovering
-                for node in cluster.nodes.values()
+                self.newest_applied(node_id) >= marker
+                and not cluster.nodes[node_id].disk.recovering
+                for node_id in members(self.newest_members().conf_state)
             ):
                 break
         else:
             raise AssertionError([node.raft.status() for node in cluster.nodes.values()])
         before = self.reads_done
-        for _ in cluster.nodes:
-            self.read()
+        for node_id in members(self.newest_members().conf_state):
+            self.read_on(node_id)
         cluster.stabilize()
         assert self.reads_done > before
-        cluster.tick(cluster.leaders()[-1])
+        for leader in cluster.leaders():
+            cluster.tick(leader)
         cluster.stabilize()
-        ends = {(node.raft.last_index, node.raft.commit) for node in cluster.nodes.values()}
+        remaining = map(cluster.raft, members(self.newest_members().conf_state))
+        ends = {(raft.last_index, raft.commit) for raft in remaining}
         assert len(ends) == 1, ends
+
+    def newest_applied(self, node_id: NodeId) -> int:
+        """Return the newest proposal that the node has applied, -1 if there is none."""
+        for entry in reversed(self.cluster.nodes[node_id].applied):
+            if entry.data and entry.kind == EntryKind.NORMAL:
+                return int(entry.data)
+        return -1
 
 
 @pytest.mark.parametrize("seed", range(SEEDS), ids=lambda seed: f"seed-{seed}-")

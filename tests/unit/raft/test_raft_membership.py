@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import ANY
+
 import pytest
 
 from raft import (
@@ -23,6 +25,7 @@ from raft.messages import (
     AppendEntries,
     AppendResponse,
     CommitAdvance,
+    CommitNotice,
     Heartbeat,
     HeartbeatResponse,
     PreVoteResponse,
@@ -49,6 +52,7 @@ def node(
     recovering: bool = False,
     lease_reads: bool = False,
     pre_vote: bool = False,
+    commit_notices: bool = False,
 ) -> Raft:
     """Node 1 in term 1 whose log has an entry per letter: `c` is a change, `n` is none."""
     disk = Disk(log=[Entry(1, i, int(kind == "c"), b"x") for i, kind in enumerate(kinds, 1)])
@@ -63,6 +67,7 @@ def node(
             uncommitted_bytes_max=1000,
             pre_vote=pre_vote,
             lease_reads=lease_reads,
+            commit_notices=commit_notices,
         ),
         hard_state=HardState(1, NONE, commit),
         conf_state=conf_state,
@@ -83,8 +88,13 @@ def settle(raft: Raft) -> list[tuple[int, Message]]:
     return out
 
 
-def apply(raft: Raft, *conf_states: ConfState) -> None:
-    """Apply all that is committed; each change in it leads to the next of `conf_states`."""
+def apply(raft: Raft, *conf_states: ConfState) -> list[tuple[int, Message]]:
+    """Apply all that is committed; each change in it leads to the next of `conf_states`.
+
+    Returns:
+        what is sent before, and by the Persist that says that a change is committed.
+    """
+    sent = settle(raft)
     left = list(conf_states)
     while entries := raft.committed_entries(1 << 20):
         for entry in entries:
@@ -92,6 +102,7 @@ def apply(raft: Raft, *conf_states: ConfState) -> None:
                 raft.apply_conf_state(left.pop(0))
         raft.applied_to(entries[-1].index)
     assert not left, f"no change led to {left}"
+    return sent
 
 
 def elected(conf_state: ConfState, *voters: int, **options: bool) -> Raft:
@@ -298,8 +309,7 @@ def test_who_is_removed_is_told_first_and_then_forgotten() -> None:
     raft.propose_conf_change(b"x")
     settle(raft)
     acknowledge(raft, 2, 2, 3)
-    apply(raft, ConfState((1, 2)))
-    sent = settle(raft)
+    sent = apply(raft, ConfState((1, 2)))
     assert (3, CommitAdvance(2, 2, 2)) in sent
     assert sorted(raft.progress()) == [1, 2]
     raft.step(3, AppendResponse(2, 2, False, 0, 0, False))
@@ -339,11 +349,14 @@ def test_a_leader_that_is_removed_tells_what_is_committed_and_steps_down() -> No
     raft.propose_conf_change(b"x")
     settle(raft)
     acknowledge(raft, 2, 2)
-    apply(raft, ConfState((2, 3)))
+    raft.propose([b"x"])
+    sent = apply(raft, ConfState((2, 3)))
+    assert {to for to, message in sent if message == AppendEntries(2, 2, 2, 2, ANY)} == {2, 3}
     assert raft.role is Role.LEADER, "until it has told the others"
+    acknowledge(raft, 3, 2, 3)
     ready = raft.ready()
     assert ready is not None
-    assert ready.messages == [(2, CommitAdvance(2, 2, 2)), (3, CommitAdvance(2, 2, 2))]
+    assert ready.messages == [(2, CommitAdvance(2, 3, 2)), (3, CommitAdvance(2, 3, 2))]
     assert ready.soft_state == (NONE, Role.FOLLOWER)
     for _ in range(50):
         raft.tick()
@@ -385,6 +398,118 @@ def test_a_member_that_is_recovering_is_forgotten_with_it() -> None:
     assert raft.status().recovering == (3,)
     raft.apply_conf_state(ConfState((1, 2)))
     assert raft.status().recovering == ()
+
+
+# --- when it takes effect: noted first ------------------------------------------------------------
+
+
+def test_a_change_is_applied_when_the_disk_says_that_it_is_committed() -> None:
+    raft = node(THREE, "nncn")
+    assert not raft.has_ready()
+    raft.step(2, CommitAdvance(1, 4, 1))
+    assert [entry.index for entry in raft.committed_entries(1 << 20)] == [1, 2]
+    assert raft.has_ready()
+    ready = raft.ready()
+    assert ready is not None
+    assert ready.persist is not None
+    assert ready.persist.hard_state == HardState(1, NONE, 4)
+    assert raft.ready() is None, "it is on its way"
+    assert raft.committed_entries(1 << 20) == []
+    raft.synced(ready.persist.number)
+    assert [entry.index for entry in raft.committed_entries(1 << 20)] == [3, 4]
+
+
+def test_what_the_disk_says_already_is_not_noted_again() -> None:
+    raft = node(THREE, "ncn", commit=2)
+    assert raft.ready() is None
+    assert [entry.index for entry in raft.committed_entries(1 << 20)] == [1, 2]
+
+
+def test_a_change_that_is_not_on_this_disk_is_not_noted_yet() -> None:
+    raft = node(THREE)
+    raft.step(2, AppendEntries(1, 0, 0, 1, (Entry(1, 1, 1, b"x"),)))
+    ready = raft.ready()
+    assert ready is not None
+    assert ready.persist is not None
+    assert (ready.persist.hard_state, raft.commit) == (None, 1)
+    raft.synced(ready.persist.number)
+    ready = raft.ready()
+    assert ready is not None
+    assert ready.persist is not None
+    assert ready.persist.hard_state == HardState(1, NONE, 1)
+
+
+def test_every_change_in_a_replayed_log_is_noted_before_it_is_applied() -> None:
+    raft = node(THREE, "cccc", commit=1)
+    assert [entry.index for entry in raft.committed_entries(1 << 20)] == [1]
+    apply(raft, *[THREE] * 2)
+    assert (raft.applied, raft.commit) == (3, 3), "the last one is not proved"
+
+
+def test_a_voter_that_does_not_know_that_it_is_one_does_not_stick_to_a_dead_leader() -> None:
+    raft = node(ConfState((2, 3), (1,)))
+    raft.step(2, Heartbeat(1, 0, 0))
+    votes = []
+    for _ in range(25):
+        raft.tick()
+        raft.step(3, RequestPreVote(2, 0, 0))
+        votes.append(settle(raft) == [(3, PreVoteResponse(2, granted=True))])
+    assert votes == [False] * 9 + [True] * 16
+
+
+# --- telling who asks for votes -------------------------------------------------------------------
+
+
+def test_who_asks_for_votes_is_told_what_is_committed_once_a_change_was_applied() -> None:
+    raft = node(THREE, "nn", commit=2)
+    raft.step(2, RequestPreVote(2, 1, 1))
+    assert settle(raft) == [(2, PreVoteResponse(1, granted=False))]
+    raft.apply_conf_state(THREE)
+    raft.step(2, RequestPreVote(2, 1, 1))
+    notice = (2, CommitNotice(1, 2, 1))
+    assert settle(raft) == [notice, (2, PreVoteResponse(1, granted=False))]
+    raft.step(2, RequestVote(2, 1, 1, False))
+    assert (2, CommitNotice(2, 2, 1)) in settle(raft)
+
+
+def test_nothing_is_told_where_nothing_is_committed() -> None:
+    raft = node(THREE, commit_notices=True)
+    raft.step(2, RequestPreVote(2, 1, 1))
+    assert settle(raft) == [(2, PreVoteResponse(2, granted=True))]
+
+
+def test_a_notice_is_believed_in_any_term_if_the_log_has_the_entry() -> None:
+    raft = node(THREE, "nnnn")
+    raft.step(2, CommitNotice(1, 3, 2))
+    raft.step(2, CommitNotice(1, 9, 1))
+    assert raft.commit == 0
+    raft.step(2, CommitNotice(1, 1, 1))
+    assert raft.commit == 1
+    raft.step(2, CommitNotice(5, 2, 1))
+    assert (raft.commit, raft.term) == (2, 5)
+    raft.step(2, CommitNotice(1, 3, 1))
+    assert (raft.commit, raft.term) == (3, 5)
+
+
+def test_a_candidate_that_is_told_of_a_change_applies_it_first() -> None:
+    # Node 1 goes by a membership in which it needs the vote of node 2, which has left.
+    raft = node(ConfState((1, 2)), "nc")
+    raft.campaign()
+    settle(raft)
+    raft.step(2, CommitNotice(2, 1, 1))
+    assert raft.role is Role.CANDIDATE, "nothing of the membership"
+    raft.step(2, CommitNotice(2, 2, 1))
+    assert raft.role is Role.FOLLOWER
+    apply(raft, ConfState((1,)))
+    raft.campaign()
+    settle(raft)
+    assert raft.role is Role.LEADER
+
+
+def test_a_leader_counts_for_itself() -> None:
+    raft = elected(THREE, 2)
+    raft.step(2, CommitNotice(2, 1, 2))
+    assert raft.commit == 0
 
 
 # --- joint --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from raft.messages import (
     AppendEntries,
     AppendResponse,
     CommitAdvance,
+    CommitNotice,
     Heartbeat,
     HeartbeatResponse,
     OrderRecovery,
@@ -38,6 +39,7 @@ SAMPLES: list[Message] = [
     ReadIndexResponse(2, 9, 3),
     TimeoutNow(2),
     OrderRecovery(2, 3, 1),
+    CommitNotice(2, 3, 1),
 ]
 
 
@@ -68,6 +70,7 @@ def test_codes_are_permanent() -> None:
         15: "AppendResponse",
         16: "HeartbeatResponse",
         17: "OrderRecovery",
+        18: "CommitNotice",
     }
     assert set(RESERVED_CODES) == {6, 8, 13, 14}
 
