@@ -126,6 +126,15 @@ class PeerLink(asyncio.Protocol):
             self._address = (host, port)
             self.close()
 
+    def speak(self, wire_version: int) -> None:
+        """The peer speaks this version, if not a newer one: never mind what it spoke before.
+
+        A peer that was updated may accept a connection that was dialled for the older program.
+        """
+        if wire_version > self._wire_version:
+            self._wire_version = wire_version
+            self.close()
+
     async def run(self) -> None:
         """Keep the connection up until cancelled."""
         backoff_ms = PEER_BACKOFF_MS_MIN
@@ -284,6 +293,7 @@ class PeerInbox(asyncio.Protocol):
         self.sender = first.sender
         self._frames.frame_bytes_max = PEER_FRAME_BYTES_MAX
         self._transport.write(encode_welcome(self._owner.welcome(), first.wire_version))
+        self._owner.speak(first.sender, first.wire_version)
 
     def _asked_to_join(self, request: JoinRequest) -> None:
         if self._stop_waiting is not None:
@@ -377,6 +387,12 @@ class Transport:
         link = self._links[peer] = PeerLink(self, peer, host, port)
         if self._dialling is not None:
             link.task = self._dialling.create_task(link.run())
+
+    def speak(self, peer: int, wire_version: int) -> None:
+        """A peer has said hello in this version: it is spoken to in no older one."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.speak(wire_version)
 
     def remove_peer(self, peer: int) -> None:
         """Dial a peer no more, and hear no more of it."""

@@ -259,6 +259,23 @@ async def test_a_node_of_the_wire_version_before_is_spoken_to_in_that_one() -> N
         assert first.transport.wire_version(2) == 3
 
 
+async def test_a_peer_that_was_updated_is_not_spoken_to_as_the_older_one_for_ever() -> None:
+    """It accepts a connection that was dialled for the older program: until it dials itself."""
+    async with pair() as (first, second, _):
+        await first.connected.get()
+        second.speaks = 2
+        for inbox in list(second.transport.inboxes):
+            inbox.close()
+        assert (await first.refused.get()).reason is RefusalReason.WRONG_WIRE_VERSION
+        await first.connected.get()
+        assert first.transport.wire_version(2) == 2
+        second.speaks = 3  # nobody broke the connection that it had accepted
+        for inbox in list(first.transport.inboxes):
+            inbox.close()  # so it dials anew, and says in its hello what it speaks
+        await first.connected.get()
+        assert first.transport.wire_version(2) == 3
+
+
 async def test_a_peer_that_is_removed_is_neither_dialled_nor_heard_any_more() -> None:
     async with pair() as (first, second, _):
         await first.connected.get()
