@@ -48,6 +48,14 @@ def follower(cluster: Cluster) -> Node:
     return next(node for node in cluster.nodes.values() if not node.duties.leads)
 
 
+async def all_met(cluster: Cluster) -> None:
+    """On a busy machine a leader may be there before all have dialled each other."""
+    nodes = list(cluster.nodes.values())
+    await until(
+        lambda: all(node.transport.is_connected(p) for node in nodes for p in node.transport.peers)
+    )
+
+
 def role_of(node: Node, number: int) -> Role | None:
     return next((m.role for m in node.members.values() if m.name == f"n{number}"), None)
 
@@ -91,6 +99,7 @@ async def test_any_member_takes_a_request_and_the_leader_decides(tmp_path: Path)
 async def test_a_member_that_is_removed_ends_and_the_others_forget_it(tmp_path: Path) -> None:
     async with cluster_of(3, tmp_path) as cluster:
         leader = await cluster.leader()
+        await all_met(cluster)
         gone = follower(cluster)
         number = gone.identity.node_id
         assert (await ask(leader, Action.REMOVE, gone.identity.name)).verdict is Verdict.DONE
@@ -104,6 +113,7 @@ async def test_a_member_that_is_removed_ends_and_the_others_forget_it(tmp_path: 
 async def test_a_leader_that_is_removed_hands_over_first(tmp_path: Path) -> None:
     async with cluster_of(3, tmp_path) as cluster:
         leader = await cluster.leader()
+        await all_met(cluster)
         asked = follower(cluster)
         answer = await ask(asked, Action.REMOVE, leader.identity.name)
         assert answer.verdict is Verdict.DONE
@@ -115,6 +125,7 @@ async def test_a_leader_that_is_removed_hands_over_first(tmp_path: Path) -> None
 async def test_leadership_goes_where_it_is_sent(tmp_path: Path) -> None:
     async with cluster_of(3, tmp_path) as cluster:
         leader = await cluster.leader()
+        await all_met(cluster)
         target = follower(cluster)
         assert (await ask(target, Action.TRANSFER, target.identity.name)).verdict is Verdict.DONE
         assert target.duties.leads
