@@ -27,6 +27,12 @@ FLOORS = {
     "foreign_refused": 0.2,
     "old_copies_refused": 0.05,
     "unknown": 2.0,
+    "joined": 0.3,
+    "promoted": 0.25,
+    "removed": 0.2,
+    "replaced": 0.05,
+    "levels_raised": 0.03,
+    "changes_refused": 0.3,
 }
 """Per seed, on average over many: a swarm with less than this has become idle."""
 

@@ -1,8 +1,9 @@
 """One simulated machine: its disk, and the node process that runs on it or does not.
 
 A start goes through `kvnode.node.recovery.recover` and makes a real `kvnode.node.Node`, as
-`kvnode.server` does. All that this module adds is what an operating system and a data directory
-give a process: a loop, a thread, a place for the identity, and death.
+`kvnode.server` does; on a directory that nobody admitted yet it asks to join first. All that this
+module adds is what an operating system and a data directory give a process: a loop, a thread, a
+place for the identity, and death.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kvnode.acquaintances import Acquaintances
+from kvnode.config import parse_join
 from kvnode.directory import DataDirectory, Identity
 from kvnode.errors import FatalError
+from kvnode.node.hello import JoinRequest
+from kvnode.node.joining import join
 from kvnode.node.node import Node
 from kvnode.node.recovery import Recovered, RecoveryPlan, recover
 from kvnode.node.roster import founder
@@ -23,9 +27,12 @@ from kvnode.node.snapshot_library import SnapshotLibrary, TermRuns
 from kvnode.node.status import NodeIdentity
 from kvnode.snapshot.format import SnapshotMeta
 from kvnode.snapshot.worker import Request
+from kvnode.store.members import Member
+from kvnode.store.ops import MEMBERS_LEVEL
 from tests.sim.disk import DATA, PowerLoss, SimDisk, SimEngines, SimWorker
 from tests.sim.loop import ProcessLoop, World
 from tests.sim.network import Network
+from tests.sim.programs import program
 from wal.observer import Silent
 from wal.options import Options
 
@@ -93,14 +100,20 @@ class Tally:
     stuck: int = 0
     foreign_refused: int = 0
     old_copies_refused: int = 0
+    joined: int = 0
+    promoted: int = 0
+    removed: int = 0
+    replaced: int = 0
+    levels_raised: int = 0
+    changes_refused: int = 0
 
 
 class Machine:
     """See the module's docstring.
 
     Args:
-        number: its node id, from 1.
-        count: how many machines there are.
+        number: from 1. A founder has it for its node id.
+        founders: so many machines, the first, make the cluster; the others may join it.
         world: where it runs.
         network: what it is connected to.
         rng: for all that the process draws.
@@ -113,7 +126,7 @@ class Machine:
     def __init__(
         self,
         number: int,
-        count: int,
+        founders: int,
         *,
         world: World,
         network: Network,
@@ -125,9 +138,15 @@ class Machine:
     ) -> None:
         self.number = number
         self.name = f"n{number}"
-        self.members = tuple(
-            founder(peer, f"n{peer}", f"n{peer}:1") for peer in range(1, count + 1)
-        )
+        self.address = f"{self.name}:1"
+        self.level = MEMBERS_LEVEL
+        """The newest feature level that the program on this machine knows."""
+        self.promote = True
+        """Who joins from here becomes a voter by itself."""
+        self.is_enlisted = number <= founders
+        """Its directory is, or is to become, that of a member."""
+        self._founders = {f"n{peer}": f"n{peer}:1" for peer in range(1, founders + 1)}
+        self._storages = 0
         self.storage = self.new_storage()
         self.pace = Pace()
         self.node: Node | None = None
@@ -152,22 +171,63 @@ class Machine:
 
     @property
     def is_up(self) -> bool:
-        """A process runs (it may be paused)."""
+        """A node runs (it may be paused)."""
         return self.node is not None
 
-    def new_storage(self, serial: int = 0) -> Storage:
-        """An empty data directory of this machine's name."""
-        storage = Storage(1000 * (serial + 1) + self.number)
+    @property
+    def node_id(self) -> int:
+        """That of the directory; 0 while nobody admitted it."""
+        assert self.storage.identity is not None
+        return self.storage.identity.node_id
+
+    @property
+    def is_founder(self) -> bool:
+        """It has the directory of an initial member."""
+        return self.node_id == self.number
+
+    def new_storage(self) -> Storage:
+        """An empty data directory of an initial member."""
+        return self._storage(self.number, "c", self._founders)
+
+    def _storage(
+        self,
+        node_id: int,
+        cluster_id: str,
+        members: dict[str, str],
+        *,
+        peers: str = "",
+        replaces: str = "",
+    ) -> Storage:
+        self._storages += 1
+        storage = Storage(1000 * self._storages + self.number)
         storage.identity = Identity(
-            self.name, self.number, "c", storage.storage_id, 0, members={}, peers={}
+            *(self.name, node_id, cluster_id, storage.storage_id, 0),
+            members=members,
+            peers={},
+            join=peers,
+            replaces=replaces,
         )
         return storage
+
+    def enlist(self, peers: str, *, replaces: str = "", promote: bool = True) -> None:
+        """Put in an empty directory that asks `peers` for admission at its next start."""
+        assert self.loop is None, f"{self.name} runs"
+        self.is_enlisted = True
+        self.promote = promote
+        self.storage = self._storage(0, "", {}, peers=peers, replaces=replaces)
+
+    def ask(self, peers: str) -> None:
+        """Who asks for admission asks these from its next start on: `--join` was changed."""
+        identity = self.storage.identity
+        assert identity is not None
+        if not identity.is_admitted:
+            self.storage.identity = replace(identity, join=peers)
 
     # --- starting ---------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start a process; it may end at once, with `refusal` as the reason."""
-        assert self.node is None
+        assert self.loop is None
         self.starts += 1
         self.refusal = None
         storage = self.storage
@@ -182,6 +242,23 @@ class Machine:
         loop.owner = self
         directory = Directory(storage, lambda: self._world.now)
         self._worker = SimWorker(loop, storage.disk, self._sync_seconds)
+        if directory.identity.is_admitted:
+            self._begin(loop, directory)
+        else:
+            loop.create_task(self._ask_to_join(loop, directory))
+
+    async def _ask_to_join(self, loop: ProcessLoop, directory: Directory) -> None:
+        """What `kvnode serve --join` does before it starts as a node."""
+        identity = directory.identity
+        request = JoinRequest(
+            *(identity.node, identity.replaces, self.address, f"{self.name}:2"),
+            *(identity.storage_id, self.promote, self.level),
+        )
+        answer = await join(parse_join(identity.join), request)
+        directory.admit(answer.node_id, answer.cluster_id, answer.origin)
+        self._begin(loop, directory)
+
+    def _begin(self, loop: ProcessLoop, directory: Directory) -> None:
         try:
             found = self._recover(directory)
         except FatalError as error:
@@ -198,14 +275,18 @@ class Machine:
         self._tally.recoveries += found.wal.state.recovering
         self._make_node(loop, directory, found)
 
+    def _members(self, identity: Identity) -> tuple[Member, ...]:
+        """The initial members, of which only founders know."""
+        return tuple(founder(int(n[1:]), n, address) for n, address in identity.members.items())
+
     def _recover(self, directory: Directory) -> Recovered:
         identity, storage = directory.identity, self.storage
         plan = RecoveryPlan(
             data=DATA,
             cluster_number=CLUSTER_NUMBER,
-            node_id=self.number,
-            founders={member.node_id: member for member in self.members},
-            is_alone=len(self.members) == 1,
+            node_id=identity.node_id,
+            founders={member.node_id: member for member in self._members(identity)},
+            is_alone=not identity.has_others,
             boot_id=identity.incarnation & 0xFFFF_FFFF,
             heartbeat_ms=50,
             election_ms=self._election_ms,
@@ -225,20 +306,24 @@ class Machine:
     def _make_node(self, loop: ProcessLoop, directory: Directory, found: Recovered) -> None:
         identity = directory.identity
         # What a process makes before its loop runs belongs to that loop all the same.
-        node = self.node = Node(
-            identity=NodeIdentity(
-                self.number, self.name, "c", identity.storage_id, identity.incarnation, "sim", ""
-            ),
-            founders=self.members,
-            found=found,
-            worker=self._worker,
-            loop=loop,
-            rng=Random(self._rng.getrandbits(64)),
-            wall=lambda: 1_700_000_000 + self._world.now + self.pace.wall_offset,
-            directory=Acquaintances(directory),
-            snapshot_log_bytes=self._snapshot_log_bytes,
-            election_ms=self._election_ms[0],
-        )
+        with program(self.level) as limit:
+            node = self.node = Node(
+                identity=NodeIdentity(
+                    *(identity.node_id, self.name, identity.cluster_id),
+                    *(identity.storage_id, identity.incarnation, "sim", f"{self.name}:2"),
+                    *(self.address, identity.origin),
+                ),
+                founders=self._members(identity),
+                found=found,
+                worker=self._worker,
+                loop=loop,
+                rng=Random(self._rng.getrandbits(64)),
+                wall=lambda: 1_700_000_000 + self._world.now + self.pace.wall_offset,
+                directory=Acquaintances(directory),
+                snapshot_log_bytes=self._snapshot_log_bytes,
+                election_ms=self._election_ms[0],
+            )
+            limit(node)
         node.failure.add_done_callback(self._on_failure)
         self._observer.started(self)
         loop.create_task(self._serve(node))

@@ -65,6 +65,7 @@ class End(asyncio.Transport):
         "network",
         "peer",
         "protocol",
+        "was_closed",
     )
 
     def __init__(
@@ -78,6 +79,7 @@ class End(asyncio.Transport):
         self.protocol: asyncio.Protocol
         self.arrives_at = 0.0
         self.frames = 0
+        self.was_closed = False
 
     def write(self, data: bytes) -> None:  # type: ignore[override]
         """Send one frame."""
@@ -86,11 +88,16 @@ class End(asyncio.Transport):
 
     def close(self) -> None:
         """Close behind what was written."""
+        self.was_closed = True
         self.network.close(self.connection, after=self)
 
     def abort(self) -> None:
         """Close at once."""
         self.network.close(self.connection)
+
+    def is_closing(self) -> bool:
+        """Whether nothing more can be written."""
+        return self.was_closed or self.loop.is_dead or not self.connection.is_open
 
     def get_write_buffer_size(self) -> int:
         return 0

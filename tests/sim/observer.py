@@ -7,7 +7,11 @@ crashes.
 Judged here: one leader per term; log matching; leader completeness; a committed prefix never
 changes; term and vote never go back, in what was *sent*; what was acknowledged is there after a
 crash; nothing is applied beyond commit and the own disk; equal state at equal applied index; stamps
-never go back along the log. What clients were told is judged in `tests.sim.verdict`.
+never go back along the log. The membership is judged in `tests.sim.configurations`, and what
+clients were told in `tests.sim.verdict`.
+
+Nodes are known by their ids, for a machine may be another node tomorrow; what is printed is the
+name of the machine.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ from kvnode.errors import FatalError
 from kvnode.node.log_writer import decode_entry
 from kvnode.store.batch import stamp_of
 from raft.messages import AppendResponse, RequestVote, RequestVoteResponse
-from raft.types import NONE, Role
+from raft.types import NONE, EntryKind, Role
+from tests.sim.configurations import Configurations, Promise
 
 if TYPE_CHECKING:
     from kvnode.node.node import Node
@@ -37,19 +42,28 @@ class Seen:
     __slots__ = (
         "applied",
         "commit",
+        "conf_state",
+        "configured_at",
         "doubts",
         "hashed",
         "last",
+        "level",
         "missing_to",
         "node",
+        "node_id",
         "number",
         "role",
         "term",
     )
 
-    def __init__(self, number: int, node: Node) -> None:
+    def __init__(self, number: int, node: Node, level: int) -> None:
         self.number = number
         self.node = node
+        self.node_id = node.identity.node_id
+        self.level = level
+        """The newest feature level that the program knows."""
+        self.conf_state = node.raft.conf_state
+        self.configured_at = 0
         self.role = Role.FOLLOWER
         self.term = node.raft.term
         self.commit = 0
@@ -60,20 +74,6 @@ class Seen:
         """So many acknowledgements are compared with the disk: a suffix was just replaced."""
         self.missing_to: int | None = None
         """While it recovers: what was committed when that began."""
-
-
-class Promise:
-    """What a machine told others, and must still know after any crash."""
-
-    __slots__ = ("acked", "acked_term", "is_void", "term", "votes")
-
-    def __init__(self) -> None:
-        self.term = 0
-        self.votes: dict[int, int] = {}
-        self.acked = 0
-        self.acked_term = 0
-        self.is_void = False
-        """Its disk lost what it had synced: nobody can keep promises then."""
 
 
 class Observer:
@@ -98,6 +98,7 @@ class Observer:
         self._entries: dict[tuple[int, int], tuple[int, bytes]] = {}
         """By (index, term): the term before it, and the data."""
         self._promises: dict[int, Promise] = {}
+        self.configurations = Configurations(self.violation, self.promise, tally)
         self._seen: dict[int, Seen] = {}
         self._stamp_ms = 0
         self._world = world
@@ -110,9 +111,13 @@ class Observer:
         self.violations.append(text)
         self._world.is_over = True
 
-    def promise(self, number: int) -> Promise:
-        """What the machine told others so far."""
-        return self._promises.setdefault(number, Promise())
+    def note(self, text: str) -> None:
+        """Something that matters for whoever reads the trace."""
+        self._trace.note(text)
+
+    def promise(self, node_id: int) -> Promise:
+        """What a node told others so far."""
+        return self._promises.setdefault(node_id, Promise())
 
     # --- processes come and go --------------------------------------------------------------------
 
@@ -120,9 +125,9 @@ class Observer:
         """A process has read its disk; compare what it found with what it had told."""
         node, number = machine.node, machine.number
         assert node is not None
-        raft, promise = node.raft, self.promise(number)
+        raft, promise = node.raft, self.promise(machine.node_id)
         self._trace.note(f"n{number} starts: term {raft.term}, log to {raft.last_index}")
-        self._seen[number] = Seen(number, node)
+        self._seen[number] = Seen(number, node, machine.level)
         if not promise.is_void:
             if raft.term < promise.term:
                 self.violation(f"n{number} was in term {promise.term}, is back in {raft.term}")
@@ -140,7 +145,8 @@ class Observer:
 
     def _listen(self, number: int, node: Node) -> None:
         """Hear what leaves the node: the real method does its work behind this."""
-        send, promise = node.transport.send, self.promise(number)
+        own = node.identity.node_id
+        send, promise = node.transport.send, self.promise(own)
 
         def heard(peer: int, message: Any) -> None:
             kind = type(message)
@@ -150,7 +156,7 @@ class Observer:
                 if seen.doubts and not message.rejected:
                     self._check_disk(seen, message.index)
             elif kind is RequestVote:
-                self._on_vote(number, promise, number, message.term)
+                self._on_vote(number, promise, own, message.term)
             elif kind is RequestVoteResponse and message.granted:
                 self._on_vote(number, promise, peer, message.term)
                 if node.raft.recovering:
@@ -220,21 +226,25 @@ class Observer:
             self._look_at_commit(seen)
         if node.machine.applied != seen.applied:
             self._look_at_state(seen)
+        seen.conf_state = raft.conf_state
         if raft.recovering is not (seen.missing_to is not None):
             self._look_at_recovery(seen)
 
     def _look_at_role(self, seen: Seen) -> None:
-        raft, number = seen.node.raft, seen.number
+        raft, number, own = seen.node.raft, seen.number, seen.node_id
         if raft.term < seen.term:
             self.violation(f"n{number} went from term {seen.term} back to {raft.term}")
         if raft.role is Role.LEADER and (seen.role is not Role.LEADER or raft.term != seen.term):
             self._trace.note(f"n{number} leads term {raft.term}")
             self._tally.elections += 1
-            other = self.leaders.setdefault(raft.term, number)
-            if other != number:
-                self.violation(f"term {raft.term} has two leaders, n{other} and n{number}")
+            other = self.leaders.setdefault(raft.term, own)
+            if other != own:
+                self.violation(f"term {raft.term} has two leaders, {other:x} and n{number}")
             self._check_complete(seen)
-            self._on_vote(number, self.promise(number), number, raft.term)
+            self._on_vote(number, self.promise(own), own, raft.term)
+            self.configurations.leads(f"n{number}", seen.node)
+        elif raft.role is Role.CANDIDATE:
+            self.configurations.stands(f"n{number}", seen.node)
         seen.term, seen.role = raft.term, raft.role
 
     def _look_at_leader(self, seen: Seen) -> None:
@@ -245,6 +255,9 @@ class Observer:
                 f"n{seen.number} leads term {raft.term} and commits {raft.commit} of term "
                 f"{raft.log.commit_term}"
             )
+        elif raft.term == seen.term:
+            name = f"n{seen.number}"
+            self.configurations.leader_commits(name, seen.node, seen.conf_state)
 
     def _check_complete(self, seen: Seen) -> None:
         """Leader completeness (paper, figure 3): a leader has what earlier terms committed."""
@@ -280,6 +293,8 @@ class Observer:
                     f"n{seen.number} has another entry {entry.index} of term {entry.term}"
                 )
             previous = entry.term
+            if entry.kind == EntryKind.CONF_CHANGE:
+                self.configurations.logged(f"n{seen.number}", seen.node, entry.index, entry.term)
 
     def _look_at_commit(self, seen: Seen) -> None:
         log, number = seen.node.raft.log, seen.number
@@ -300,6 +315,8 @@ class Observer:
                     return
                 else:
                     self._commit(number, entry.index, entry.term, entry.data, seen.node.raft.term)
+                    if entry.kind == EntryKind.CONF_CHANGE:
+                        self.configurations.committed(entry.index, seen.node.raft.term)
 
     def _commit(self, number: int, index: int, term: int, data: bytes, by_term: int) -> None:
         self.committed.append((term, data))
@@ -339,6 +356,9 @@ class Observer:
                 f"n{seen.number} applied {machine.applied}, committed is {log.commit}, "
                 f"on its disk {log.stable}"
             )
+        if node.roster.configured_at != seen.configured_at:
+            seen.configured_at = node.roster.configured_at
+            self.configurations.applied(f"n{seen.number}", node, seen.level)
         newest = seen.hashed
         for index, digest in reversed(node.applier._hashes):
             if index <= seen.hashed:

@@ -13,7 +13,16 @@ from random import Random
 from types import ModuleType
 from typing import Any
 
-from kvnode.node import proposals, reads, recovery, snapshot_transfer
+from kvnode.node import (
+    change_rules,
+    changes,
+    joining,
+    proposals,
+    reads,
+    recovery,
+    snapshot_transfer,
+)
+from kvnode.store import ops
 from raft.types import Config
 from tests.sim.loop import ProcessLoop, World
 from tests.sim.machine import Machine, Tally
@@ -27,6 +36,8 @@ from tests.sim.workload import Workload
 STORM_SECONDS_MAX = 30.0
 QUIET_SECONDS_MAX = 60.0
 RUNS_PER_COLLECTION = 8
+CHANGE_SECONDS_MAX = 4.0
+"""Somebody must have decided about a change of the membership by then."""
 CHUNK_BYTES = 1_000
 """Of a snapshot on its way; so that the small ones of a run take several."""
 
@@ -38,6 +49,8 @@ class Setting:
     nodes: int = 3
     operations: int = 500
     has_faults: bool = True
+    spares: int = 3
+    """So many machines more may join, in the seeds in which members come and go."""
 
 
 @dataclass(slots=True)
@@ -76,12 +89,16 @@ class Run:
         if not setting.has_faults:
             self.plan.faults.clear()
             self.plan.weather = Network(self.world, rng, self.trace).weather
+            self.plan.founders, self.plan.has_older = 0, False
         self.observer = Observer(self.world, self.trace, self.tally)
         self.network = Network(self.world, Random(rng.getrandbits(64)), self.trace)
+        founders = min(self.plan.founders or setting.nodes, setting.nodes)
+        self.observer.configurations.founded_by(range(1, founders + 1))
+        machines = setting.nodes + setting.spares if self.plan.founders else setting.nodes
         self.machines = [
             Machine(
                 number,
-                setting.nodes,
+                founders,
                 world=self.world,
                 network=self.network,
                 rng=Random(rng.getrandbits(64)),
@@ -90,7 +107,7 @@ class Run:
                 snapshot_log_bytes=self.plan.snapshot_log_bytes,
                 election_ms=self.plan.election_ms,
             )
-            for number in range(1, setting.nodes + 1)
+            for number in range(1, machines + 1)
         ]
         self.loop = ProcessLoop(  # type: ignore[abstract]
             self.world, "outside", self.network, on_error=self._broken
@@ -157,7 +174,7 @@ class Run:
     # --- the play ---------------------------------------------------------------------------------
 
     async def _play(self) -> None:
-        for machine in self.machines:
+        for machine in self.nemesis.serving():
             machine.start()
         self.workload.start(self.plan.clients)
         self.workload.think_seconds = self.plan.think_seconds * self.plan.clients
@@ -173,8 +190,7 @@ class Run:
         if not self._is_quiet():
             self.observer.violation(f"no progress in quiet: {self._describe()}")
             return
-        up = [machine for machine in self.machines if machine.is_up]
-        await self.workload.read_all(up[-1])
+        await self.workload.read_all(self.nemesis.running()[-1])
         self.world.is_over = True
 
     def _clients_are_done(self) -> bool:
@@ -184,12 +200,19 @@ class Run:
         """All clients have their answers, no batch is under way, and all nodes are equal."""
         if not (self._clients_are_done() and self.nemesis.is_settled()):
             return False
-        nodes = [machine.node for machine in self.machines if machine.node is not None]
+        if self._unrest() is not None:
+            return False
+        nodes = [machine.node for machine in self.nemesis.running() if machine.node is not None]
         if not any(node.duties.leads for node in nodes):
             return False
         states = {(n.machine.applied, n.raft.commit, n.machine.state_hash()) for n in nodes}
         sessions = [node.proposer for node in nodes]
         return len(states) == 1 and all(s.incarnation and not s.waiting for s in sessions)
+
+    def _unrest(self) -> str | None:
+        """What is still to come of the membership."""
+        levels = {machine.node_id: machine.level for machine in self.nemesis.running()}
+        return self.observer.configurations.unrest(levels)
 
     def _describe(self) -> str:
         return (
@@ -198,9 +221,9 @@ class Run:
                 if m.node is None
                 else f"{m.name} {m.node.raft.status()} applied {m.node.machine.applied} "
                 f"proposer {m.node.proposer.incarnation}/{m.node.proposer.waiting}"
-                for m in self.machines
+                for m in self.nemesis.serving()
             )
-            + f"; clients {self.workload.clients_done}/{self.plan.clients}"
+            + f"; clients {self.workload.clients_done}/{self.plan.clients}; {self._unrest()}"
         )
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
@@ -240,6 +263,12 @@ def _small_limits(plan: Plan) -> Iterator[None]:
         (proposals, "HOLD_MS", plan.hold_ms),
         (reads, "HOLD_MS", plan.hold_ms),
         (snapshot_transfer, "SNAPSHOT_CHUNK_BYTES_MAX", CHUNK_BYTES),
+        (ops, "LEVEL", plan.level_max),
+        (change_rules, "PROMOTION_LAG_ENTRIES_MAX", plan.promotion_lag_max),
+        (changes, "CHANGE_SECONDS_MAX", CHANGE_SECONDS_MAX),
+        (changes, "CHANGE_ANSWER_SECONDS_MAX", 0.5),
+        (joining, "ANSWER_SECONDS_MAX", CHANGE_SECONDS_MAX + 1),
+        (joining, "RETRY_SECONDS", 0.3),
     ]
     before = [getattr(module, name) for module, name, _ in small]
     for module, name, value in small:

@@ -4,10 +4,13 @@ A run in which everything fails at once explores little: the cluster never gets 
 seed switches every kind of fault on or off and draws a rate for those that are on; some seeds have
 one fault only, some nearly all, and a few have none.
 
-Two rules keep the faults within what is promised. At most a minority of the machines ever loses
-what it had synced. And a foreign directory is put in only when every other node would know it as
-foreign, by what its own directory remembers, and never on more than a minority at once: two that
-are foreign may not know each other (beyond that nothing is promised, as the README says).
+Two rules keep the faults within what is promised. At most a minority of the voters of the moment
+ever loses what it had synced. And a foreign directory is put in only when every other node would
+know it as foreign, by what its own directory remembers, and never on more than a minority at once:
+two that are foreign may not know each other (beyond that nothing is promised, as the README says).
+
+In some seeds members come and go as well (`tests.sim.churn`), or programs of different feature
+levels meet.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kvnode.errors import ConfigurationError, DiskFailed, DiskFull, FatalError
+from kvnode.store.ops import LEVEL
+from tests.sim.churn import CHANGES, Churn, newest_level
 from tests.sim.machine import CLUSTER_NUMBER, Machine, Storage, Tally
 from tests.sim.network import Network, Weather
 
@@ -54,6 +59,13 @@ SNAPSHOTS_BYTES = (1_000, 2_000, 5_000, 1 << 40)
 """Bytes logged between two snapshots; the last means none."""
 
 
+CHURN_SHARE = 0.4
+"""Of the seeds: members come and go."""
+
+MIXED_SHARE = 0.15
+"""Of the seeds: programs of two feature levels."""
+
+
 @dataclass(slots=True)
 class Plan:
     """What a seed has drawn."""
@@ -73,6 +85,14 @@ class Plan:
     """That a fault hits the leader, and not just any machine."""
     think_seconds: float = 0.01
     """Between two operations of all clients together."""
+    founders: int = 0
+    """So many machines begin; 0: all that there are, and nobody joins."""
+    level_max: int = LEVEL
+    """The newest feature level that a program knows."""
+    has_older: bool = False
+    """Some machines begin with an older program than that."""
+    promotion_lag_max: int = 256
+    """So many entries may a learner be behind that becomes a voter."""
 
     @classmethod
     def draw(cls, rng: Random) -> Plan:
@@ -91,9 +111,17 @@ class Plan:
         if rng.random() < 0.3:
             weather.delay_max = 0.02
         on = rng.random()
+        faults = {name: rng.expovariate(1) ** 2 for name in FAULTS if rng.random() < on}
+        founders = 0
+        if rng.random() < CHURN_SHARE:
+            founders = rng.choice((1, 2, 3, 3, 3))
+            faults |= {name: rng.expovariate(0.5) for name in CHANGES if rng.random() < 0.8}
+        level_max, has_older = newest_level(rng, MIXED_SHARE)
+        if has_older:
+            faults["update"] = rng.expovariate(0.5)
         return cls(
             weather,
-            {name: rng.expovariate(1) ** 2 for name in FAULTS if rng.random() < on},
+            faults,
             pause_seconds=rng.choice((0.15, 0.4, 1.0)),
             snapshot_log_bytes=rng.choice(SNAPSHOTS_BYTES),
             clients=rng.choice((4, 8, 16)),
@@ -102,6 +130,10 @@ class Plan:
             election_ms=rng.choice(((150, 300), (150, 170))),
             leader_chance=rng.choice((0.2, 0.5, 0.9)),
             think_seconds=rng.choice((0.003, 0.01)),
+            founders=founders,
+            level_max=level_max,
+            has_older=has_older,
+            promotion_lag_max=rng.choice((1, 20, 256)),
         )
 
     def __str__(self) -> str:
@@ -131,18 +163,22 @@ class Nemesis:
     ) -> None:
         self.plan = plan
         self.is_over = False
-        self._machines = list(machines)
+        self.machines = list(machines)
         self._network = network
         self._rng = rng
         self._observer = observer
         self._tally = tally
-        self._busy: set[int] = set()
+        self.busy: set[int] = set()
         """Machines to which something is being done."""
         self._set_aside: dict[int, Storage] = {}
         """The right directories of the machines that run on a foreign one."""
         self._copies: dict[int, Storage] = {}
         """Backups of data directories, to be put back much later."""
         self._tasks: list[asyncio.Task[None]] = []
+        self._churn = Churn(self, rng, observer, tally, plan.level_max)
+        self._gone = observer.configurations.removed
+        if plan.has_older:
+            self._churn.install_programs()
         observer.expected = self.is_expected
 
     # --- the clock --------------------------------------------------------------------------------
@@ -156,7 +192,9 @@ class Nemesis:
             if self.is_over:
                 break
             (name,) = self._rng.choices(names, weights)
-            fault: Callable[[], Coroutine[Any, Any, None]] = getattr(self, f"_{name}")
+            fault: Callable[[], Coroutine[Any, Any, None]] = (
+                getattr(self._churn, name) if name in CHANGES else getattr(self, f"_{name}")
+            )
             self._tasks.append(asyncio.create_task(fault()))
 
     def calm(self) -> None:
@@ -165,24 +203,33 @@ class Nemesis:
         self._network.weather = Weather()
         self._network.cut.clear()
         self._network.slow.clear()
-        for machine in self._machines:
+        for machine in self.machines:
             machine.pace.sync_max = 0.002
             machine.storage.disk.is_full = machine.storage.engines.is_full = False
             if machine.loop is not None and machine.loop.is_paused:
                 machine.loop.resume()
+        self._tasks.append(asyncio.create_task(self._churn.finish()))
 
     def is_settled(self) -> bool:
-        """Nothing is being done any more, and all machines run."""
-        return not self._busy and all(machine.is_up for machine in self._machines)
+        """Nothing is being done any more, and all members run."""
+        return not self.busy and self._churn.is_finished and self._all_run()
+
+    def _all_run(self) -> bool:
+        return all(machine.is_up for machine in self.serving())
 
     def is_stuck(self) -> bool:
         """Too few voters still have all that they acknowledged: nobody can be elected."""
-        whole = [m for m in self._machines if m.node is not None and not m.node.raft.recovering]
-        return self.is_settled() and len(whole) <= len(self._machines) // 2
+        whole = {m.node_id for m in self.running() if m.node and not m.node.raft.recovering}
+        halves = self._observer.configurations.halves()
+        return self._all_run() and any(len(whole & {*h}) <= len(h) // 2 for h in halves)
 
     def is_expected(self, machine: Machine, error: FatalError) -> bool:
         """Whether a process may end with this error now."""
         disk = machine.storage.disk
+        if isinstance(error, ConfigurationError) and (
+            machine.node_id in self._gone or not machine.node_id
+        ):
+            return True
         if isinstance(error, DiskFailed):
             return bool(disk.fail_at)
         if isinstance(error, DiskFull):
@@ -191,9 +238,37 @@ class Nemesis:
 
     # --- choosing ---------------------------------------------------------------------------------
 
-    def _pick(self, *, up: bool = True) -> Machine | None:
+    def serves(self, machine: Machine) -> bool:
+        """Its directory is that of a member, or asks to become one."""
+        return machine.is_enlisted and machine.node_id not in self._gone
+
+    def serving(self) -> list[Machine]:
+        """The machines of all members, and of those who ask."""
+        return [machine for machine in self.machines if self.serves(machine)]
+
+    def running(self) -> list[Machine]:
+        """The machines of members with a process; it may be paused."""
+        return [machine for machine in self.serving() if machine.is_up]
+
+    def free(self) -> list[Machine]:
+        """Of those the ones to which nothing is being done."""
+        return [machine for machine in self.running() if machine.number not in self.busy]
+
+    def may_lose(self, machine: Machine) -> bool:
+        """Whether it may lose what it had synced: it has company, and no membership is under way.
+
+        All that do not run or recover count as if they had lost something.
+        """
+        known, running = self._observer.configurations, self.running()
+        if any(m.node is not None and m.node.raft.log.changes for m in running):
+            return False
+        whole = {m.node_id for m in running if m.node and not m.node.raft.recovering}
+        voters = {voter for half in known.halves() for voter in half}
+        return known.spares((voters - whole) | {machine.node_id})
+
+    def pick(self) -> Machine | None:
         """A machine to which nothing is being done; the leader more often than others."""
-        free = [m for m in self._machines if m.number not in self._busy and m.is_up is up]
+        free = self.free()
         if not free:
             return None
         leader = self._observer.leader()
@@ -212,34 +287,34 @@ class Nemesis:
             await asyncio.sleep(step)
             left -= step
 
-    async def _bring_back(self, machine: Machine) -> None:
+    async def bring_back(self, machine: Machine) -> None:
         """Start the machine until it stays up; now and then take a backup of it before."""
         await self._wait(self._rng.choice((0.2, 0.5, 2.0)))
         if "foreign" in self.plan.faults and self._rng.random() < 0.5:
-            self._copies.setdefault(machine.number, machine.storage.copy())
+            self._copies.setdefault(machine.node_id, machine.storage.copy())
         while True:
             if machine.node is None:
                 machine.storage.disk.mend()
                 machine.start()
-            if machine.node is not None:
+            if machine.node is not None or not self.serves(machine):
                 break
             await asyncio.sleep(0.1)
-        self._busy.discard(machine.number)
+        self.busy.discard(machine.number)
 
     # --- processes and machines -------------------------------------------------------------------
 
     async def _kill(self) -> None:
         """SIGKILL."""
-        if (machine := self._pick()) is not None:
-            self._busy.add(machine.number)
+        if (machine := self.pick()) is not None:
+            self.busy.add(machine.number)
             machine.kill()
-            await self._bring_back(machine)
+            await self.bring_back(machine)
 
     async def _power(self) -> None:
         """One machine loses power; sometimes in the middle of its next start again."""
-        if (machine := self._pick()) is None:
+        if (machine := self.pick()) is None:
             return
-        self._busy.add(machine.number)
+        self.busy.add(machine.number)
         await self._until_writing(machine)
         machine.lose_power()
         while self._rng.random() < 0.3 and not self.is_over:
@@ -248,7 +323,7 @@ class Nemesis:
             machine.start()
             if machine.node is not None:
                 machine.lose_power()
-        await self._bring_back(machine)
+        await self.bring_back(machine)
 
     async def _until_writing(self, machine: Machine) -> None:
         """The worst moment: something is on its way to the disk."""
@@ -259,19 +334,19 @@ class Nemesis:
 
     async def _blackout(self) -> None:
         """All machines lose power at once."""
-        hit = [m for m in self._machines if m.is_up and m.number not in self._busy]
-        self._busy.update(machine.number for machine in hit)
+        hit = self.free()
+        self.busy.update(machine.number for machine in hit)
         if hit:
             await self._until_writing(hit[0])
         for machine in hit:
             machine.lose_power()
-        await asyncio.gather(*[self._bring_back(machine) for machine in hit])
+        await asyncio.gather(*[self.bring_back(machine) for machine in hit])
 
     async def _stop(self) -> None:
         """An orderly stop."""
-        if (machine := self._pick()) is None or machine.loop is None:
+        if (machine := self.pick()) is None or machine.loop is None:
             return
-        self._busy.add(machine.number)
+        self.busy.add(machine.number)
         machine.loop.create_task(machine.stop())
         for _ in range(50):
             if machine.node is None:
@@ -279,28 +354,28 @@ class Nemesis:
             await asyncio.sleep(0.1)
         else:
             machine.kill()
-        await self._bring_back(machine)
+        await self.bring_back(machine)
 
     async def _pause(self) -> None:
         """SIGSTOP, and later SIGCONT."""
-        if (machine := self._pick()) is None or machine.loop is None:
+        if (machine := self.pick()) is None or machine.loop is None:
             return
-        self._busy.add(machine.number)
+        self.busy.add(machine.number)
         loop = machine.loop
         loop.pause()
         await self._wait(0.5)
         loop.resume(self._rng)
-        self._busy.discard(machine.number)
+        self.busy.discard(machine.number)
 
     async def _transfer(self) -> None:
         """The leader is asked to hand over."""
-        machine = next((m for m in self._machines if m.number == self._observer.leader()), None)
+        machine = next((m for m in self.machines if m.number == self._observer.leader()), None)
         if machine is not None and machine.node is not None and machine.loop is not None:
             machine.loop.create_task(machine.node.succession.hand_over(1.0))
 
     async def _clock(self) -> None:
         """A wall clock jumps."""
-        machine = self._rng.choice(self._machines)
+        machine = self._rng.choice(self.serving())
         machine.pace.wall_offset += self._rng.choice((-3600.0, -2.0, -0.3, 0.3, 2.0, 3600.0))
 
     # --- the network ------------------------------------------------------------------------------
@@ -312,12 +387,12 @@ class Nemesis:
         self._network.cut.difference_update(new)
 
     def _ways(self, some: set[str]) -> list[tuple[str, str]]:
-        names = [machine.name for machine in self._machines]
+        names = [machine.name for machine in self.machines]
         return [(a, b) for a in names for b in names if (a in some) != (b in some)]
 
     async def _isolate(self) -> None:
         """One machine, often the leader, is cut off."""
-        if (machine := self._pick()) is not None:
+        if (machine := self.pick()) is not None:
             await self._cut_for_a_while(self._ways({machine.name}))
 
     async def _depose(self) -> None:
@@ -330,19 +405,19 @@ class Nemesis:
 
     async def _partition(self) -> None:
         """Two halves."""
-        some = {machine.name for machine in self._machines if self._rng.random() < 0.5}
+        some = {machine.name for machine in self.machines if self._rng.random() < 0.5}
         await self._cut_for_a_while(self._ways(some))
 
     async def _one_way(self) -> None:
         """Nothing leaves a machine, or nothing reaches it."""
-        machine = self._rng.choice(self._machines)
+        machine = self._rng.choice(self.serving())
         end = self._rng.randrange(2)
         ways = [way for way in self._ways({machine.name}) if way[end] == machine.name]
         await self._cut_for_a_while(ways)
 
     async def _ring(self) -> None:
         """Each reaches its neighbours only; with three machines one way is cut."""
-        names = [machine.name for machine in self._machines]
+        names = [machine.name for machine in self.serving()]
         start = self._rng.randrange(len(names))
         a, b = names[start], names[(start + max(1, len(names) // 2)) % len(names)]
         await self._cut_for_a_while([(a, b), (b, a)])
@@ -353,9 +428,10 @@ class Nemesis:
 
     async def _slow_link(self) -> None:
         """One way takes long."""
-        if len(self._machines) < 2:
+        names = [machine.name for machine in self.serving()]
+        if len(names) < 2:
             return
-        a, b = self._rng.sample([machine.name for machine in self._machines], 2)
+        a, b = self._rng.sample(names, 2)
         self._network.slow[a, b] = self._rng.random() * 0.2
         await self._wait(1.0)
         self._network.slow.pop((a, b), None)
@@ -364,16 +440,16 @@ class Nemesis:
 
     async def _slow_disk(self) -> None:
         """Syncs take up to a third of a second."""
-        machine = self._rng.choice(self._machines)
+        machine = self._rng.choice(self.serving())
         machine.pace.sync_max = 0.3 * self._rng.random()
         await self._wait(1.0)
         machine.pace.sync_max = 0.002
 
     async def _disk_fails(self) -> None:
         """EIO: the process must end, and what it had not synced is gone."""
-        if (machine := self._pick()) is None:
+        if (machine := self.pick()) is None:
             return
-        self._busy.add(machine.number)
+        self.busy.add(machine.number)
         machine.storage.disk.fail_from_now_on()
         await self._wait(0.5)
         machine.storage.disk.mend()
@@ -382,11 +458,11 @@ class Nemesis:
         else:
             machine.storage.disk.crash(self._rng)
             machine.storage.engines.power_lost()
-        await self._bring_back(machine)
+        await self.bring_back(machine)
 
     async def _log_full(self) -> None:
         """No segment and no snapshot can be made."""
-        if (machine := self._pick()) is None:
+        if (machine := self.pick()) is None:
             return
         disk = machine.storage.disk
         disk.is_full = True
@@ -395,7 +471,7 @@ class Nemesis:
 
     async def _engine_full(self) -> None:
         """The engine takes nothing more."""
-        machine = self._rng.choice(self._machines)
+        machine = self._rng.choice(self.serving())
         engines = machine.storage.engines
         engines.is_full = True
         await self._wait(1.0)
@@ -403,33 +479,35 @@ class Nemesis:
 
     async def _lost_tail(self) -> None:
         """A disk loses what it had promised to keep: never on more than a minority."""
-        machine = self._pick()
-        lossy = {m.number for m in self._machines if m.node is None or m.node.raft.recovering}
-        if machine is None or len(lossy | {machine.number}) > (len(self._machines) - 1) // 2:
+        machine = self.pick()
+        if machine is None or not self.may_lose(machine):
             return
-        self._busy.add(machine.number)
+        self.busy.add(machine.number)
         machine.lose_power()
-        if machine.storage.disk.lose_tail(self._rng, CLUSTER_NUMBER, machine.number):
-            self._observer.promise(machine.number).is_void = True
-            self._observer._trace.note(f"{machine.name} lost its tail")
-        await self._bring_back(machine)
+        if machine.storage.disk.lose_tail(self._rng, CLUSTER_NUMBER, machine.node_id):
+            self._observer.promise(machine.node_id).is_void = True
+            self._observer.note(f"{machine.name} lost its tail")
+        await self.bring_back(machine)
 
     async def _foreign(self) -> None:
         """An empty directory, or an old copy, in the place of the right one: it must be refused."""
-        machine = self._pick()
+        machine = self.pick()
         if machine is None or machine.node is None or machine.node.raft.recovering:
             return
-        if len(self._set_aside) >= (len(self._machines) - 1) // 2:
+        voters = min(map(len, self._observer.configurations.halves()))
+        if len(self._set_aside) >= (voters - 1) // 2:
             return
-        old = self._copies.get(machine.number)
+        old = self._copies.get(machine.node_id)
         if old is not None and self._is_known(machine, old) and self._rng.random() < 0.5:
             foreign = old.copy()
-        elif self._is_known(machine, None):
-            foreign, old = machine.new_storage(serial=machine.starts), None
+        elif machine.is_founder and self._is_known(machine, None):
+            foreign, old = machine.new_storage(), None
         else:
             return
-        promise = self._observer.promise(machine.number)
-        self._busy.add(machine.number)
+        if foreign.identity is None or not foreign.identity.has_others:
+            return  # it would lead at once, without asking anybody who could know it as foreign
+        promise = self._observer.promise(machine.node_id)
+        self.busy.add(machine.number)
         self._set_aside[machine.number] = machine.storage
         machine.kill()
         machine.storage = foreign
@@ -443,15 +521,15 @@ class Nemesis:
             machine.kill()
         promise.is_void = was_void
         machine.storage = self._set_aside.pop(machine.number)
-        await self._bring_back(machine)
+        await self.bring_back(machine)
 
     def _is_known(self, machine: Machine, old: Storage | None) -> bool:
         """Whether every other node would know the directory (None: an empty one) as foreign."""
         oldest = 0 if old is None or old.identity is None else old.identity.incarnation + 1
         others = [
             self._set_aside.get(m.number, m.storage).identity
-            for m in self._machines
+            for m in self.serving()
             if m is not machine
         ]
-        facts = [identity.peers.get(machine.number) for identity in others if identity]
+        facts = [identity.peers.get(machine.node_id) for identity in others if identity]
         return bool(facts) and all(fact and fact.incarnation > oldest for fact in facts)

@@ -258,7 +258,7 @@ def test_a_stamp_that_goes_back_is_seen() -> None:
 
 def test_an_old_directory_is_put_in_only_where_the_others_own_ones_know_better() -> None:
     """What another machine knows while it runs on a foreign one, it soon does not know any more."""
-    run = Run(1, SMALL)
+    run = Run(1, Setting(has_faults=False))
     first, second, third = run.machines
     for other in (second, third):
         assert other.storage.identity is not None
@@ -283,3 +283,88 @@ def test_a_swarm_in_which_nothing_happens_any_more_is_void() -> None:
     idle = Summary(Tally(elections=1), runs=SEEDS_FOR_FLOORS)
     assert idle.is_void()
     assert "elections 1/400 TOO FEW" in _progress(200, idle)
+
+
+# --- the membership -------------------------------------------------------------------------------
+
+
+def test_a_change_before_the_one_before_it_is_applied_is_seen() -> None:
+    _, observer, leading, _ = leader_and_follower()
+    node, raft = leading.node, leading.node.raft
+    raft.propose([b"x", b"y"])
+    first = raft.last_index - 1
+    observer.configurations.logged("n", node, first, raft.term)
+    assert observer.violations == []
+    observer.configurations.logged("n", node, first + 1, raft.term)
+    assert f"before it has applied {first}" in "\n".join(observer.violations)
+
+
+def test_a_change_before_a_commit_in_the_own_term_is_seen() -> None:
+    _, observer, leading, _ = leader_and_follower()
+    leading.node.raft.term += 1
+    observer.configurations.logged("n", leading.node, 1, leading.node.raft.term)
+    assert "before it has committed in its own term" in "\n".join(observer.violations)
+
+
+def test_who_leads_without_a_majority_of_each_half_is_seen() -> None:
+    _, observer, leading, following = leader_and_follower()
+    raft = leading.node.raft
+    raft.conf_state = raft.conf_state._replace(outgoing=(8, 9, following.node_id))
+    observer.configurations.leads("n", leading.node)
+    assert "by 1 votes of (8, 9" in "\n".join(observer.violations)
+
+
+def test_who_leads_two_changes_behind_is_seen() -> None:
+    _, observer, leading, _ = leader_and_follower()
+    known, last = observer.configurations, leading.node.raft.last_index
+    known.committed(last + 1, 0)
+    known.leads("n", leading.node)
+    assert observer.violations == []
+    known.committed(last + 2, 0)
+    known.leads("n", leading.node)
+    assert "without having applied" in "\n".join(observer.violations)
+
+
+def test_a_commit_that_only_one_half_has_is_seen() -> None:
+    _, observer, leading, _ = leader_and_follower()
+    raft, known = leading.node.raft, observer.configurations
+    known.leader_commits("n", leading.node, raft.conf_state)
+    assert observer.violations == []
+    raft.conf_state = raft.conf_state._replace(outgoing=(8, 9))
+    known.leader_commits("n", leading.node, raft.conf_state)
+    assert "which no majority of" in "\n".join(observer.violations)
+
+
+def test_a_membership_that_raft_does_not_go_by_is_seen() -> None:
+    _, observer, leading, _ = leader_and_follower()
+    leading.node.raft.conf_state = leading.node.raft.conf_state._replace(learners=(9,))
+    observer.configurations.applied("n", leading.node, 3)
+    assert "and has applied" in "\n".join(observer.violations)
+
+
+def test_a_level_that_the_program_does_not_know_is_seen() -> None:
+    _, observer, leading, _ = leader_and_follower()
+    observer.configurations.applied("n", leading.node, 2)
+    assert "knows level 2 and is given level 3" in "\n".join(observer.violations)
+
+
+def test_an_id_that_is_used_again_and_a_session_that_stays_are_seen() -> None:
+    _, observer, leading, _ = leader_and_follower()
+    registry, known = leading.node.machine.members, observer.configurations
+    assert registry is not None
+    known.removed.add(1)
+    registry.index += 1
+    registry.removed = (2,)
+    known.applied("n", leading.node, 3)
+    assert "that were removed: {1}" in "\n".join(observer.violations)
+    assert "sessions of removed nodes: {2}" in "\n".join(observer.violations)
+
+
+def test_only_a_minority_of_each_half_may_lose_something() -> None:
+    _, observer, _, _ = leader_and_follower()
+    known = observer.configurations
+    assert known.spares({1})
+    assert not known.spares({1, 2})
+    assert known.registry is not None
+    known.registry.outgoing = (1, 8)
+    assert not known.spares({1})
