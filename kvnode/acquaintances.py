@@ -28,7 +28,7 @@ class Acquaintances:
             return Refusal(RefusalReason.STORAGE_CHANGED, str(mismatch))
         return None
 
-    def note_members(self, index: int, members: Mapping[int, Member], cluster_id: str) -> None:
+    def note_members(self, index: int, members: Mapping[int, Member]) -> None:
         """Remember the membership as of a log index, and forget the directories of who left."""
         directory = self._directory
         known = {
@@ -42,5 +42,3 @@ class Acquaintances:
         directory.note_configuration(index, known)
         for peer in set(directory.identity.peers) - set(members):
             directory.forget_peer(peer)
-        if cluster_id != directory.identity.cluster_id:
-            directory.adopt_cluster(cluster_id)

@@ -286,14 +286,6 @@ class DataDirectory:
             )
         self._become(replace(mine, node_id=node_id, cluster_id=cluster_id, origin=origin))
 
-    def adopt_cluster(self, cluster_id: str) -> None:
-        """Go on under another cluster id, durably; the log keeps its own. See `kvnode recover`.
-
-        Raises:
-            DiskFull, DiskFailed: it could not be written (exit 10, 74); nothing has changed.
-        """
-        self._become(replace(self.identity, cluster_id=cluster_id))
-
     def _become(self, identity: Identity) -> None:
         before = self.identity
         if identity == before:

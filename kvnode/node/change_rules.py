@@ -202,7 +202,7 @@ def _join(view: View, registry: Members, request: ChangeRequest, new_id: int) ->
     if known is not None:
         return done(f"{known.name} is a member already", known.node_id)
     old = view.named(request.other) if request.other else None
-    if request.other and old is None:
+    if request.other and old is None and not _was_removed(registry, request.other):
         return refused(f"there is no member {request.other!r} to be replaced")
     taken = next((m for m in view.members.values() if m.peer_address == request.peer_address), None)
     if taken is not None and taken is not old and taken.name != request.member:
@@ -218,6 +218,15 @@ def _join(view: View, registry: Members, request: ChangeRequest, new_id: int) ->
             f"--replaces {request.member} if it takes that one's place"
         )
     return _admit(view, request, new_id, replaces=old.node_id if old else 0)
+
+
+def _was_removed(registry: Members, text: str) -> bool:
+    """Whether this is the id of a member that went: then its place is free."""
+    return _is_id(text) and int(text, 16) in registry.removed
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 16 and all(digit in "0123456789abcdef" for digit in text)
 
 
 def _add(view: View, request: ChangeRequest, new_id: int) -> Decision:
@@ -251,14 +260,12 @@ def _admit(view: View, request: ChangeRequest, new_id: int, *, replaces: int) ->
 def _gone(registry: Members, request: ChangeRequest) -> Decision:
     """A member that does not exist; if it was removed, whoever asked for that may ask again."""
     text = request.member
-    if len(text) == 16 and all(digit in "0123456789abcdef" for digit in text):
-        node_id = int(text, 16)
-        if node_id in registry.removed:
-            if request.action is Action.REMOVE:
-                return done(f"{text} was removed", node_id)
-            new = registry.named(request.other)
-            if request.action is Action.REPLACE and new is not None and new.role is Role.VOTER:
-                return done(f"{new.name} has taken its place", new.node_id)
+    if _was_removed(registry, text):
+        if request.action is Action.REMOVE:
+            return done(f"{text} was removed", int(text, 16))
+        new = registry.named(request.other)
+        if request.action is Action.REPLACE and new is not None and new.role is Role.VOTER:
+            return done(f"{new.name} has taken its place", new.node_id)
     return refused(f"there is no member {text!r}")
 
 

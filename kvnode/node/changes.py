@@ -73,17 +73,15 @@ class Changes:
         rng: ids of new members.
         silent_ms_max: who was not heard for longer is not healthy.
         remove_silent_ms: members that were not heard for so long are removed; 0: never.
-        origin: the id that the cluster had when its log began.
     """
 
     def __init__(
-        self, node: Node, rng: Random, *, silent_ms_max: int, remove_silent_ms: int, origin: str
+        self, node: Node, rng: Random, *, silent_ms_max: int, remove_silent_ms: int
     ) -> None:
         self._node = node
         self._rng = rng
         self._silent_ms_max = max(silent_ms_max, MEMBER_SILENT_MS_MIN)
         self._remove_silent_ms = remove_silent_ms
-        self._origin = origin
         self._open: dict[int, _Open] = {}
         self._last_id = 0
         self._proposed: _Proposed | None = None
@@ -187,7 +185,8 @@ class Changes:
 
     def _settle(self, number: int, answer: ChangeAnswer) -> None:
         waiting = self._open.pop(number)
-        waiting.done(replace(answer, cluster_id=self._node.cluster_id, origin=self._origin))
+        own = self._node.identity
+        waiting.done(replace(answer, cluster_id=own.cluster_id, origin=own.origin))
 
     def on_join(
         self, request: JoinRequest, answer: Callable[[JoinAnswer], None]

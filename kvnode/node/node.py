@@ -62,7 +62,7 @@ class Acquaintances(Protocol):
     def bind_peer(self, peer: int, storage_id: int, incarnation: int) -> Refusal | None:
         """Remember a peer's directory, durably; returns why the peer is refused, or None."""
 
-    def note_members(self, index: int, members: Mapping[int, Member], cluster_id: str) -> None:
+    def note_members(self, index: int, members: Mapping[int, Member]) -> None:
         """Remember the membership that was applied, durably."""
 
 
@@ -151,7 +151,6 @@ class Node:
             rng,
             silent_ms_max=4 * election_ms,
             remove_silent_ms=remove_silent_ms,
-            origin=identity.origin,
         )
         self.peers = Peers(self, directory.bind_peer)
         self.transport = Transport(self.peers, rng)
@@ -169,18 +168,11 @@ class Node:
         """The members of the cluster, by id."""
         return self.roster.members
 
-    @property
-    def cluster_id(self) -> str:
-        """Another one than the directory's only until that has heard of a forced new cluster."""
-        registry = self.roster.registry
-        forced = registry.cluster_id if registry is not None else ""
-        return forced or self.identity.cluster_id
-
     def hello(self) -> Hello:
         """How this node introduces itself, to nobody in particular."""
         own = self.identity
         return Hello(
-            self.cluster_id,
+            own.cluster_id,
             own.node_id,
             NONE,
             own.storage_id,
@@ -423,7 +415,6 @@ class Node:
             self.raft,
             self.machine.applied,
             self.identity,
-            self.cluster_id,
             self.roster,
             self._contact,
         )
@@ -517,7 +508,7 @@ class Node:
         self._meet_peers()
         # Who left is told so before the connection ends.
         self.loop.call_later(LEAVE_SECONDS, self._leave_peers)
-        self._directory.note_members(roster.configured_at, roster.members, self.cluster_id)
+        self._directory.note_members(roster.configured_at, roster.members)
         names = " ".join(f"{m.name}:{m.role.name.lower()}" for m in roster.members.values())
         event(_log, logging.INFO, "members", index=roster.configured_at, now=names)
         if roster.was_removed and not self.is_leaving:

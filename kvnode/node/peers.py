@@ -143,10 +143,10 @@ class Peers:
         """Believe a dialler only if cluster, receiver and storage are what they must be."""
         node = self._node
         own = node.identity
-        if hello.cluster_id != node.cluster_id:
+        if hello.cluster_id != own.cluster_id:
             return Refusal(
                 RefusalReason.WRONG_CLUSTER,
-                f"this is cluster {node.cluster_id}, not {hello.cluster_id}",
+                f"this is cluster {own.cluster_id}, not {hello.cluster_id}",
             )
         if hello.receiver != own.node_id:
             return Refusal(RefusalReason.WRONG_RECEIVER, f"this is node {own.name!r}")

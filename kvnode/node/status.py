@@ -42,7 +42,6 @@ def describe(
     raft: Raft,
     applied: int,
     identity: NodeIdentity,
-    cluster_id: str,
     roster: Roster,
     contact: Callable[[int], Contact],
 ) -> NodeStatus:
@@ -52,7 +51,7 @@ def describe(
     return NodeStatus(
         node=identity.name,
         node_id=identity.node_id,
-        cluster_id=cluster_id,
+        cluster_id=identity.cluster_id,
         role=_own_role(raft, roster),
         leader=leader.name if leader else None,
         leader_client_address=roster.client_address(raft.leader) or None,

@@ -44,7 +44,7 @@ class Strangers:
     def bind_peer(self, peer: int, storage_id: int, incarnation: int) -> Refusal | None:
         return None
 
-    def note_members(self, index: int, members: Mapping[int, Member], cluster_id: str) -> None:
+    def note_members(self, index: int, members: Mapping[int, Member]) -> None:
         pass
 
 

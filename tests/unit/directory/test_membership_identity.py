@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from kvnode.directory import (
     KnownMember,
     PeerFacts,
     PeerIdentityMismatch,
+    change_identity,
     decode_identity,
     encode_identity,
 )
@@ -113,7 +115,8 @@ def test_an_older_program_must_not_open_what_it_would_misread(path: Path) -> Non
     formats = [json.loads((path / "identity").read_bytes())["format"]]
     directory.admit(5, "demo", "demo")
     formats.append(json.loads((path / "identity").read_bytes())["format"])
-    directory.adopt_cluster("other")
+    directory.close()
+    change_identity(path, lambda known: replace(known, cluster_id="other"))
     formats.append(json.loads((path / "identity").read_bytes())["format"])
     assert formats == [2, 1, 2], "nobody yet, a member, a member under a new cluster id"
 
@@ -193,8 +196,8 @@ def test_after_a_new_cluster_id_the_log_keeps_the_old_one_and_the_flags_may_say_
 ) -> None:
     directory = opened(path, "demo")
     number = directory.identity.node_id
-    directory.adopt_cluster("other")
     directory.close()
+    change_identity(path, lambda known: replace(known, cluster_id="other"))
     for flag in (None, "demo", "other"):
         directory = opened(path, flag)
         identity = directory.identity

@@ -118,6 +118,13 @@ def test_a_name_that_exists_is_refused_unless_its_place_is_taken() -> None:
     assert taken.replaces == C
 
 
+def test_who_is_to_replace_a_member_that_went_already_just_joins() -> None:
+    view = view_of(registry_of([A, B, C], Remove(C)))
+    assert join(view, "c", other=f"{C:016x}") == Add(
+        NEW, "c", "x:7379", "x:6379", 777, promote=True, replaces=0
+    )
+
+
 def test_a_reserved_name_is_bound_to_who_comes_under_it() -> None:
     view = view_of(registry_of([A], Add(D, "d", "", "", 0)))
     assert join(view, "d") == Update(D, "x:7379", "x:6379", 777)
