@@ -309,9 +309,15 @@ class Machine:
         with program(self.level) as limit:
             node = self.node = Node(
                 identity=NodeIdentity(
-                    *(identity.node_id, self.name, identity.cluster_id),
-                    *(identity.storage_id, identity.incarnation, "sim", f"{self.name}:2"),
-                    *(self.address, identity.origin),
+                    identity.node_id,
+                    self.name,
+                    identity.cluster_id,
+                    identity.storage_id,
+                    identity.incarnation,
+                    "sim",
+                    client_address=f"{self.name}:2",
+                    peer_address=self.address,
+                    origin=identity.origin,
                 ),
                 founders=self._members(identity),
                 found=found,
