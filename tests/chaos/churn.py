@@ -70,6 +70,7 @@ class Churn:
     _born: int = 0
     _going: set[str] = field(default_factory=set)
     _spared: set[str] = field(default_factory=set)
+    _down: set[str] = field(default_factory=set)
     _story: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -247,9 +248,11 @@ class Churn:
             return
         self._story[-1] += f" [{victim.name} killed]"
         outage = self._note_kill(victim, Target.LEADER if victim is leader else Target.FOLLOWER)
+        self._down.add(victim.name)
         await asyncio.to_thread(victim.kill)
         await asyncio.sleep(rng.uniform(*DOWN_SECONDS))
         victim.start()
+        self._down.remove(victim.name)
         await self._serves_again(victim)
         outage.until_ns = time.monotonic_ns()
 
@@ -269,7 +272,8 @@ class Churn:
         while not await asyncio.to_thread(node.ready):
             if not node.alive() and node.name in self._going:
                 return  # `_settle` looks at how it ended
-            self._check_alive(node)
+            if node.name not in self._down:
+                self._check_alive(node)
             if time.monotonic() > deadline:
                 raise NodeFailed(f"{node.name} is not ready again:\n{node.log_tail()}")
             await asyncio.sleep(POLL_SECONDS)
