@@ -45,6 +45,7 @@ class Churn:
 
     Attributes:
         crews: clients of the nodes that serve.
+        voters_max: nobody joins to vote when there are so many.
         voters, learners: names of the members as they must be in the end of a change.
         outages: every kill and every removal, from just before until the node serves again.
         done: how many changes there were, by kind; `seconds`: how long the longest took.
@@ -57,6 +58,7 @@ class Churn:
     cluster: MemberCluster
     crews: Crews
     seed: int
+    voters_max: int = VOTERS_MAX
     voters: set[str] = field(default_factory=set)
     learners: set[str] = field(default_factory=set)
     outages: list[Outage] = field(default_factory=list)
@@ -113,7 +115,7 @@ class Churn:
         await asyncio.sleep(self._random.uniform(0, REST_SECONDS_MAX))
 
     def _choose(self) -> tuple[str, Callable[[], Awaitable[None]]]:
-        few, many = len(self.voters) < VOTERS_MAX, len(self.voters) > 1
+        few, many = len(self.voters) < self.voters_max, len(self.voters) > 1
         odds = {
             "join": (self._join, 6 if few else 0),
             "join as a learner": (self._join_as_learner, len(self.learners) < LEARNERS_MAX),
@@ -211,7 +213,7 @@ class Churn:
         deadline = time.monotonic() + CHANGE_SECONDS_MAX
         answer = NOBODY
         while time.monotonic() < deadline:
-            node = self._random.choice(self._running())
+            node = await self._anybody()
             try:
                 answer = await asyncio.to_thread(ask, node, action, **fields)
             except (OSError, http.client.HTTPException):
@@ -225,11 +227,17 @@ class Churn:
     async def _id_of(self, name: str) -> str:
         deadline = time.monotonic() + CHANGE_SECONDS_MAX
         while time.monotonic() < deadline:
-            known = await asyncio.to_thread(members_of, self._random.choice(self._running()))
+            known = await asyncio.to_thread(members_of, await self._anybody())
             if name in known:
                 return str(known[name]["node_id"])
             await asyncio.sleep(POLL_SECONDS)
         raise NodeFailed(f"nobody knows the member {name}")
+
+    async def _anybody(self) -> LocalNode:
+        """A node that runs; when all are down, the first that is back."""
+        while not (running := self._running()):
+            await asyncio.sleep(POLL_SECONDS)
+        return self._random.choice(running)
 
     def _running(self) -> list[LocalNode]:
         return [node for node in self.cluster.nodes if node.alive()]

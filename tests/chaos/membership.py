@@ -34,7 +34,7 @@ import uvloop
 
 from scripts.local_cluster import LocalNode, NodeFailed
 from tests.chaos import smoke, verdict
-from tests.chaos.churn import Churn
+from tests.chaos.churn import VOTERS_MAX, Churn
 from tests.chaos.client import Connection, ConnectionLost
 from tests.chaos.crew import LIST, Crews
 from tests.chaos.forgetful import SEED_VARIABLE
@@ -49,11 +49,12 @@ CLIENTS_PER_NODE = 5
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run."""
+    """What to run; `clients` is for each node."""
 
     changes: int
     seed: int
     clients: int = CLIENTS_PER_NODE
+    voters_max: int = VOTERS_MAX
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ def run(plan: Plan) -> Outcome:
     )
     record, judgement = Record(), Judgement()
     crews = Crews(plan.clients, plan.seed, record)
-    churn = Churn(cluster, crews, plan.seed)
+    churn = Churn(cluster, crews, plan.seed, plan.voters_max)
     started = time.monotonic()
     try:
         uvloop.run(_storm(plan, churn, record, judgement))
@@ -196,6 +197,7 @@ def main() -> int:
     parser.add_argument("--changes", type=int, default=100)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--clients", type=int, default=CLIENTS_PER_NODE, help="of each node")
+    parser.add_argument("--voters-max", type=int, default=VOTERS_MAX)
     plan = Plan(**vars(parser.parse_args()))
     print(f"chaos of the membership, seed {plan.seed}, {plan.changes} changes")
     outcome = run(plan)
