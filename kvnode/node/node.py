@@ -13,11 +13,8 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
 
-from kvnode.address import parse_address
 from kvnode.errors import ConfigurationError, DiskFailed, FatalError
-from kvnode.limits import LEAVE_SECONDS
 from kvnode.node import reads
 from kvnode.node.applier import Applier
 from kvnode.node.changes import Changes
@@ -26,9 +23,10 @@ from kvnode.node.coverage import Coverage
 from kvnode.node.disk_health import DiskHealth
 from kvnode.node.driver import Driver
 from kvnode.node.faults import as_fatal
-from kvnode.node.hello import Hello, Refusal
+from kvnode.node.hello import Hello
 from kvnode.node.leader import LeaderDuties
 from kvnode.node.log_writer import LogWriter, Worker
+from kvnode.node.membership import Acquaintances, Membership
 from kvnode.node.peers import Peers
 from kvnode.node.proposals import DATA_FULL, ENGINE_FULL, LOG_FULL, Proposer
 from kvnode.node.reads import ReadRounds
@@ -54,16 +52,6 @@ _log = logging.getLogger("kvnode.node")
 
 SWEEP_TICKS = 10
 """Deadlines of held commands are looked at this often."""
-
-
-class Acquaintances(Protocol):
-    """The data directory, as far as it remembers others."""
-
-    def bind_peer(self, peer: int, storage_id: int, incarnation: int) -> Refusal | None:
-        """Remember a peer's directory, durably; returns why the peer is refused, or None."""
-
-    def note_members(self, index: int, members: Mapping[int, Member]) -> None:
-        """Remember the membership that was applied, durably."""
 
 
 @dataclass(slots=True)
@@ -118,9 +106,9 @@ class Node:
         self.raft, self.wal, self.machine = found.raft, found.wal, found.machine
         by_id = {member.node_id: member for member in founders}
         self.roster = Roster(identity.node_id, by_id, self.machine)
+        self.membership = Membership(self, directory)
         self.stats = NodeStats()
         self.loop = loop
-        self._directory = directory
         self._leader_term = (NONE, 0)
         self._pass_scheduled = False
         self.is_stopped = False
@@ -134,8 +122,6 @@ class Node:
         missed_max = None if lease_reads else SWEEP_TICKS
         self._due_ticks = Ticks(elapsed or loop.time, missed_max)
         self._was_recovering = False
-        self.is_leaving = False
-        """This node was removed and ends in a moment."""
         self.failure: asyncio.Future[None] = loop.create_future()
         """Fails when the node cannot go on; never succeeds."""
 
@@ -161,7 +147,6 @@ class Node:
         self.writer = self.driver.writer = self._make_writer(worker)
         self._library = found.library
         self.snapshots = self._make_snapshots(snapshot_log_bytes)
-        self._meet_peers()
 
     @property
     def members(self) -> Mapping[int, Member]:
@@ -192,7 +177,7 @@ class Node:
             self.machine,
             self.loop,
             on_applied=self._on_applied,
-            on_configured=self._on_configured,
+            on_configured=self.membership.on_configured,
             on_full=self._on_engine_full,
         )
 
@@ -231,7 +216,7 @@ class Node:
             commit_engine=self.applier.commit,
             switch_engine=self._switch_engine,
             conf_state=self.roster.conf_state,
-            on_installed=self._on_members_changed,
+            on_installed=self.membership.on_changed,
             send=self.transport.send,
             flush=self.transport.flush,
             fail=self.fail,
@@ -246,8 +231,7 @@ class Node:
             ResourceBusy: the peer address cannot be bound.
             ConfigurationError: this node is no member any more.
         """
-        if self.roster.was_removed:
-            raise _removed(self.identity)
+        self.membership.start()
         await self.transport.listen(host, port)
         self._tick_due = self.loop.time() + TICK_SECONDS
         self._tick_timer = self.loop.call_at(self._tick_due, self._tick)
@@ -488,59 +472,6 @@ class Node:
     def _on_read_state(self, state: ReadState) -> None:
         self.reads.confirmed(state.request_id, state.index)
 
-    # --- the membership ---------------------------------------------------------------------------
-
-    def _on_configured(self, index: int, applied: Applied) -> None:
-        """A change of the membership was applied, or did not fit: Raft must know either way."""
-        assert applied.results is not None
-        self.raft.apply_conf_state(self.roster.conf_state())
-        if applied.results[0] is None:
-            self._on_members_changed()
-        self.changes.on_applied(index, applied.results[0])
-        self.wake()
-
-    def _on_members_changed(self) -> None:
-        """Meet who came, forget who went, and leave if that is this node."""
-        roster = self.roster
-        self.proposer.set_level(roster.level)
-        for peer in roster.configured():
-            self.changes.forget(peer)
-        self._meet_peers()
-        # Who left is told so before the connection ends.
-        self.loop.call_later(LEAVE_SECONDS, self._leave_peers)
-        self._directory.note_members(roster.configured_at, roster.members)
-        names = " ".join(f"{m.name}:{m.role.name.lower()}" for m in roster.members.values())
-        event(_log, logging.INFO, "members", index=roster.configured_at, now=names)
-        if roster.was_removed and not self.is_leaving:
-            self.is_leaving = True
-            self.loop.call_later(LEAVE_SECONDS, self.fail, _removed(self.identity))
-
-    def _leave_peers(self) -> None:
-        """Dial nobody any more who is no member."""
-        addresses = self.roster.peer_addresses()
-        for peer in self.transport.peers:
-            if peer not in addresses:
-                self.transport.remove_peer(peer)
-
-    def _meet_peers(self) -> None:
-        """Dial whoever is a member, or is believed to be one."""
-        for peer, text in self.roster.peer_addresses().items():
-            try:
-                address = parse_address(text)
-            except ValueError:
-                continue  # who gave it was told; a member without an address is dialled by nobody
-            self.transport.add_peer(peer, address.host, address.port)
-
-    def met(self, hello: Hello) -> None:
-        """A peer introduced itself: what it said of itself counts from now on."""
-        self.roster.greeted(hello)
-        if hello.sender in self.roster.strangers:
-            self.raft.introduce(hello.sender)
-        self._meet_peers()
-        # Before the first message of this start: it may take back what the last one said.
-        self.raft.peer_connected(hello.sender, recovering=hello.recovering)
-        self.wake()
-
     def _on_applied(self, applied: Applied) -> None:
         self.stats.entries_applied += 1
         if applied.node_id != self.identity.node_id:
@@ -552,7 +483,7 @@ class Node:
         elif applied.kind == Kind.REGISTER:
             session = self.machine.session(self.identity.node_id)
             if applied.outcome is Outcome.FENCED or session is None:
-                if not self.is_leaving:
+                if not self.membership.is_leaving:
                     self.fail(_storage_changed(self.identity.name))
             else:
                 self.proposer.registered(session.incarnation, session.nonce)
@@ -560,7 +491,7 @@ class Node:
 
     def _check_fenced(self, applied: Applied) -> None:
         own = self.proposer.incarnation
-        if own and applied.incarnation == own and not self.is_leaving:
+        if own and applied.incarnation == own and not self.membership.is_leaving:
             self.fail(
                 ConfigurationError(
                     f"another process registered as {self.identity.name!r}: this one is fenced"
@@ -611,13 +542,6 @@ def _is_disk_failure(failure: asyncio.Future[None]) -> bool:
     """Whether that is why the node ends."""
     ended = failure.done() and not failure.cancelled()
     return ended and isinstance(failure.exception(), DiskFailed)
-
-
-def _removed(identity: NodeIdentity) -> FatalError:
-    return ConfigurationError(
-        f"node {identity.name!r} ({identity.node_id:016x}) was removed from the cluster, and no id "
-        f"is used again; to bring the machine back, let it join with an empty data directory"
-    )
 
 
 def _storage_changed(name: str) -> FatalError:

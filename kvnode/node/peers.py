@@ -131,7 +131,7 @@ class Peers:
         node = self._node
         node.stats.hellos_refused_by_peers += 1
         event(_log, logging.WARNING, "refused by peer", peer=node.name_of(peer), why=refusal.text)
-        if refusal.reason.is_final and not node.is_leaving:
+        if refusal.reason.is_final and not node.membership.is_leaving:
             node.fail(ConfigurationError(refusal.text))
 
     def on_malformed(self, peer: int | None, reason: str) -> None:
@@ -159,7 +159,7 @@ class Peers:
         refusal = self._bind_peer(hello.sender, hello.storage_id, hello.incarnation)
         if refusal is None:
             node.changes.heard(hello.sender)
-            node.met(hello)
+            node.membership.met(hello)
         return refusal
 
     def hello(self) -> Hello:
