@@ -295,7 +295,8 @@ class Leader:
             elif progress.state is PROBE or index >= self._log.compacted:
                 progress.become_replicate()
             progress.suspect = False
-            self._maybe_commit()
+            if index > self._log.commit:
+                self._maybe_commit()
             self.work = True
         elif index == progress.match:
             progress.suspect = False
@@ -330,7 +331,8 @@ class Leader:
             if not self._reads.issued(round_id):
                 return "heartbeat response to a round of another start"
             progress.acked_round = round_id
-            self._confirm_rounds()
+            if self._lease is not None or self._reads.in_flight():
+                self._confirm_rounds()
         if progress.match == progress.match_at_heartbeat:
             # No progress since the last regular heartbeat: slow, or something was lost. Send a
             # probe again, or an append after all that was sent. Once per heartbeat, since the
