@@ -127,7 +127,7 @@ def decide(view: View, request: ChangeRequest, new_id: int) -> Decision:
     if request.action is Action.TRANSFER:
         return _transfer(view, request)
     if view.registry is None:
-        return ChangeAnswer(Verdict.AGAIN, why_not_founded(view))
+        return _not_founded(view)
     if request.action is Action.JOIN:
         return _join(view, view.registry, request, new_id)
     if request.action is Action.ADD:
@@ -142,20 +142,20 @@ def decide(view: View, request: ChangeRequest, new_id: int) -> Decision:
     return _replace(view, view.registry, member, request.other)
 
 
-def why_not_founded(view: View) -> str:
-    """Why the membership cannot be changed yet."""
+def _not_founded(view: View) -> ChangeAnswer:
+    """The membership cannot be changed yet: for a moment, or until an operator does something."""
     unheard = [m.name for m in _others(view) if _level(view, m.node_id) is None]
     if unheard:
-        return (
-            f"not before all initial members were heard once; not heard yet: {', '.join(unheard)}"
-        )
+        names = ", ".join(unheard)
+        text = f"not before all initial members were heard once; not heard yet: {names}"
+        return ChangeAnswer(Verdict.AGAIN, text)
     older = [m.name for m in _others(view) if (_level(view, m.node_id) or 0) < LEVEL_OF_MEMBERSHIP]
     if older:
-        return (
+        return refused(
             f"the membership can be changed from feature level {LEVEL_OF_MEMBERSHIP} on; "
             f"to be updated: {', '.join(older)}"
         )
-    return "the membership is being founded"
+    return ChangeAnswer(Verdict.AGAIN, "the membership is being founded")
 
 
 def _others(view: View) -> Iterable[Member]:

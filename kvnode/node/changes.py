@@ -147,7 +147,13 @@ class Changes:
         node = self._node
         if leader == node.identity.node_id:
             self._decide(request, lambda answer: self._answered(number, answer))
-        elif node.transport.wire_version(leader) >= WIRE_VERSION_OF_CHANGES:
+        elif 0 < node.transport.wire_version(leader) < WIRE_VERSION_OF_CHANGES:
+            text = (
+                f"{node.roster.name_of(leader)} leads and is too old to change the membership: "
+                f"update it"
+            )
+            self._answered(number, ChangeAnswer(Verdict.REFUSED, text))
+        elif node.transport.is_connected(leader):
             node.transport.send(
                 leader,
                 ChangeForward(

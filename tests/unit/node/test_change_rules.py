@@ -152,9 +152,7 @@ def test_before_the_registry_is_founded_it_is_said_who_is_waited_for() -> None:
     assert answer.verdict is Verdict.AGAIN
     assert "not heard yet: b" in answer.text
     heard = replace(view, standings={B: WELL, C: replace(WELL, level=2)})
-    answer = join(heard, "x")
-    assert isinstance(answer, ChangeAnswer)
-    assert "to be updated: c" in answer.text
+    assert "to be updated: c" in refusal(join(heard, "x"))
 
 
 def test_a_name_can_be_reserved_twice_and_a_member_cannot() -> None:
