@@ -6,24 +6,22 @@ import random
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
-import redis
 
 from kvnode.limits import PROMOTION_LAG_ENTRIES_MAX
 from scripts.local_cluster import LocalNode
 from tests.support.cluster import REPOSITORY
 from tests.support.membership import (
     Answer,
+    Load,
     MemberCluster,
+    client,
     listeners,
     members_of,
     roles_of,
@@ -61,49 +59,6 @@ def cluster_of(
         yield cluster
     finally:
         cluster.close()
-
-
-def client(node: LocalNode) -> redis.Redis:
-    """A redis-py client that does not retry."""
-    return redis.Redis(*node.address, retry=None, socket_timeout=30)
-
-
-class Load:
-    """Clients that count, one on each node, and take note of the first error."""
-
-    def __init__(self, *nodes: LocalNode) -> None:
-        self.errors: list[str] = []
-        self.counts: Counter[str] = Counter()
-        self._ends = threading.Event()
-        self._threads = [threading.Thread(target=self._work, args=(node,)) for node in nodes]
-
-    def _work(self, node: LocalNode) -> None:
-        key = f"count:{node.name}"
-        with client(node) as connection:
-            try:
-                while not self._ends.is_set():
-                    told = connection.incr(key), int(connection.get(key) or 0)
-                    self.counts[key] += 1
-                    if told != (self.counts[key], self.counts[key]):
-                        self.errors.append(f"{key}: {told} after {self.counts[key]}")
-                        return
-            except redis.RedisError as error:
-                self.errors.append(f"{node.name}: {error!r}")
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ends.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def leaves(node: LocalNode, *words: str) -> None:

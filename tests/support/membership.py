@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from scripts.local_cluster import (
     HOST,
@@ -206,3 +212,50 @@ def listeners(ports: Ports) -> tuple[str, ...]:
         *("--peer-listen", f"{HOST}:{ports.peer}"),
         *("--admin", f"{HOST}:{ports.admin}"),
     )
+
+
+def client(node: LocalNode) -> redis.Redis:
+    """A redis-py client that does not retry."""
+    return redis.Redis(*node.address, retry=Retry(NoBackoff(), 0), socket_timeout=30)
+
+
+class Load:
+    """Clients that count, one on each node, and take note of the first error.
+
+    `counts` are the acknowledged increments, by key; all of them were answered in their order.
+    """
+
+    def __init__(self, *nodes: LocalNode, name: str = "count") -> None:
+        self._name = name
+        self.errors: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self._ends = threading.Event()
+        self._threads = [threading.Thread(target=self._work, args=(node,)) for node in nodes]
+
+    def _work(self, node: LocalNode) -> None:
+        key = f"{self._name}:{node.name}"
+        with client(node) as connection:
+            try:
+                while not self._ends.is_set():
+                    told = connection.incr(key), int(connection.get(key) or 0)
+                    self.counts[key] += 1
+                    if told != (self.counts[key], self.counts[key]):
+                        self.errors.append(f"{key}: {told} after {self.counts[key]}")
+                        return
+            except redis.RedisError as error:
+                self.errors.append(f"{node.name}: {error!r}")
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ends.set()
+        for thread in self._threads:
+            thread.join()
