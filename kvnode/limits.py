@@ -305,7 +305,10 @@ REMOVE_DEAD_AFTER_MS_MIN = 10_000
 """No member is taken for dead sooner: a restart with a long log takes seconds."""
 
 LEAVE_SECONDS = 0.5
-"""A member that was removed stays this long: to tell the others, and whoever asked for it."""
+"""Connections to a member that was removed stay this long, so that it can be told."""
+
+LEAVE_SECONDS_MAX = 10.0
+"""A member that was removed stays at most this long, for the others to hear of it."""
 
 CONFIG_FILE_BYTES_MAX = 1 * MIB
 """A configuration file; whatever is longer is another file."""

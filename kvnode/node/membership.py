@@ -3,7 +3,8 @@
 A change is applied by the state machine like any entry. Then, in this order: Raft is told who takes
 part, before it is told that the entry was applied; the node dials who came and ends the connections
 to who went, a moment later, so that they can still be told; the list goes into the data directory,
-as a hint for the next start; and a node that was itself removed ends.
+as a hint for the next start. A node that was itself removed ends when a member refuses it for that:
+until then its word may be needed by those who do not know yet that the change is committed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kvnode.address import parse_address
 from kvnode.errors import ConfigurationError, FatalError
-from kvnode.limits import LEAVE_SECONDS
+from kvnode.limits import LEAVE_SECONDS, LEAVE_SECONDS_MAX
 from kvnode.node.hello import Hello, Refusal
 from kvnode.obs.log import event
 from kvnode.store.members import Member
@@ -84,7 +85,11 @@ class Membership:
         event(_log, logging.INFO, "members", index=roster.configured_at, now=names)
         if roster.was_removed and not self.is_leaving:
             self.is_leaving = True
-            node.loop.call_later(LEAVE_SECONDS, node.fail, _removed(node.identity))
+            node.loop.call_later(LEAVE_SECONDS_MAX, self.leave)
+
+    def leave(self) -> None:
+        """End, now that a member knows that this is none any more, or that nobody tells."""
+        self._node.fail(_removed(self._node.identity))
 
     def met(self, hello: Hello) -> None:
         """A peer introduced itself: what it said of itself counts from now on."""

@@ -131,7 +131,11 @@ class Peers:
         node = self._node
         node.stats.hellos_refused_by_peers += 1
         event(_log, logging.WARNING, "refused by peer", peer=node.name_of(peer), why=refusal.text)
-        if refusal.reason.is_final and not node.membership.is_leaving:
+        if not refusal.reason.is_final:
+            return
+        if node.membership.is_leaving:
+            node.membership.leave()
+        else:
             node.fail(ConfigurationError(refusal.text))
 
     def on_malformed(self, peer: int | None, reason: str) -> None:

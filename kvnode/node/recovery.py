@@ -162,7 +162,8 @@ def _recover(
         machine, reused = _open_store(plan, log, library, warn)
     commit = max(state.commit, machine.applied)
     raft = Raft(
-        raft_config(plan, rng),
+        # Nodes from before the registry do not know the message.
+        raft_config(plan, rng, commit_notices=machine.members is not None),
         hard_state=HardState(state.term, state.vote, commit),
         conf_state=conf_state_of(machine.members, plan.founders),
         log=log,
@@ -188,7 +189,7 @@ def collector_resting() -> Iterator[None]:
             gc.enable()
 
 
-def raft_config(plan: RecoveryPlan, rng: Random) -> Config:
+def raft_config(plan: RecoveryPlan, rng: Random, *, commit_notices: bool) -> Config:
     """Raft's configuration: times become ticks."""
 
     def ticks(milliseconds: int) -> int:
@@ -202,6 +203,7 @@ def raft_config(plan: RecoveryPlan, rng: Random) -> Config:
         random_ticks=rng.randint,
         boot_id=plan.boot_id,
         cache_bytes_max=RAFT_CACHE_BYTES_MAX,
+        commit_notices=commit_notices,
         lease_reads=plan.lease_reads,
         lease_drift_ticks=max(2, ticks(plan.election_ms[0]) // LEASE_DRIFT_DIVISOR),
     )

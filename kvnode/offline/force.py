@@ -29,9 +29,10 @@ from random import Random, SystemRandom
 from typing import Any, Final
 
 from kvnode.config import UsageError
-from kvnode.directory import Identity, KnownMember, change_identity, holder, locked, read_identity
+from kvnode.directory import change_identity, holder, locked, read_identity
 from kvnode.errors import LogCorrupt, ResourceBusy
 from kvnode.identity import cluster_number, node_id
+from kvnode.identity_file import Identity, KnownMember
 from kvnode.node.log_writer import encode_entry
 from kvnode.node.recovery import Recovered, RecoveryPlan, recover
 from kvnode.node.roster import founder

@@ -26,7 +26,6 @@ from typing import Any, Final
 from kvnode.config import UsageError
 from kvnode.directory import (
     MADE_BY_MKFS,
-    Identity,
     copy_identity,
     has_log,
     holder,
@@ -36,6 +35,7 @@ from kvnode.directory import (
     sync_directory,
 )
 from kvnode.errors import ConfigurationError, DiskFailed, ExitCode, LogCorrupt, ResourceBusy
+from kvnode.identity_file import Identity
 from kvnode.offline.refused import OperationRefused
 from kvnode.wal_tools.examine import examine
 from kvnode.wal_tools.target import open_target

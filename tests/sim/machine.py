@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from kvnode.acquaintances import Acquaintances
 from kvnode.config import parse_join
-from kvnode.directory import DataDirectory, Identity
+from kvnode.directory import DataDirectory
 from kvnode.errors import FatalError
+from kvnode.identity_file import Identity
 from kvnode.node.hello import JoinRequest
 from kvnode.node.joining import join
 from kvnode.node.node import Node

@@ -255,8 +255,8 @@ def _small_limits(plan: Plan) -> Iterator[None]:
     """Limits for a small world; and nobody reads the log."""
     of_raft = recovery.raft_config
 
-    def raft_config(*arguments: Any) -> Config:
-        return replace(of_raft(*arguments), message_bytes_max=plan.message_bytes_max)
+    def raft_config(*arguments: Any, **named: Any) -> Config:
+        return replace(of_raft(*arguments, **named), message_bytes_max=plan.message_bytes_max)
 
     small: list[tuple[ModuleType, str, object]] = [
         (recovery, "raft_config", raft_config),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kvnode.directory import PeerFacts
+from kvnode.identity_file import PeerFacts
 from tests.sim.campaign import SEEDS_FOR_FLOORS, Summary, _progress, replay
 from tests.sim.loop import World
 from tests.sim.machine import Tally

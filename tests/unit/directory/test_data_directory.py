@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kvnode import directory as module
-from kvnode import limits
+from kvnode import identity_file, limits
 from kvnode.directory import DataDirectory, PeerIdentityMismatch
 from kvnode.errors import (
     ConfigurationError,
@@ -181,7 +181,7 @@ def test_an_identity_of_a_newer_format_is_not_guessed_at(path: Path) -> None:
     document = json.loads((path / "identity").read_bytes())
     del document["sha256"]
     document["format"] = 3
-    document["sha256"] = module._checksum(document)
+    document["sha256"] = identity_file._checksum(document)
     (path / "identity").write_text(json.dumps(document))
     with pytest.raises(ConfigurationError, match="has format 3; this kvnode knows 2"):
         opened(path)

@@ -14,19 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvnode import directory as module
-from kvnode import limits
-from kvnode.directory import (
-    DataDirectory,
-    Identity,
-    KnownMember,
-    PeerFacts,
-    PeerIdentityMismatch,
-    change_identity,
-    decode_identity,
-    encode_identity,
-)
+from kvnode import identity_file, limits
+from kvnode.directory import DataDirectory, PeerIdentityMismatch, change_identity
 from kvnode.errors import ConfigurationError, DiskFull, LogCorrupt
 from kvnode.identity import node_id
+from kvnode.identity_file import Identity, KnownMember, PeerFacts, decode_identity, encode_identity
 
 PATH = Path("data")
 TWO = {1: ("n1", "h:1", "voter"), 2: ("n2", "h:2", "learner")}
@@ -95,7 +87,7 @@ def test_a_file_from_before_members_came_and_went_is_read_as_before() -> None:
         '{"format": 1, "node": "n1", "node_id": "01", "cluster_id": "demo", "storage_id": "02",'
         ' "incarnation": 3, "members": {"n1": "h:1", "n2": "h:2"}, "peers": {}}'
     )
-    document["sha256"] = module._checksum(document)
+    document["sha256"] = identity_file._checksum(document)
     identity = decode_identity(json.dumps(document).encode(), PATH)
     assert identity == Identity("n1", 1, "demo", 2, 3, {"n1": "h:1", "n2": "h:2"}, {})
     assert (identity.origin, identity.join, identity.configuration) == ("demo", "", {})

@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kvnode import cli
-from kvnode.directory import DataDirectory, Identity, read_identity
+from kvnode.directory import DataDirectory, read_identity
 from kvnode.errors import ResourceBusy
 from kvnode.identity import node_id
+from kvnode.identity_file import Identity
 from kvnode.node.log_writer import encode_entry
 from kvnode.node.recovery import Recovered
 from kvnode.offline import force as module
