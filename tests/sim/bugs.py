@@ -17,16 +17,22 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
+from kvnode.node.change_rules import _lowest_level
+from kvnode.node.changes import Changes
 from kvnode.node.clock import StampClock
 from kvnode.node.log_writer import _Group
 from kvnode.node.loss import loss_policy
 from kvnode.node.proposals import Proposer
 from kvnode.node.reads import ReadRounds
+from kvnode.node.roster import conf_state_of
 from kvnode.node.snapshots import Snapshots
 from kvnode.snapshot.writer import _Growing
+from kvnode.store.members import Members
 from kvnode.store.sessions import Sessions
+from kvnode.store.state_machine import StateMachine
 from raft.leader import Leader, stored
 from raft.log import RaftLog
+from raft.quorum import vote_result
 from raft.raft import Raft
 from raft.read_index import ReadIndex
 from raft.recovery import Recovery
@@ -281,5 +287,70 @@ BUGS: Sequence[Bug] = (
         "cut-too-far",
         "The log forgets what the newest snapshot covers, before that was taken as well.",
         (Snapshots._cut_log, "oldest = files[-1][0].index", "oldest = self._raft.applied"),
+    ),
+    # --- the membership
+    _bug(
+        "two-changes-at-once",
+        "A leader proposes a change although the one before it is still under way.",
+        (Leader.propose_change, "if log.changes:", "if False:"),
+        (Changes._decide, "elif self._proposed is not None:", "elif False:"),
+        (Changes.sweep, " or self._proposed is not None", ""),
+    ),
+    _bug(
+        "change-before-own-term",
+        "A new leader proposes a change before it has committed in its own term.",
+        (Leader.propose_change, "if log.commit < self.first_index:", "if False:"),
+    ),
+    _bug(
+        "last-but-one-not-committed",
+        "That a log holds a change does not prove that the one before it is committed, nor does "
+        "the disk say so before it is applied.",
+        (RaftLog._commit_earlier_changes, "if len(self.changes) > 1:", "if False:"),
+        (RaftLog.take_committed, "if self.changes:", "if False:"),
+    ),
+    _bug(
+        "change-not-noted",
+        "A change is applied before the disk says that it is committed.",
+        (RaftLog.take_committed, "if self.changes:", "if False:"),
+    ),
+    _bug(
+        "joint-commit-by-one-half",
+        "While a change is joint, a majority of the new half is enough to commit.",
+        (Leader._maybe_commit, "if self._outgoing:", "if False:"),
+    ),
+    _bug(
+        "joint-vote-by-one-half",
+        "While a change is joint, a majority of the new half is enough to be elected.",
+        (vote_result, "if not conf_state.outgoing:", "if True:"),
+    ),
+    _bug(
+        "learner-counts",
+        "A learner has a vote as soon as it is there.",
+        (
+            conf_state_of,
+            "registry.voters, registry.learners,",
+            "(*registry.voters, *registry.learners), (),",
+        ),
+    ),
+    _bug(
+        "membership-not-installed",
+        "Whoever installs a snapshot goes on with the membership that it had.",
+        (Snapshots._switch, "conf_state=self._conf_state()", "conf_state=raft.conf_state"),
+    ),
+    _bug(
+        "id-used-again",
+        "The id of a member is made from its name, and tombstones are not looked at.",
+        (Changes._decide, "self._rng.getrandbits(64) or 1", "sum(request.member.encode()) or 1"),
+        (Members._add, "if node_id in self.removed:", "if False:"),
+    ),
+    _bug(
+        "removed-session-kept",
+        "The session of a member that goes stays.",
+        (StateMachine._configure, "del sessions[node_id]", "pass"),
+    ),
+    _bug(
+        "level-gate-skipped",
+        "The registry is founded, and the level raised, although some know only a lower one.",
+        (_lowest_level, "min(", "max("),
     ),
 )

@@ -243,7 +243,7 @@ class Observer:
             self._check_complete(seen)
             self._on_vote(number, self.promise(own), own, raft.term)
             self.configurations.leads(f"n{number}", seen.node)
-        elif raft.role is Role.CANDIDATE:
+        elif raft.role in (Role.PRE_CANDIDATE, Role.CANDIDATE):
             self.configurations.stands(f"n{number}", seen.node)
         seen.term, seen.role = raft.term, raft.role
 

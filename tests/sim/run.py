@@ -211,6 +211,8 @@ class Run:
 
     def _unrest(self) -> str | None:
         """What is still to come of the membership."""
+        if lingering := self.nemesis.lingering():
+            return f"removed nodes run on: {lingering}"
         levels = {machine.node_id: machine.level for machine in self.nemesis.running()}
         return self.observer.configurations.unrest(levels)
 

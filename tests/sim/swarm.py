@@ -254,6 +254,18 @@ class Nemesis:
         """Of those the ones to which nothing is being done."""
         return [machine for machine in self.running() if machine.number not in self.busy]
 
+    def lingering(self) -> list[str]:
+        """Names of removed nodes that run on although a member that they know could tell them."""
+        registry = self._observer.configurations.registry
+        present = registry.by_id if registry is not None else {}
+        return [
+            machine.name
+            for machine in self.machines
+            if machine.node is not None
+            and machine.node_id in self._gone
+            and not present.keys().isdisjoint(machine.node.members)
+        ]
+
     def may_lose(self, machine: Machine) -> bool:
         """Whether it may lose what it had synced: it has company, and no membership is under way.
 
