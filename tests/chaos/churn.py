@@ -1,10 +1,10 @@
 """The one who changes the membership, and kills while it changes: seeded, one change at a time.
 
 Members join (some as learners for good), are promoted, removed and replaced, and hand leadership to
-each other. While a change is under way a process may be killed with SIGKILL: the newest, the leader
-or any other; it comes back after a moment. A change is asked for until it has happened, as an
-operator's script would do. One that never happens is a finding, and so is a node that does not come
-back, or a removed one that does not say so.
+each other. While a change is under way a process may be killed with SIGKILL, or stopped with
+SIGSTOP as if its machine hung: the newest, the leader or any other; it comes back after a moment. A
+change is asked for until it has happened, as an operator's script would do. One that never happens
+is a finding, and so is a node that does not come back, or a removed one that does not say so.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import http.client
 import random
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -31,7 +32,11 @@ POLL_SECONDS = 0.2
 STRIKE_ODDS = 0.6
 STRIKE_SECONDS_MAX = 1.5
 """After the beginning of a change."""
+PAUSE_ODDS = 0.25
+"""Share of the strikes that do not kill."""
 DOWN_SECONDS = (0.1, 1.5)
+PAUSE_SECONDS = (0.5, 3.0)
+"""Longer than an election takes: a leader wakes up and is none any more."""
 REST_SECONDS_MAX = 0.5
 STORY_LENGTH = 6
 REMOVED_EXIT = 78
@@ -47,10 +52,10 @@ class Churn:
         crews: clients of the nodes that serve.
         voters_max: nobody joins to vote when there are so many.
         voters, learners: names of the members as they must be in the end of a change.
-        outages: every kill and every removal, from just before until the node serves again.
+        outages: every kill, stop and removal, from just before until the node serves again.
         done: how many changes there were, by kind; `seconds`: how long the longest took.
         refusals: how often an answer was no, by the answer.
-        kills: how many processes were killed.
+        kills, pauses: how many processes were killed, and how many were stopped for a while.
         failures: what went wrong; the churn ends at the first.
         former: nodes that were removed and have said so.
     """
@@ -66,6 +71,7 @@ class Churn:
     seconds: dict[str, float] = field(default_factory=dict)
     refusals: Counter[str] = field(default_factory=Counter)
     kills: int = 0
+    pauses: int = 0
     failures: list[str] = field(default_factory=list)
     former: list[LocalNode] = field(default_factory=list)
     _random: random.Random = field(init=False)
@@ -167,7 +173,8 @@ class Churn:
         name = self._pick(self.voters)
         node = self.cluster.named(name)
         self._spared.add(name)
-        outage = self._note_kill(node)
+        self.kills += 1
+        outage = self._note_outage(node)
         await asyncio.to_thread(node.kill)
         shutil.rmtree(node.data)
         self.cluster.set_flags(node, *self.cluster.join_flags(), "--replaces", name)
@@ -200,7 +207,7 @@ class Churn:
         self.voters.discard(name)
         self.learners.discard(name)
         self._going.add(name)
-        self.outages.append(Outage(Target.FOLLOWER, name, time.monotonic_ns()))
+        self._note_outage(self.cluster.named(name))
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -245,7 +252,7 @@ class Churn:
     # --- killing ----------------------------------------------------------------------------------
 
     async def _strike(self, rng: random.Random) -> None:
-        """Perhaps kill one process, soon, and start it again."""
+        """Perhaps kill or stop one process, soon, and let it come back."""
         if rng.random() >= STRIKE_ODDS:
             return
         await asyncio.sleep(rng.uniform(0, STRIKE_SECONDS_MAX))
@@ -254,19 +261,35 @@ class Churn:
         victim = rng.choice([leader or targets[0], targets[-1], rng.choice(targets)])
         if not victim.alive() or victim.name in self._spared:
             return
+        if rng.random() < PAUSE_ODDS:
+            outage = await self._pause(victim, rng)
+        else:
+            outage = await self._kill(victim, rng)
+        await self._serves_again(victim)
+        outage.until_ns = time.monotonic_ns()
+
+    async def _pause(self, victim: LocalNode, rng: random.Random) -> Outage:
+        self._story[-1] += f" [{victim.name} stopped]"
+        self.pauses += 1
+        outage = self._note_outage(victim)
+        victim.send(signal.SIGSTOP)
+        await asyncio.sleep(rng.uniform(*PAUSE_SECONDS))
+        victim.send(signal.SIGCONT)
+        return outage
+
+    async def _kill(self, victim: LocalNode, rng: random.Random) -> Outage:
         self._story[-1] += f" [{victim.name} killed]"
-        outage = self._note_kill(victim, Target.LEADER if victim is leader else Target.FOLLOWER)
+        self.kills += 1
+        outage = self._note_outage(victim)
         self._down.add(victim.name)
         await asyncio.to_thread(victim.kill)
         await asyncio.sleep(rng.uniform(*DOWN_SECONDS))
         victim.start()
         self._down.remove(victim.name)
-        await self._serves_again(victim)
-        outage.until_ns = time.monotonic_ns()
+        return outage
 
-    def _note_kill(self, node: LocalNode, target: Target = Target.FOLLOWER) -> Outage:
-        self.kills += 1
-        outage = Outage(target, node.name, time.monotonic_ns())
+    def _note_outage(self, node: LocalNode) -> Outage:
+        outage = Outage(Target.FOLLOWER, node.name, time.monotonic_ns())
         self.outages.append(outage)
         return outage
 

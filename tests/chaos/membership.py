@@ -8,7 +8,7 @@ forgets un-synced bytes at the kill, cut their logs often, and have their own cl
 
 * no acknowledged write is lost, no refused one was done, none counted or appended twice;
 * registers and counters are linearizable, lists agree with real time;
-* clients of nodes that were neither killed nor removed saw no error at all;
+* clients of nodes that were not killed, stopped or removed saw no error at all;
 * all nodes name the same members, answer the same, and have equal state hashes at equal indexes;
 * every removed node ended with 78 and said why.
 
@@ -161,6 +161,7 @@ def _figures(plan: Plan, record: Record, churn: Churn, elapsed_s: float) -> dict
         "changes_by_kind": dict(churn.done),
         "longest_s": {kind: round(seconds, 1) for kind, seconds in churn.seconds.items()},
         "kills": churn.kills,
+        "pauses": churn.pauses,
         "asked_again_because": dict(churn.refusals),
         "commands": record.acknowledged,
         "commands_per_s": round(record.acknowledged / max(elapsed_s, 0.001)),
