@@ -238,7 +238,9 @@ class Changes:
     def _decide(self, request: ChangeRequest, answer: Answer) -> None:
         if not self._node.duties.leads:
             answer(NO_LEADER)
-        elif self._proposed is not None:
+        elif self._proposed is not None or self._node.raft.log.changes:
+            # One that an earlier leader left behind may become true yet: what is refused by today's
+            # membership might happen all the same.
             answer(BUSY)
         else:
             decision = decide(self._view(), request, self._rng.getrandbits(64) or 1)

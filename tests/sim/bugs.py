@@ -293,7 +293,11 @@ BUGS: Sequence[Bug] = (
         "two-changes-at-once",
         "A leader proposes a change although the one before it is still under way.",
         (Leader.propose_change, "if log.changes:", "if False:"),
-        (Changes._decide, "elif self._proposed is not None:", "elif False:"),
+        (
+            Changes._decide,
+            "elif self._proposed is not None or self._node.raft.log.changes:",
+            "elif False:",
+        ),
         (Changes.sweep, " or self._proposed is not None", ""),
     ),
     _bug(

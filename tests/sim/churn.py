@@ -11,6 +11,7 @@ minority of them has lost what it had synced, and a wiped one counts until it is
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,10 @@ class Churn:
         self._known = observer.configurations
         self._tally = tally
         self._level_max = level_max
+        self._asked: Counter[int] = Counter()
+        """How often somebody has asked for a change that concerns this id."""
+        self._kept: set[int] = set()
+        """Ids of members whose removal was refused."""
         self.is_finished = False
         """All programs are updated, for the quiet at the end."""
 
@@ -133,6 +138,7 @@ class Churn:
         old = nemesis.pick()
         if old is None or not self._known.is_voter(old.node_id):
             return
+        self._asked[old.node_id] += 1
         spare = self._spare()
         if spare is not None and self._rng.random() < 0.5:
             # It is only sick: it takes part until its successor has its place.
@@ -180,11 +186,14 @@ class Churn:
         registry = node.roster.registry
         asked = registry.named(request.member) if registry is not None else None
         node_id = asked.node_id if asked is not None else 0
+        self._asked[node_id] += 1
 
         def answered(answer: ChangeAnswer) -> None:
             self._observer.note(f"{request.action} {request.member}: {answer.text}")
             if answer.verdict is Verdict.REFUSED:
                 self._tally.changes_refused += 1
+                if request.action is Action.REMOVE:
+                    self._kept.add(node_id)
             elif answer.verdict is Verdict.DONE and request.action is Action.REMOVE:
                 node.loop.call_soon(told, node_id)
 
@@ -243,6 +252,8 @@ class Churn:
             if free:
                 await self._update(free[0])
             await asyncio.sleep(POLL_SECONDS)
+        if gone := {i for i in self._kept & self._known.removed if self._asked[i] == 1}:
+            self._observer.violation(f"to remove {gone} was refused, and they are gone")
         self.is_finished = True
 
 

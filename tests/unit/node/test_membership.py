@@ -147,6 +147,18 @@ async def test_a_request_that_nobody_can_decide_is_given_back_in_time(
         assert answer.text.startswith("nobody could decide in time")
 
 
+async def test_nothing_is_refused_while_an_earlier_change_is_not_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader before may have put it into the log, and it may be what is asked for again."""
+    monkeypatch.setattr(changes, "CHANGE_SECONDS_MAX", 0.3)
+    async with cluster_of(1, tmp_path) as cluster:
+        leader = await cluster.leader()
+        assert (await ask(leader, Action.REMOVE, "n9")).verdict is Verdict.REFUSED
+        leader.raft.log.changes.append(leader.raft.last_index + 1_000)
+        assert (await ask(leader, Action.REMOVE, "n9")).verdict is Verdict.AGAIN
+
+
 async def test_a_voter_is_replaced_by_a_learner_that_came_for_it(tmp_path: Path) -> None:
     async with cluster_of(3, tmp_path) as cluster:
         leader = await cluster.leader()
