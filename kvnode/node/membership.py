@@ -51,6 +51,7 @@ class Membership:
         self._directory = directory
         self.is_leaving = False
         """This node was removed and ends in a moment."""
+        self._recovering: frozenset[int] = frozenset()
 
     def start(self) -> None:
         """Get to know the members that are known by the disk.
@@ -101,6 +102,19 @@ class Membership:
         # Before the first message of this start: it may take back what the last one said.
         node.raft.peer_connected(hello.sender, recovering=hello.recovering)
         node.wake()
+
+    def sweep(self) -> None:
+        """Ten times a second: say who began to recover, or has all again."""
+        node = self._node
+        status = node.raft.status()
+        recovering = frozenset(status.recovering) - {node.identity.node_id}
+        for peer in sorted(recovering - self._recovering):
+            text = "a member is recovering: it counts in no quorum"
+            missing = status.voters_missing
+            event(_log, logging.WARNING, text, member=node.name_of(peer), voters_missing=missing)
+        for peer in sorted(self._recovering - recovering):
+            event(_log, logging.WARNING, "a member has recovered", member=node.name_of(peer))
+        self._recovering = recovering
 
     def _meet(self) -> None:
         """Dial whoever is a member, or is believed to be one."""

@@ -330,6 +330,7 @@ class Node:
             self.reads.sweep()
             self.applier.collect_garbage()
             self.snapshots.sweep()
+            self.membership.sweep()
             self.changes.sweep()
             self.wake()
         self._tick_due = max(self._tick_due + TICK_SECONDS, now)

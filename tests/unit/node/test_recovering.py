@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -141,7 +142,9 @@ async def test_three_nodes_that_were_all_killed_in_the_middle_of_a_write_come_ba
 
 async def test_without_enough_whole_voters_nobody_is_elected_and_status_says_what_is_missing(
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.WARNING, "kvnode.node")
     async with cluster_of(3, tmp_path) as cluster:
         leader = await cluster.leader()
         for i in range(100):
@@ -153,6 +156,8 @@ async def test_without_enough_whole_voters_nobody_is_elected_and_status_says_wha
         nodes = [await cluster.start(number) for number in (1, 2, 3)]
         whole = nodes[2]
         await until(lambda: whole.status().voters_missing == 1)
+        alarm = "a member is recovering: it counts in no quorum"
+        await until(lambda: alarm in [record.getMessage() for record in caplog.records])
         assert [member.recovering for member in whole.status().members] == [True, True, False]
         assert all(node.status().leader is None for node in nodes)
 
