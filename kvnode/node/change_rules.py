@@ -142,6 +142,28 @@ def decide(view: View, request: ChangeRequest, new_id: int) -> Decision:
     return _replace(view, view.registry, member, request.other)
 
 
+def outcome(view: View, change: Change) -> ChangeAnswer:
+    """What an operator is told when a change, asked for now, has been made."""
+
+    def name(node_id: int) -> str:
+        member = view.members.get(node_id)
+        return member.name if member is not None else f"{node_id:016x}"
+
+    match change:
+        case Add():
+            return done(f"{change.name} is a learner now", change.node_id)
+        case Promote():
+            return done(f"{name(change.node_id)} is a voter now", change.node_id)
+        case Remove():
+            return done(f"{name(change.node_id)} was removed", change.node_id)
+        case Replace():
+            return done(f"{name(change.new)} takes the place of {name(change.old)}", change.new)
+        case Update():
+            return done(f"{name(change.node_id)} has joined", change.node_id)
+        case _:
+            return done("done")
+
+
 def _not_founded(view: View) -> ChangeAnswer:
     """The membership cannot be changed yet: for a moment, or until an operator does something."""
     unheard = [m.name for m in _others(view) if _level(view, m.node_id) is None]

@@ -23,12 +23,21 @@ from kvnode.limits import (
     CHANGE_SECONDS_MAX,
     MEMBER_SILENT_MS_MIN,
 )
-from kvnode.node.change_rules import Decision, HandOver, Standing, View, decide, next_duty
+from kvnode.node.change_rules import (
+    Decision,
+    HandOver,
+    Standing,
+    View,
+    decide,
+    next_duty,
+    outcome,
+    refused,
+)
 from kvnode.node.hello import JoinAnswer, JoinRequest
 from kvnode.node.wire import ChangeDecided, ChangeForward
 from kvnode.obs.log import event
 from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
-from kvnode.store.changes import Add, Change, Update
+from kvnode.store.changes import Change
 from kvnode.store.reply import Result
 from raft.progress import SNAPSHOT, ProgressView
 from raft.types import NONE
@@ -62,8 +71,9 @@ class _Proposed:
     """The change that this leader has in the log."""
 
     index: int
-    change: Change
     answer: Answer | None
+    outcome: ChangeAnswer
+    """What to answer when it is applied."""
 
 
 class Changes:
@@ -248,13 +258,13 @@ class Changes:
 
     def _carry_out(self, decision: Decision, answer: Answer | None) -> None:
         if isinstance(decision, ChangeAnswer):
-            outcome: ChangeAnswer | None = decision
+            answered: ChangeAnswer | None = decision
         elif isinstance(decision, HandOver):
-            outcome = self._hand_over(decision.target)
+            answered = self._hand_over(decision.target)
         else:
-            outcome = self._propose(decision, answer)
-        if outcome is not None and answer is not None:
-            answer(outcome)
+            answered = self._propose(decision, answer)
+        if answered is not None and answer is not None:
+            answer(answered)
 
     def _hand_over(self, target: int) -> ChangeAnswer:
         node = self._node
@@ -276,7 +286,7 @@ class Changes:
         index = self._node.duties.propose_change(change)
         if index is None:
             return BUSY
-        self._proposed = _Proposed(index, change, answer)
+        self._proposed = _Proposed(index, answer, outcome(self._view(), change))
         event(_log, logging.INFO, "changing the membership", change=str(change), index=index)
         self._node.wake()
         return None
@@ -288,12 +298,8 @@ class Changes:
             return
         self._proposed = None
         if proposed.answer is not None:
-            text = getattr(result, "text", None)
-            node_id = _subject(proposed.change)
-            if text is not None:
-                proposed.answer(ChangeAnswer(Verdict.REFUSED, text, node_id))
-            else:
-                proposed.answer(ChangeAnswer(Verdict.DONE, "done", node_id))
+            refusal = getattr(result, "text", None)
+            proposed.answer(proposed.outcome if refusal is None else refused(refusal))
 
     def took_office(self) -> None:
         """This node leads now: silence is counted from here."""
@@ -343,16 +349,22 @@ class Changes:
             node.identity.client_address,
         )
 
-    def silent_ms(self, peer: int) -> int:
+    def heard_ms(self, peer: int) -> int | None:
+        """How long ago a peer was heard; None if it never was."""
+        return self._since(self._heard[peer]) if peer in self._heard else None
+
+    def _silent_ms(self, peer: int) -> int:
         """For how long a peer was not heard, or for how long this node leads without hearing it."""
-        heard = self._heard.get(peer, self._took_office_at)
-        return round((self._node.loop.time() - heard) * 1000)
+        return self._since(self._heard.get(peer, self._took_office_at))
+
+    def _since(self, moment: float) -> int:
+        return round((self._node.loop.time() - moment) * 1000)
 
     def _standing(self, peer: int, progress: ProgressView | None) -> Standing:
         node, roster = self._node, self._node.roster
         return Standing(
             is_connected=node.transport.is_connected(peer),
-            silent_ms=self.silent_ms(peer),
+            silent_ms=self._silent_ms(peer),
             lag=None if progress is None else node.raft.last_index - progress.match,
             is_recovering=progress is not None and progress.recovering,
             needs_snapshot=progress is not None and progress.state == SNAPSHOT.value,
@@ -360,8 +372,3 @@ class Changes:
             peer_address=roster.told_peer_address(peer),
             client_address=roster.client_address(peer),
         )
-
-
-def _subject(change: Change) -> int:
-    """The member that a change is about; 0 for none."""
-    return change.node_id if isinstance(change, Add | Update) else 0

@@ -405,7 +405,7 @@ class Node:
         )
 
     def _contact(self, peer: int) -> Contact:
-        return Contact(self.transport.is_connected(peer), self.changes.silent_ms(peer))
+        return Contact(self.transport.is_connected(peer), self.changes.heard_ms(peer))
 
     # --- what Raft decided ------------------------------------------------------------------------
 

@@ -32,10 +32,10 @@ class NodeIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """What this node notices of a peer: whether it is connected, and since when it is silent."""
+    """What this node notices of a peer: whether it is connected, and how long ago it was heard."""
 
     is_connected: bool
-    silent_ms: int | None
+    heard_ms: int | None
 
 
 def describe(
@@ -101,7 +101,7 @@ def _describe_member(
         recovering=node_id in status.recovering,
         level=LEVEL if is_self else roster.levels.get(node_id),
         connected=seen.is_connected if seen else None,
-        heard_ms=seen.silent_ms if seen else None,
+        heard_ms=seen.heard_ms if seen else None,
     )
 
 

@@ -102,7 +102,11 @@ async def test_a_member_that_is_removed_ends_and_the_others_forget_it(tmp_path: 
         await all_met(cluster)
         gone = follower(cluster)
         number = gone.identity.node_id
-        assert (await ask(leader, Action.REMOVE, gone.identity.name)).verdict is Verdict.DONE
+        answer = await ask(leader, Action.REMOVE, gone.identity.name)
+        assert (answer.verdict, answer.text) == (
+            Verdict.DONE,
+            f"{gone.identity.name} was removed",
+        )
         with pytest.raises(ConfigurationError, match="was removed from the cluster"):
             await asyncio.shield(gone.failure)
         await until(lambda: number not in leader.transport.peers)
