@@ -307,10 +307,8 @@ BUGS: Sequence[Bug] = (
     ),
     _bug(
         "last-but-one-not-committed",
-        "That a log holds a change does not prove that the one before it is committed, nor does "
-        "the disk say so before it is applied.",
+        "That a log holds a change does not prove that the one before it is committed.",
         (RaftLog._commit_earlier_changes, "if len(self.changes) > 1:", "if False:"),
-        (RaftLog.take_committed, "if self.changes:", "if False:"),
     ),
     _bug(
         "change-not-noted",

@@ -6,6 +6,7 @@ trust in what the product keeps in mind about changes:
 * a leader proposes a change only when it has applied every earlier one in its log and has committed
   in its own term; whoever stands or leads has at most one in its log that it has not applied, and
   lacks at most one of those that were committed before (`raft.membership` says why this matters);
+* whoever has a change in its log takes the ones before it for committed;
 * who wins an election was given a majority of each half of the configuration that it goes by, and
   what a leader commits was acknowledged by one;
 * what Raft goes by is what the state machine has applied;
@@ -110,6 +111,7 @@ class Configurations:
         self._highest = max(self._highest, index)
         raft = node.raft
         if raft.role is not Role.LEADER or term != raft.term:
+            self.knows_proof(name, node)
             return
         if (open_changes := self._open_in(node)) and open_changes[0] != index:
             self._violation(
@@ -120,6 +122,18 @@ class Configurations:
             self._violation(
                 f"{name} proposes the change of membership {index} before it has committed in its "
                 f"own term {term}"
+            )
+
+    def knows_proof(self, name: str, node: Node) -> None:
+        """A log with a change proves that the ones before it are committed; its owner knows that.
+
+        What the disk remembers of the commit index may be old, or not to be believed.
+        """
+        open_changes = self._open_in(node)
+        if len(open_changes) > 1 and node.raft.log.commit < open_changes[-2]:
+            self._violation(
+                f"{name} has the changes of membership {open_changes} to apply, and takes only "
+                f"{node.raft.log.commit} for committed"
             )
 
     def _open_in(self, node: Node) -> list[int]:

@@ -141,6 +141,7 @@ class Observer:
                     f"n{number} acknowledged {promise.acked} in term {raft.term}, "
                     f"but its log ends at {raft.last_index}"
                 )
+        self.configurations.knows_proof(f"n{number}", node)
         self._listen(number, node)
 
     def _listen(self, number: int, node: Node) -> None:

@@ -306,6 +306,21 @@ def test_a_change_before_a_commit_in_the_own_term_is_seen() -> None:
     assert "before it has committed in its own term" in "\n".join(observer.violations)
 
 
+def test_who_does_not_see_what_a_change_in_its_log_proves_is_seen() -> None:
+    _, observer, leading, _ = leader_and_follower()
+    node, raft = leading.node, leading.node.raft
+    raft.propose([b"x", b"y"])
+    first = raft.last_index - 1
+    observer.configurations._changes = {first: {raft.term}, first + 1: {raft.term}}
+    observer.configurations._highest = first + 1
+    raft.log.commit = first
+    observer.configurations.knows_proof("n", node)
+    assert observer.violations == []
+    raft.log.commit = first - 1
+    observer.configurations.knows_proof("n", node)
+    assert f"takes only {first - 1} for committed" in "\n".join(observer.violations)
+
+
 def test_who_leads_without_a_majority_of_each_half_is_seen() -> None:
     _, observer, leading, following = leader_and_follower()
     raft = leading.node.raft
