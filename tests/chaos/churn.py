@@ -1,7 +1,8 @@
-"""The one who changes the membership, and kills while it changes: seeded, one change at a time.
+"""The one who changes the membership, and kills while it changes: seeded.
 
 Members join (some as learners for good), are promoted, removed and replaced, and hand leadership to
-each other. While a change is under way a process may be killed with SIGKILL, or stopped with
+each other; at times two changes are asked for at once, of which the cluster makes one after the
+other. While a change is under way a process may be killed with SIGKILL, or stopped with
 SIGSTOP as if its machine hung: the newest, the leader or any other; it comes back after a moment. A
 change is asked for until it has happened, as an operator's script would do. One that never happens
 is a finding, and so is a node that does not come back, or a removed one that does not say so.
@@ -29,6 +30,7 @@ LEARNERS_MAX = 2
 CHANGE_SECONDS_MAX = 60.0
 """From the first request to the last trace of it, kills and restarts included."""
 POLL_SECONDS = 0.2
+MEDDLE_ODDS = 0.25
 STRIKE_ODDS = 0.6
 STRIKE_SECONDS_MAX = 1.5
 """After the beginning of a change."""
@@ -41,6 +43,7 @@ REST_SECONDS_MAX = 0.5
 STORY_LENGTH = 6
 REMOVED_EXIT = 78
 REMOVED_TEXT = "was removed from the cluster"
+SPARE = "spare"
 NOBODY = Answer(0, "", "nobody answered", "")
 
 
@@ -103,13 +106,17 @@ class Churn:
         kind, change = self._choose()
         began = time.monotonic()
         self._story.append(kind)
-        striking = asyncio.create_task(self._strike(random.Random(self._random.random())))
+        beside = [
+            asyncio.create_task(act(random.Random(self._random.random())))
+            for act in (self._strike, self._meddle)
+        ]
         try:
             await change()
-            await striking
+            await asyncio.gather(*beside)
             await self._settle()
         finally:
-            striking.cancel()
+            for task in beside:
+                task.cancel()
         took = time.monotonic() - began
         self.done[kind] += 1
         self.seconds[kind] = max(took, self.seconds.get(kind, 0.0))
@@ -126,6 +133,8 @@ class Churn:
             "join": (self._join, 6 if few else 0),
             "join as a learner": (self._join_as_learner, len(self.learners) < LEARNERS_MAX),
             "promote": (self._promote, 2 if self.learners and few else 0),
+            "join two": (self._join_two, 2 if len(self.voters) < self.voters_max - 1 else 0),
+            "remove two": (self._remove_two, 2 if len(self.voters) > 3 else 0),
             "remove": (self._remove, 4 if many or self.learners else 0),
             "replace": (self._replace, 2),
             "replace a lost one": (self._replace_lost, 2 if len(self.voters) > 2 else 0),
@@ -142,6 +151,10 @@ class Churn:
         self.voters.add(node.name)
         node.start()
 
+    async def _join_two(self) -> None:
+        await self._join()
+        await self._join()
+
     async def _join_as_learner(self) -> None:
         node = self._newcomer("--no-promote")
         self.learners.add(node.name)
@@ -155,7 +168,14 @@ class Churn:
 
     async def _remove(self) -> None:
         may_go = self.learners | (self.voters if len(self.voters) > 1 else set())
-        name = self._pick(may_go)
+        await self._remove_one(self._pick(may_go))
+
+    async def _remove_two(self) -> None:
+        first = self._pick(self.voters)
+        second = self._pick(self.voters - {first})
+        await asyncio.gather(self._remove_one(first), self._remove_one(second))
+
+    async def _remove_one(self, name: str) -> None:
         node_id = await self._id_of(name)
         self._goes(name)
         await self._insist("remove", member=node_id)
@@ -210,6 +230,15 @@ class Churn:
         self._note_outage(self.cluster.named(name))
 
     # --- asking -----------------------------------------------------------------------------------
+
+    async def _meddle(self, rng: random.Random) -> None:
+        """Perhaps ask for another change at the same time: a name is reserved, and given up."""
+        if rng.random() >= MEDDLE_ODDS:
+            return
+        self._story[-1] += " [beside another]"
+        await asyncio.sleep(rng.uniform(0, STRIKE_SECONDS_MAX))
+        await self._insist("add", member=SPARE)
+        await self._insist("remove", member=await self._id_of(SPARE))
 
     async def _insist(self, action: str, **fields: str) -> None:
         """Ask, anybody who runs, until it is done.
