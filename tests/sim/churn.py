@@ -55,10 +55,10 @@ class Churn:
         self._known = observer.configurations
         self._tally = tally
         self._level_max = level_max
-        self._asked: Counter[int] = Counter()
-        """How often somebody has asked for a change that concerns this id."""
-        self._kept: set[int] = set()
-        """Ids of members whose removal was refused."""
+        self._asked: Counter[str] = Counter()
+        """How often somebody has asked for a change that concerns a member of this name."""
+        self._kept: dict[int, str] = {}
+        """Members whose removal was refused: names by id."""
         self.is_finished = False
         """All programs are updated, for the quiet at the end."""
 
@@ -138,7 +138,7 @@ class Churn:
         old = nemesis.pick()
         if old is None or not self._known.is_voter(old.node_id):
             return
-        self._asked[old.node_id] += 1
+        self._asked[old.name] += 1
         spare = self._spare()
         if spare is not None and self._rng.random() < 0.5:
             # It is only sick: it takes part until its successor has its place.
@@ -186,14 +186,14 @@ class Churn:
         registry = node.roster.registry
         asked = registry.named(request.member) if registry is not None else None
         node_id = asked.node_id if asked is not None else 0
-        self._asked[node_id] += 1
+        self._asked[request.member] += 1
 
         def answered(answer: ChangeAnswer) -> None:
             self._observer.note(f"{request.action} {request.member}: {answer.text}")
             if answer.verdict is Verdict.REFUSED:
                 self._tally.changes_refused += 1
                 if request.action is Action.REMOVE:
-                    self._kept.add(node_id)
+                    self._kept[node_id] = request.member
             elif answer.verdict is Verdict.DONE and request.action is Action.REMOVE:
                 node.loop.call_soon(told, node_id)
 
@@ -252,7 +252,8 @@ class Churn:
             if free:
                 await self._update(free[0])
             await asyncio.sleep(POLL_SECONDS)
-        if gone := {i for i in self._kept & self._known.removed if self._asked[i] == 1}:
+        gone = [name for i, name in self._kept.items() if i in self._known.removed]
+        if gone := [name for name in gone if self._asked[name] == 1]:
             self._observer.violation(f"to remove {gone} was refused, and they are gone")
         self.is_finished = True
 
