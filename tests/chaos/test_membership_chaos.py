@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos import membership, smoke
 
-CHANGES = 8
+CHANGES = 12
 CLIENTS_PER_NODE = 1
 VOTERS_MAX = 5
 
