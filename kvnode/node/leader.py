@@ -17,11 +17,24 @@ from kvnode.store.batch import (
 )
 from kvnode.store.changes import Change
 from kvnode.store.state_machine import StateMachine
+from raft.log import RaftLog
 from raft.raft import Raft
 from raft.types import NotLeader, ProposalDropped, Role
 
 EXPIRY_RETRY_SECONDS = 0.05
 """An expiry entry that was refused or not applied yet is looked at again after this long."""
+
+
+def newest_stamp(log: RaftLog, applied: int) -> int:
+    """The stamp of the newest entry above `applied` that carries one, in milliseconds; 0 if none.
+
+    Stamps never go back along the log.
+    """
+    for index in range(log.last_index, applied, -1):
+        (entry,), _ = log.entries(index, index + 1, 1)
+        if entry.data:
+            return stamp_of(entry.data)
+    return 0
 
 
 class LeaderDuties:
@@ -64,18 +77,9 @@ class LeaderDuties:
             return
         self._term_in_office = self._raft.term
         self._clock.observe(self._machine.stamp_ms)
-        self._clock.observe(self._newest_stamp())
+        self._clock.observe(newest_stamp(self._raft.log, self._machine.applied))
         self._clock.lead()
         self._expiry_index = 0
-
-    def _newest_stamp(self) -> int:
-        """The stamp of the newest entry that carries one; stamps never go back along the log."""
-        log = self._raft.log
-        for index in range(log.last_index, self._machine.applied, -1):
-            (entry,), _ = log.entries(index, index + 1, 1)
-            if entry.data:
-                return stamp_of(entry.data)
-        return 0
 
     def told_ms(self) -> int:
         """What the peers are told of the cluster's clock: 0 by a node that does not lead.

@@ -33,12 +33,13 @@ from kvnode.directory import change_identity, holder, locked, read_identity
 from kvnode.errors import LogCorrupt, ResourceBusy
 from kvnode.identity import cluster_number, node_id
 from kvnode.identity_file import Identity, KnownMember
+from kvnode.node.leader import newest_stamp
 from kvnode.node.log_writer import encode_entry
 from kvnode.node.recovery import Recovered, RecoveryPlan, recover
 from kvnode.node.roster import founder
 from kvnode.obs.log import event
 from kvnode.offline.refused import OperationRefused
-from kvnode.store.batch import Configure, decode, encode_configure, stamp_of
+from kvnode.store.batch import Configure, decode, encode_configure
 from kvnode.store.changes import Change, Force, Found, Founder, LeaveJoint, Promote, Remove
 from kvnode.store.members import Member, Members, Role
 from kvnode.store.ops import LEVEL
@@ -303,16 +304,6 @@ def _newest_members(found: Recovered) -> Members:
     return members
 
 
-def _newest_stamp(found: Recovered) -> int:
-    """The stamp of the newest entry that carries one; stamps never go back along the log."""
-    log = found.raft.log
-    for index in range(log.last_index, found.machine.applied, -1):
-        (entry,), _ = log.entries(index, index + 1, 1)
-        if entry.data:
-            return max(stamp_of(entry.data), found.machine.stamp_ms)
-    return found.machine.stamp_ms
-
-
 def steps_to_be_alone(members: Members, identity: Identity, cluster_id: str) -> list[Change]:
     """Return the changes that leave one member, each a step that Raft allows.
 
@@ -374,7 +365,8 @@ def _write(
     last = wal.last_index
     last_term = found.raft.log.term(last) or 0
     term = max(state.term, last_term) + 1
-    stamp = _newest_stamp(found)
+    machine = found.machine
+    stamp = max(newest_stamp(found.raft.log, machine.applied), machine.stamp_ms)
     wal.save_state(term=term, vote=own, commit=state.commit)
     wal.append(
         [
