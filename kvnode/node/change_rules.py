@@ -68,7 +68,8 @@ class View:
         standings: by node id, of all members but the leader.
         silent_ms_max: who was not heard for longer is not healthy.
         storage_ids: the data directories by which the members registered, by node id.
-        own_client_address: where clients reach the leader.
+        own_peer_address: where its peers reach the leader; "" if it was not told.
+        own_client_address: the same for clients.
         own_level: the newest feature level that it knows.
     """
 
@@ -78,6 +79,7 @@ class View:
     standings: Mapping[int, Standing]
     silent_ms_max: int
     storage_ids: Mapping[int, int] = field(default_factory=dict)
+    own_peer_address: str = ""
     own_client_address: str = ""
     own_level: int = LEVEL
 
@@ -430,16 +432,23 @@ def _raise(view: View, registry: Members) -> Change | None:
 
 
 def _moved(view: View) -> Change | None:
-    """A member that is to be found elsewhere than the registry says."""
+    """A member, perhaps the leader itself, that is to be found elsewhere than the registry says."""
     for member in view.members.values():
-        standing = view.standings.get(member.node_id)
-        if standing is None or not standing.is_connected:
-            continue
-        peer = standing.peer_address or member.peer_address
-        client = standing.client_address or member.client_address
-        if (peer, client) != (member.peer_address, member.client_address):
-            return Update(member.node_id, peer, client, member.storage_id)
+        told = _told_addresses(view, member.node_id)
+        addresses = told[0] or member.peer_address, told[1] or member.client_address
+        if addresses != (member.peer_address, member.client_address):
+            return Update(member.node_id, *addresses, member.storage_id)
     return None
+
+
+def _told_addresses(view: View, node_id: int) -> tuple[str, str]:
+    """Where peers and clients reach a member by its own word; "" where it has not told."""
+    if node_id == view.own:
+        return view.own_peer_address, view.own_client_address
+    standing = view.standings.get(node_id)
+    if standing is None or not standing.is_connected:
+        return "", ""
+    return standing.peer_address, standing.client_address
 
 
 def _grown_up(view: View) -> Change | HandOver | None:

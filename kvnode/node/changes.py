@@ -346,6 +346,7 @@ class Changes:
             },
             self._silent_ms_max,
             {node_id: held.storage_id for node_id, held in node.machine.sessions().items()},
+            node.identity.peer_address,
             node.identity.client_address,
         )
 

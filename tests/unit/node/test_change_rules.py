@@ -318,6 +318,14 @@ def test_a_member_that_has_moved_is_written_down() -> None:
     assert next_duty(view, remove_silent_ms=0) == Update(B, "elsewhere:7379", "b:6379", 102)
 
 
+def test_a_leader_that_has_moved_writes_that_down_as_well() -> None:
+    """It was started at another port, and elected before anybody else could write it down."""
+    view = replace(view_of(registry_of([A, B])), own_peer_address="elsewhere:7379")
+    assert next_duty(view, remove_silent_ms=0) == Update(A, "elsewhere:7379", "a:6379", 101)
+    told = replace(view, own_peer_address="a:7379", own_client_address="a:6379")
+    assert next_duty(told, remove_silent_ms=0) is None
+
+
 def test_a_learner_that_is_to_stay_one_is_not_promoted() -> None:
     assert next_duty(view_of(registry_of([A], learner(D))), remove_silent_ms=0) == Promote(D)
     stays = view_of(registry_of([A], learner(D, promote=False)))
