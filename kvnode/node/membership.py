@@ -54,14 +54,9 @@ class Membership:
         self._recovering: frozenset[int] = frozenset()
 
     def start(self) -> None:
-        """Get to know the members that are known by the disk.
-
-        Raises:
-            ConfigurationError: this node is no member any more.
-        """
-        if self._node.roster.was_removed:
-            raise _removed(self._node.identity)
+        """Get to know the members that the disk knows of; leave if this node is none any more."""
         self._meet()
+        self._leave_if_removed()
 
     def on_configured(self, index: int, applied: Applied) -> None:
         """A change was applied, or did not fit: Raft must know either way."""
@@ -84,7 +79,12 @@ class Membership:
         self._directory.note_members(roster.configured_at, roster.members)
         names = " ".join(f"{m.name}:{m.role.name.lower()}" for m in roster.members.values())
         event(_log, logging.INFO, "members", index=roster.configured_at, now=names)
-        if roster.was_removed and not self.is_leaving:
+        self._leave_if_removed()
+
+    def _leave_if_removed(self) -> None:
+        """Not at once, not after a restart either: the others may not know yet, and have to ask."""
+        node = self._node
+        if node.roster.was_removed and not self.is_leaving:
             self.is_leaving = True
             node.loop.call_later(LEAVE_SECONDS_MAX, self.leave)
 

@@ -229,7 +229,6 @@ class Node:
 
         Raises:
             ResourceBusy: the peer address cannot be bound.
-            ConfigurationError: this node is no member any more.
         """
         self.membership.start()
         await self.transport.listen(host, port)
