@@ -194,3 +194,24 @@ async def test_the_membership_survives_a_snapshot_and_a_restart(tmp_path: Path) 
         again = await cluster.start_joined(2, number, port)
         assert again.raft.conf_state == first.raft.conf_state
         await write(again, ops.SET, 0, b"k", b"w")
+
+
+async def test_a_removed_member_that_starts_again_stays_until_a_member_refuses_it(
+    tmp_path: Path,
+) -> None:
+    """Ended at once, it could not tell the last of the others that the change is committed."""
+    async with cluster_of(3, tmp_path) as cluster:
+        leader = await cluster.leader()
+        number = follower(cluster).identity.node_id
+        name = cluster.nodes[number].identity.name
+        assert (await ask(leader, Action.REMOVE, name)).verdict is Verdict.DONE
+        await until(lambda: cluster.nodes[number].roster.was_removed)
+        await cluster.stop(number)
+        for other in list(cluster.nodes):
+            await cluster.stop(other)
+        again = await cluster.start(number)
+        assert again.membership.is_leaving
+        assert not again.failure.done()
+        await cluster.start(leader.identity.node_id)
+        with pytest.raises(ConfigurationError, match="was removed"):
+            await asyncio.shield(again.failure)
