@@ -38,6 +38,7 @@ from tests.chaos.churn import VOTERS_MAX, Churn
 from tests.chaos.client import Connection, ConnectionLost
 from tests.chaos.crew import LIST, Crews
 from tests.chaos.forgetful import SEED_VARIABLE
+from tests.chaos.smoke import Outcome
 from tests.chaos.verdict import Judgement
 from tests.chaos.workload import Record, decode
 from tests.sim.verdict import judge_lists
@@ -55,15 +56,6 @@ class Plan:
     seed: int
     clients: int = CLIENTS_PER_NODE
     voters_max: int = VOTERS_MAX
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of a run: the figures and what was found."""
-
-    judgement: Judgement
-    figures: dict[str, Any]
-    kept: Path | None = None
 
 
 def run(plan: Plan) -> Outcome:
