@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,3 +176,14 @@ def test_packages_are_all_named_in_the_project_file() -> None:
     }
     missing = sorted(package for package in found if f'"{package}"' not in text)
     assert missing == []
+
+
+def test_the_wheel_names_every_package() -> None:
+    """A package that is missing there is missing for whoever installs kvnode, and for nobody else."""
+    document = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    made = {
+        ".".join(path.parent.relative_to(REPOSITORY).parts)
+        for root in ("kvnode", "raft", "wal")
+        for path in (REPOSITORY / root).rglob("__init__.py")
+    }
+    assert set(document["tool"]["setuptools"]["packages"]) == made
