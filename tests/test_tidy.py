@@ -179,7 +179,7 @@ def test_packages_are_all_named_in_the_project_file() -> None:
 
 
 def test_the_wheel_names_every_package() -> None:
-    """A package that is missing there is missing for whoever installs kvnode, and for nobody else."""
+    """One that is missing there is missing for whoever installs kvnode, and for nobody else."""
     document = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     made = {
         ".".join(path.parent.relative_to(REPOSITORY).parts)
