@@ -28,11 +28,8 @@ from kvnode.store.changes import (
     Update,
 )
 from kvnode.store.members import Member, Members, Role
-from kvnode.store.ops import LEVEL
+from kvnode.store.ops import LEVEL, MEMBERS_LEVEL
 from raft.quorum import majority
-
-LEVEL_OF_MEMBERSHIP = 3
-"""The feature level from which on the log can hold changes of the membership."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +170,10 @@ def _not_founded(view: View) -> ChangeAnswer:
         names = ", ".join(unheard)
         text = f"not before all initial members were heard once; not heard yet: {names}"
         return ChangeAnswer(Verdict.AGAIN, text)
-    older = [m.name for m in _others(view) if (_level(view, m.node_id) or 0) < LEVEL_OF_MEMBERSHIP]
+    older = [m.name for m in _others(view) if (_level(view, m.node_id) or 0) < MEMBERS_LEVEL]
     if older:
         return refused(
-            f"the membership can be changed from feature level {LEVEL_OF_MEMBERSHIP} on; "
+            f"the membership can be changed from feature level {MEMBERS_LEVEL} on; "
             f"to be updated: {', '.join(older)}"
         )
     return ChangeAnswer(Verdict.AGAIN, "the membership is being founded")
@@ -414,7 +411,7 @@ def _lowest_level(view: View) -> int:
 
 def _found(view: View) -> Change | None:
     level = _lowest_level(view)
-    if level < LEVEL_OF_MEMBERSHIP:
+    if level < MEMBERS_LEVEL:
         return None
     return Found(level, tuple(map(partial(_founder, view), sorted(view.members))))
 
