@@ -212,16 +212,20 @@ class Nemesis:
 
     def is_settled(self) -> bool:
         """Nothing is being done any more, and all members run."""
-        return not self.busy and self._churn.is_finished and self._all_run()
-
-    def _all_run(self) -> bool:
-        return all(machine.is_up for machine in self.serving())
+        all_run = all(machine.is_up for machine in self.serving())
+        return not self.busy and self._churn.is_finished and all_run
 
     def is_stuck(self) -> bool:
-        """Too few voters still have all that they acknowledged: nobody can be elected."""
+        """Too few voters still have all that they acknowledged: nobody can be elected.
+
+        All that are admitted must run for that. Who only asks for admission cannot: it is admitted
+        by a leader, and is no voter of the moment.
+        """
+        if not all(machine.is_up for machine in self.serving() if machine.node_id):
+            return False
         whole = {m.node_id for m in self.running() if m.node and not m.node.raft.recovering}
         halves = self._observer.configurations.halves()
-        return self._all_run() and any(len(whole & {*h}) <= len(h) // 2 for h in halves)
+        return any(len(whole & {*h}) <= len(h) // 2 for h in halves)
 
     def is_expected(self, machine: Machine, error: FatalError) -> bool:
         """Whether a process may end with this error now."""

@@ -279,6 +279,22 @@ def test_foreign_directories_are_never_put_in_on_more_than_a_minority() -> None:
         assert sum(machine.starts for machine in run.machines) - before == starts
 
 
+def test_a_run_is_stuck_when_all_members_run_and_too_few_of_them_are_whole() -> None:
+    """Whoever only asks to be admitted waits for a leader, and none can be elected (seed 2074)."""
+    run, _, leading, following = leader_and_follower()
+    nemesis, recovers = run.nemesis, run.machines[following.number - 1]
+    numbers = (leading.number, following.number)
+    (wiped,) = [machine for machine in run.machines if machine.number not in numbers]
+    wiped.kill()
+    wiped.enlist("n9:1", replaces=wiped.name)
+    assert not nemesis.is_stuck()
+    following.node.raft.recovering = True
+    assert nemesis.is_stuck()
+    assert not nemesis.is_settled()
+    recovers.kill()
+    assert not nemesis.is_stuck()
+
+
 def test_a_swarm_in_which_nothing_happens_any_more_is_void() -> None:
     idle = Summary(Tally(elections=1), runs=SEEDS_FOR_FLOORS)
     assert idle.is_void()
