@@ -152,6 +152,10 @@ class Peers:
                 RefusalReason.WRONG_CLUSTER,
                 f"this is cluster {own.cluster_id}, not {hello.cluster_id}",
             )
+        refusal = node.roster.check_removed(hello.sender)
+        if refusal is not None:
+            # Before the receiver: all that it knew may have left, and others have their addresses.
+            return refusal
         if hello.receiver != own.node_id:
             return Refusal(RefusalReason.WRONG_RECEIVER, f"this is node {own.name!r}")
         refusal = node.roster.check(hello)

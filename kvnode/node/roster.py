@@ -126,12 +126,16 @@ class Roster:
 
     # --- what peers say of themselves -------------------------------------------------------------
 
+    def check_removed(self, sender: int) -> Refusal | None:
+        """Whether who dials was a member once: no matter whom it looks for, it must be told."""
+        if not self.has_removed(sender):
+            return None
+        text = f"node {sender:016x} was removed from the cluster, and no id is used again"
+        return Refusal(RefusalReason.REMOVED, text)
+
     def check(self, hello: Hello) -> Refusal | None:
         """Whether who dials has a place in the membership."""
         sender = hello.sender
-        if self.has_removed(sender):
-            text = f"node {sender:016x} was removed from the cluster, and no id is used again"
-            return Refusal(RefusalReason.REMOVED, text)
         member = self.members.get(sender)
         if sender == self._own or (member is None and hello.configured_at <= self.configured_at):
             return Refusal(RefusalReason.UNKNOWN_SENDER, f"node {sender} is no member")

@@ -9,6 +9,7 @@ import pytest
 
 from kvnode.errors import ConfigurationError
 from kvnode.node import changes
+from kvnode.node.hello import RefusalReason
 from kvnode.node.node import Node
 from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
 from kvnode.store import ops
@@ -215,3 +216,23 @@ async def test_a_removed_member_that_starts_again_stays_until_a_member_refuses_i
         await cluster.start(leader.identity.node_id)
         with pytest.raises(ConfigurationError, match="was removed"):
             await asyncio.shield(again.failure)
+
+
+async def test_a_removed_node_is_told_so_by_whoever_has_the_address_of_a_member_that_it_knew(
+    tmp_path: Path,
+) -> None:
+    """All that it knew may have left; their machines have other ids by then."""
+    async with cluster_of(3, tmp_path) as cluster:
+        leader = await cluster.leader()
+        await all_met(cluster)
+        gone = follower(cluster)
+        hello = gone.hello()._replace(receiver=99)
+
+        def answer() -> RefusalReason:
+            refusal = leader.peers.check_hello(hello)
+            assert refusal is not None
+            return refusal.reason
+
+        assert answer() is RefusalReason.WRONG_RECEIVER
+        await ask(leader, Action.REMOVE, gone.identity.name)
+        assert answer() is RefusalReason.REMOVED
