@@ -130,6 +130,7 @@ class Run:
             self.tally,
         )
         self.observer.on_death = self.workload.connection_lost
+        self.workload.is_deserted = self.nemesis.is_deserted
         self.world.after_step = self.observer.look
         self._failure: BaseException | None = None
 

@@ -259,16 +259,26 @@ class Nemesis:
         return [machine for machine in self.running() if machine.number not in self.busy]
 
     def lingering(self) -> list[str]:
-        """Names of removed nodes that run on although a member that they know could tell them."""
-        registry = self._observer.configurations.registry
-        present = registry.by_id if registry is not None else {}
+        """Names of removed nodes that run on although somebody who knows it is where they dial.
+
+        The others, who know nobody any more or only machines that are off, cannot be told.
+        """
         return [
             machine.name
             for machine in self.machines
             if machine.node is not None
             and machine.node_id in self._gone
-            and not present.keys().isdisjoint(machine.node.members)
+            and any(
+                member.address in machine.node.roster.peer_addresses().values()
+                and member.node is not None
+                and member.node.roster.has_removed(machine.node_id)
+                for member in self.running()
+            )
         ]
+
+    def is_deserted(self, machine: Machine) -> bool:
+        """Whether clients have left it by now: all is quiet, and it was removed."""
+        return self.is_over and machine.node_id in self._gone
 
     def may_lose(self, machine: Machine) -> bool:
         """Whether it may lose what it had synced: it has company, and no membership is under way.

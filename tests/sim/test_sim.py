@@ -295,6 +295,25 @@ def test_a_run_is_stuck_when_all_members_run_and_too_few_of_them_are_whole() -> 
     assert not nemesis.is_stuck()
 
 
+def test_a_removed_node_must_end_if_somebody_who_knows_it_is_where_it_dials() -> None:
+    """Else nobody can tell it, and it is only left by its clients (seeds 141 and 1892)."""
+    run, observer, leading, following = leader_and_follower()
+    nemesis, removed = run.nemesis, run.machines[following.number - 1]
+    registry = leading.node.machine.members
+    assert registry is not None
+    observer.configurations.removed.add(removed.node_id)
+    assert nemesis.lingering() == []
+    assert nemesis.is_deserted(removed)
+    registry.removed = (removed.node_id,)
+    assert nemesis.lingering() == [removed.name]
+    leader = run.machines[leading.number - 1]
+    leader.address = "elsewhere:1"
+    assert nemesis.lingering() == []
+    leader.address = f"{leader.name}:1"
+    leader.kill()
+    assert nemesis.lingering() == []
+
+
 def test_a_swarm_in_which_nothing_happens_any_more_is_void() -> None:
     idle = Summary(Tally(elections=1), runs=SEEDS_FOR_FLOORS)
     assert idle.is_void()

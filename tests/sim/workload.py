@@ -91,6 +91,8 @@ class Workload:
         self.think_seconds = 0.1
         self.clients_done = 0
         self.sticky = 0.9
+        self.is_deserted: Callable[[Machine], bool] = lambda _machine: False
+        """Whether no client asks this machine any more, although a node runs there."""
         self._world = world
         self._loop = loop
         self._machines = machines
@@ -119,14 +121,17 @@ class Workload:
         machine = rng.choice(self._machines)
         while self.left > 0:
             await asyncio.sleep(rng.expovariate(1 / self.think_seconds))
-            if not machine.is_up or rng.random() > self.sticky:
-                up = [candidate for candidate in self._machines if candidate.is_up]
+            if not self._serves(machine) or rng.random() > self.sticky:
+                up = [candidate for candidate in self._machines if self._serves(candidate)]
                 if not up:
                     continue
                 machine = rng.choice(up)
             self.left -= 1
             await self._act(number, machine)
         self.clients_done += 1
+
+    def _serves(self, machine: Machine) -> bool:
+        return machine.is_up and not self.is_deserted(machine)
 
     async def _act(self, client: int, machine: Machine) -> None:
         rng = self._rng
