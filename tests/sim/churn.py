@@ -21,6 +21,7 @@ from tests.sim.machine import Machine, Tally
 from tests.sim.programs import NEWER, OLDER
 
 if TYPE_CHECKING:
+    from kvnode.node.node import Node
     from tests.sim.observer import Observer
     from tests.sim.swarm import Nemesis
 
@@ -59,8 +60,17 @@ class Churn:
         """How often somebody has asked for a change that concerns a member of this name."""
         self._kept: dict[int, str] = {}
         """Members whose removal was refused: names by id."""
-        self.is_finished = False
-        """All programs are updated, for the quiet at the end."""
+        self._waiting: list[tuple[Machine, Node]] = []
+        """Who was asked for a change and has not answered yet; once for each."""
+        self._is_updated = False
+
+    @property
+    def is_finished(self) -> bool:
+        """All programs are updated, for the quiet at the end, and no change is still asked for.
+
+        Who died with a request will not answer.
+        """
+        return self._is_updated and not any(machine.node is node for machine, node in self._waiting)
 
     # --- who --------------------------------------------------------------------------------------
 
@@ -187,8 +197,10 @@ class Churn:
         asked = registry.named(request.member) if registry is not None else None
         node_id = asked.node_id if asked is not None else 0
         self._asked[request.member] += 1
+        self._waiting.append((machine, node))
 
         def answered(answer: ChangeAnswer) -> None:
+            self._waiting.remove((machine, node))
             self._observer.note(f"{request.action} {request.member}: {answer.text}")
             if answer.verdict is Verdict.REFUSED:
                 self._tally.changes_refused += 1
@@ -255,7 +267,7 @@ class Churn:
         gone = [name for i, name in self._kept.items() if i in self._known.removed]
         if gone := [name for name in gone if self._asked[name] == 1]:
             self._observer.violation(f"to remove {gone} was refused, and they are gone")
-        self.is_finished = True
+        self._is_updated = True
 
 
 def newest_level(rng: Random, chance: float) -> tuple[int, bool]:

@@ -198,7 +198,7 @@ class Run:
         return self.workload.clients_done == self.plan.clients
 
     def _is_quiet(self) -> bool:
-        """All clients have their answers, no batch is under way, and all nodes are equal."""
+        """All who asked have their answers, nothing is under way, and all nodes are equal."""
         if not (self._clients_are_done() and self.nemesis.is_settled()):
             return False
         if self._unrest() is not None:
@@ -206,7 +206,9 @@ class Run:
         nodes = [machine.node for machine in self.nemesis.running() if machine.node is not None]
         if not any(node.duties.leads for node in nodes):
             return False
-        states = {(n.machine.applied, n.raft.commit, n.machine.state_hash()) for n in nodes}
+        if any(node.machine.applied < node.raft.last_index for node in nodes):
+            return False
+        states = {(node.machine.applied, node.machine.state_hash()) for node in nodes}
         sessions = [node.proposer for node in nodes]
         return len(states) == 1 and all(s.incarnation and not s.waiting for s in sessions)
 

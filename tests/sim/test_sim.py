@@ -279,6 +279,19 @@ def test_foreign_directories_are_never_put_in_on_more_than_a_minority() -> None:
         assert sum(machine.starts for machine in run.machines) - before == starts
 
 
+def test_it_is_not_quiet_while_an_operator_waits_or_a_log_holds_what_is_not_applied() -> None:
+    """A member that is asked to go may be gone the moment after (seed 2521)."""
+    run, _, leading, following = leader_and_follower()
+    asked, waiting = run.machines[leading.number - 1], run.nemesis._churn._waiting
+    waiting.append((asked, following.node))
+    assert run._is_quiet()  # it was asked of a process that is gone
+    waiting.append((asked, leading.node))
+    assert not run._is_quiet()
+    waiting.clear()
+    leading.node.raft.propose([b"x"])
+    assert not run._is_quiet()
+
+
 def test_a_run_is_stuck_when_all_members_run_and_too_few_of_them_are_whole() -> None:
     """Whoever only asks to be admitted waits for a leader, and none can be elected (seed 2074)."""
     run, _, leading, following = leader_and_follower()
