@@ -13,13 +13,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.local_cluster import LocalNode, NodeFailed
 from tests.differential.campaign import NOTHING_PROVEN, Campaign, Coverage, coverage
+from tests.differential.families import FAMILIES
 from tests.differential.generator import Generator
 from tests.differential.machine import Machine
 from tests.differential.report import print_report, record
@@ -87,7 +88,9 @@ def servers() -> Iterator[Servers]:
         yield Servers(alone, through_follower, (*single.nodes, *cluster.nodes))
 
 
-def run(sequences: int, seed: int, start: int = 0) -> tuple[Campaign, Coverage]:
+def run(
+    sequences: int, seed: int, start: int = 0, families: Collection[str] = tuple(FAMILIES)
+) -> tuple[Campaign, Coverage]:
     """Play sequences until all are done or a node is gone.
 
     Raises:
@@ -96,7 +99,7 @@ def run(sequences: int, seed: int, start: int = 0) -> tuple[Campaign, Coverage]:
     """
     with servers() as started:
         covered = started.coverage()
-        campaign = Campaign(Generator(seed, covered.compared))
+        campaign = Campaign(Generator(seed, covered.compared, families))
         told = time.monotonic()
         for number in range(start, start + sequences):
             try:
@@ -127,16 +130,24 @@ def main() -> int:
     parser.add_argument("--sequences", type=int, default=500)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--start", type=int, default=0, help="number of the first sequence")
+    parser.add_argument(
+        "--family",
+        action="append",
+        choices=sorted(FAMILIES),
+        help="only sequences about this family, or these (again and again)",
+    )
     parser.add_argument("--demand", type=int, default=0, help="least replies per command")
     parser.add_argument("--record", type=Path, help="write the outcome to this file")
     options = parser.parse_args()
     if shutil.which("redis-server") is None:
         print("void: redis-server is not installed")
         return NOTHING_PROVEN
-    print(f"differential, seed {options.seed}, {options.sequences} sequences")
+    families = options.family or tuple(FAMILIES)
+    about = f" about {', '.join(options.family)}" if options.family else ""
+    print(f"differential, seed {options.seed}, {options.sequences} sequences{about}")
     began = time.monotonic()
     try:
-        campaign, covered = run(options.sequences, options.seed, options.start)
+        campaign, covered = run(options.sequences, options.seed, options.start, families)
     except (NodeFailed, NotResp, OSError) as reason:
         print(f"void: {reason!r}")
         return NOTHING_PROVEN
@@ -146,6 +157,7 @@ def main() -> int:
         command = (
             f"python -m tests.differential --sequences {options.sequences} --seed {options.seed}"
         )
+        command += "".join(f" --family {name}" for name in options.family or ())
         text = record(campaign, covered, command, commit(), time.monotonic() - began)
         options.record.write_text(text)
     return verdict

@@ -1,141 +1,37 @@
 """What each command looks like: one row per command, and a reason for every command without one.
 
-A row is picked up as soon as both servers know its command. Values are chosen so that most commands
-succeed most of the time: few keys, of which some mostly hold numbers, and lifetimes so long and so
-far apart that the two servers' clocks never matter (`rules.py`).
+A row is picked up as soon as both servers know its command. The rows of one kind of values come
+from `families`; here is what all sequences have: keys, transactions, connections and the server.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Collection
+from typing import Final
 
-from tests.differential.templates import compile_template
-
-NUMBER_KEYS: Final = (b"n1", b"n2")
-TEXT_KEYS: Final = (b"s1", b"s2")
-ODD_KEYS: Final = (b"s 3", b"", b"\xd0\xba\r\n\x00", b"n:3")
-ABSENT_KEYS: Final = (b"absent", b"gone")
-"""Rarely written: what is conditional on a key being absent must succeed often enough."""
-DATABASES: Final = (0, 1, 15)
-"""Where sequences write; all are compared at the end."""
-
-NUMBERS: Final = (b"0", b"1", b"-1", b"7", b"10", b"-12345", b"2147483648")
-EDGES: Final = (
-    *(b"9223372036854775807", b"-9223372036854775808", b"9223372036854775806"),
-    *(b"9223372036854775808", b"-9223372036854775809", b"18446744073709551616"),
+from tests.differential.families import FAMILIES
+from tests.differential.family import Companions, Family
+from tests.differential.templates import Render, compile_template
+from tests.differential.words import (
+    ABSENT_KEYS,
+    ATOMS,
+    ODD_KEYS,
+    Atom,
+    Row,
+    mostly,
+    rows,
 )
-FLOATS: Final = (
-    *(b"0.5", b"-0.1", b"3.0", b"1e3", b"-2.25", b"10", b"0.0001", b"1.10", b"5.0e2", b"1e-5"),
-    *(b"100000000.5", b"-3", b"12345.678", b"0"),
-)
-ODD_FLOATS: Final = (b"inf", b"-inf", b"nan", b"1e400", b"abc", b"", b" 1", b"1 ", b"0x10", b"1e")
-TEXTS: Final = (
-    *(b"", b"x", b"hello", b"Hello World", b"ohmytext", b"mynewtext", b"a b\tc"),
-    *(b"\x00\xff\r\n$-1\r\n", b"x" * 44, b"y" * 45, b"z" * 300, b"007", b"1.50"),
-)
-JUNK: Final = (
-    *(b"", b"abc", b"1.5", b" 1", b"+1", b"-0", b"0x10", b"1e3", b"-1", b"0", b"\x00", b"NX"),
-    *(b"GET", b"EX", b"PERSIST", b"9999999999999999", b"0012", *EDGES),
-)
-"""What a wrong argument is. No number here is a lifetime that could end during a sequence."""
-PATTERNS: Final = (
-    *(b"*", b"s*", b"n?", b"[ns]1", b"[^n]*", b"[a-s]*", b"*1", b"n:*", b"", b"s\\ 3", b"??"),
-    *(b"nosuch*", b"*s*1*", b"[", b"[a", b"\\", b"n[1-2]", b"n[2-1]"),
-)
-SECONDS: Final = tuple(b"%d" % (step * 10_000) for step in range(1, 10))
-MILLIS: Final = tuple(b"%d" % (step * 10_000_000 + 500) for step in range(1, 10))
-AT_SECONDS: Final = tuple(b"%d" % (4_000_000_000 + step * 10_000) for step in range(1, 10))
-AT_MILLIS: Final = tuple(b"%d" % (4_000_000_000_500 + step * 10_000_000) for step in range(1, 10))
-BAD_TIMES: Final = (b"0", b"-1", b"abc", b"", b"1.5", *EDGES[:4])
-PAST_SECONDS: Final = (b"1", b"1000000000", b"0", b"-1")
-COMMAND_NAMES: Final = (b"get", b"SET", b"mset", b"del", b"ping", b"exec", b"expire", b"nosuch")
 
-
-Atom = Callable[[random.Random], bytes]
-
-
-def _mostly(usual: tuple[bytes, ...], rare: tuple[bytes, ...] = (), share: float = 0.9) -> Atom:
-    """One of the usual values in `share` of all cases, else a rare one."""
-    return lambda rng: rng.choice(usual if not rare or rng.random() < share else rare)
-
-
-ATOMS: Final[dict[str, Atom]] = {
-    "key": _mostly(NUMBER_KEYS + TEXT_KEYS, ABSENT_KEYS + ODD_KEYS, 0.85),
-    "nkey": _mostly(NUMBER_KEYS, TEXT_KEYS + ODD_KEYS, 0.85),
-    "tkey": _mostly(TEXT_KEYS, NUMBER_KEYS + ODD_KEYS, 0.85),
-    "newkey": _mostly(ABSENT_KEYS, NUMBER_KEYS + TEXT_KEYS + ODD_KEYS, 0.5),
-    "value": _mostly(NUMBERS + TEXTS, EDGES + FLOATS),
-    "number": _mostly(NUMBERS, EDGES + JUNK),
-    "float": _mostly(FLOATS, ODD_FLOATS + EDGES),
-    "text": _mostly(TEXTS),
-    "position": _mostly((b"0", b"1", b"3", b"10", b"-1", b"-4", b"100"), JUNK),
-    "offset": _mostly((b"0", b"1", b"3", b"10", b"100"), (b"-1", b"536870912", *JUNK)),
-    "length": _mostly((b"0", b"1", b"2", b"4"), JUNK),
-    "seconds": _mostly(SECONDS, BAD_TIMES),
-    "millis": _mostly(MILLIS, BAD_TIMES),
-    "atseconds": _mostly(AT_SECONDS, BAD_TIMES[1:]),
-    "atmillis": _mostly(AT_MILLIS, BAD_TIMES[1:]),
-    "past": _mostly(PAST_SECONDS),
-    "pattern": _mostly(PATTERNS),
-    "database": _mostly((b"0", b"0", b"1", b"15"), (b"16", b"-1", b"abc", b"", EDGES[0]), 0.95),
-    "count": _mostly((b"1000",), (b"1", b"3", b"0", b"-1", b"abc"), 0.7),
-    "type": _mostly((b"string", b"STRING"), (b"hash", b"list", b"nosuch", b"")),
-    "name": _mostly((b"tester", b"", b"a-b"), (b"a b", b"a\nb")),
-    "command": _mostly(COMMAND_NAMES),
-    "parameter": _mostly(
-        (b"databases", b"maxmemory-policy", b"DATABASES", b"maxmemory-po*", b"proto-nosuch"),
-        (b"", b"nosuch"),
-    ),
-    "section": _mostly((b"server", b"keyspace", b"all", b"everything", b"default", b"nosuch")),
-}
-"""What a word in lower case stands for."""
-
-_EXPIRY: Final = "EX seconds|PX millis|EXAT atseconds|PXAT atmillis"
 _WHEN: Final = "{|NX|XX|GT|LT|'nx}"
 
 
-class Row(NamedTuple):
-    """How often a command is sent, compared to the others, and what it looks like."""
-
-    weight: float
-    template: str
-
-
-def _rows(weight: float, templates: dict[str, str]) -> dict[str, Row]:
-    return {name: Row(weight, template) for name, template in templates.items()}
-
-
-COMMANDS: Final[dict[str, Row]] = {
-    **_rows(4, {"set": f"SET key value|SET key value {{NX|XX|GET|}} {{{_EXPIRY}|KEEPTTL|}} [GET]"}),
-    **_rows(2, {
-        "get": "GET key",
-        "mset": "MSET {key value}+",
-        "incr": "INCR nkey",
+COMMON: Final[dict[str, Row]] = {
+    **rows(2, {
         "expire": f"EXPIRE key seconds {_WHEN}",
         "ttl": "TTL key",
     }),
-    **_rows(1, {
-        # Strings.
-        "append": "APPEND tkey text",
-        "decr": "DECR nkey",
-        "decrby": "DECRBY nkey number",
-        "getdel": "GETDEL key",
-        "getex": f"GETEX key [{{{_EXPIRY}|PERSIST}}]",
-        "getrange": "GETRANGE tkey position position",
-        "getset": "GETSET key value",
-        "incrby": "INCRBY nkey number",
-        "incrbyfloat": "INCRBYFLOAT nkey float",
-        "lcs": "LCS tkey tkey {LEN||IDX|IDX MINMATCHLEN length|IDX WITHMATCHLEN|LEN IDX}",
-        "mget": "MGET key+",
-        "msetnx": "MSETNX {newkey value}+",
-        "psetex": "PSETEX key millis value",
-        "setex": "SETEX key seconds value",
-        "setnx": "SETNX newkey value",
-        "setrange": "SETRANGE tkey offset text",
-        "strlen": "STRLEN key",
-        "substr": "SUBSTR tkey position position",
+    **rows(1, {
         # Keys.
         "copy": "COPY key newkey [DB database] [REPLACE]",
         "del": "DEL key+",
@@ -175,7 +71,7 @@ COMMANDS: Final[dict[str, Row]] = {
         "ping": "PING [text]",
         "quit": "QUIT",
     }),
-    **_rows(0.4, {
+    **rows(0.4, {
         "auth": "AUTH {text|DEFAULT text|'default text|'default text}",
         "client|getname": "CLIENT GETNAME",
         "client|getredir": "CLIENT GETREDIR",
@@ -217,7 +113,7 @@ COMMANDS: Final[dict[str, Row]] = {
         "time": "TIME",
         "wait": "WAIT {0|0|0|1|'abc|-1} {1|1|1|-1|'abc}",
     }),
-    **_rows(0.4, {
+    **rows(0.4, {
         "flushall": "FLUSHALL {||ASYNC|SYNC|FOO}",
         "flushdb": "FLUSHDB {||ASYNC|SYNC|FOO}",
         "command": "COMMAND",
@@ -227,6 +123,11 @@ COMMANDS: Final[dict[str, Row]] = {
     }),
 }  # fmt: skip
 """Rows by name; a subcommand is written `container|subcommand`."""
+
+COMMANDS: Final[dict[str, Row]] = COMMON | {
+    name: row for family in FAMILIES.values() for name, row in family.commands.items()
+}
+"""The rows of all families too."""
 
 UNKNOWN: Final = Row(1, "FOO|FOO text+|GETT key|CLIENT FOO|CONFIG FOO 'bar|COMMAND FOO")
 """What neither server knows; it is sent whatever they know."""
@@ -258,7 +159,65 @@ def without_row(names: set[str]) -> set[str]:
     )
 
 
-RENDERS: Final = {
-    name: compile_template(row.template, ATOMS) for name, row in [*COMMANDS.items(), ("", UNKNOWN)]
+class Cast:
+    """The families that a sequence is about: how often each command comes, and what it looks like.
+
+    Half of the commands are of the families, the rest is common to all sequences; generic commands
+    work on the keys of the families.
+
+    Args:
+        families: of which there is one at least.
+        names: commands that may be used, as in `COMMANDS`.
+    """
+
+    def __init__(self, families: tuple[Family, ...], names: Collection[str]) -> None:
+        self.families = families
+        self.keys = tuple(key for family in families for key in family.keys)
+        self.walks = tuple(form for family in families for form in family.walks)
+        self.atoms: dict[str, Atom] = {
+            **ATOMS,
+            **{name: atom for each in FAMILIES.values() for name, atom in each.atoms.items()},
+            "key": mostly(self.keys, ABSENT_KEYS + ODD_KEYS, 0.85),
+            "newkey": mostly(ABSENT_KEYS, self.keys + ODD_KEYS, 0.5),
+        }
+        own = [(name, row) for each in families for name, row in each.commands.items()]
+        common = [*COMMON.items(), ("", UNKNOWN)]
+        self._names: list[str] = []
+        self._weights: list[float] = []
+        for part in (own, common):
+            usable = [(name, row) for name, row in part if name in names or not name]
+            total = sum(row.weight for _, row in usable)
+            self._names += [name for name, _ in usable]
+            self._weights += [row.weight / total for _, row in usable]
+        self._renders: dict[str, Render] = {}
+
+    def choose(self, rng: random.Random) -> str:
+        """The name of a command; none for one that nobody knows."""
+        return rng.choices(self._names, self._weights)[0]
+
+    def render(self, name: str, rng: random.Random) -> list[bytes]:
+        """A command line for a name of `COMMANDS`, or for none."""
+        if name not in self._renders:
+            row = COMMANDS[name] if name else UNKNOWN
+            self._renders[name] = compile_template(row.template, self.atoms)
+        return self._renders[name](rng)
+
+    def furniture(self, rng: random.Random) -> list[list[bytes]]:
+        """What most sequences begin with."""
+        return [
+            compile_template(template, self.atoms)(rng)
+            for family in self.families
+            for template in family.furniture
+        ]
+
+    def unit(self, line: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
+        """The lines that go in one write with this one, itself included."""
+        companions = _COMPANIONS.get(line[0].lower())
+        return companions(line) if companions else [line]
+
+
+_COMPANIONS: Final[dict[bytes, Companions]] = {
+    name: companions
+    for family in FAMILIES.values()
+    for name, companions in family.companions.items()
 }
-"""The templates as functions; the unknown ones under no name."""

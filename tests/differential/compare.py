@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from tests.differential.commands import COMMANDS, EXCLUDED
+from tests.differential.comparing import Accepted, Answer
 from tests.differential.resp import QUEUED, Reply
 from tests.differential.rules import (
     DELIBERATE,
     OPEN,
     RULE_OF,
-    Accepted,
-    Answer,
     close_in_time,
 )
 from tests.differential.sequence import Send
 
-Dump: TypeAlias = Mapping[tuple[int, bytes], tuple[Reply, Reply, Reply]]
-"""Type, value and PTTL of each key of each database."""
+Record: TypeAlias = tuple[Reply, object, Reply]
+"""Type, value (without what no server promises) and PTTL of a key."""
+
+Dump: TypeAlias = Mapping[tuple[int, bytes], Record]
+"""The record of each key of each database."""
 
 CONTAINERS: Final = {name.partition("|")[0] for name in [*COMMANDS, *EXCLUDED] if "|" in name}
 
@@ -33,12 +35,12 @@ class Transcript:
 
     Attributes:
         exchanges: the answered commands in order.
-        walks: the keys that each `Walk` found.
+        walks: what each `Walk` found.
         dump: what was there at the end.
     """
 
     exchanges: list[tuple[Send, Reply]] = field(default_factory=list)
-    walks: list[set[bytes]] = field(default_factory=list)
+    walks: list[set[tuple[bytes, ...]]] = field(default_factory=list)
     dump: Dump = field(default_factory=dict)
 
 
@@ -138,7 +140,7 @@ def _dump_differences(redis: Dump, kvnode: Dump) -> list[Difference]:
     return found
 
 
-def _same_record(redis: tuple[Reply, Reply, Reply], kvnode: tuple[Reply, Reply, Reply]) -> bool:
+def _same_record(redis: Record, kvnode: Record) -> bool:
     return redis[:2] == kvnode[:2] and close_in_time(redis[2], kvnode[2], 1)
 
 

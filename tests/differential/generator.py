@@ -6,22 +6,10 @@ import random
 from collections.abc import Collection
 from typing import Final
 
-from tests.differential.commands import (
-    ATOMS,
-    COMMANDS,
-    DATABASES,
-    JUNK,
-    NEVER_MANGLED,
-    NUMBER_KEYS,
-    NUMBERS,
-    PATTERNS,
-    RENDERS,
-    SECONDS,
-    TEXT_KEYS,
-    TEXTS,
-    UNKNOWN,
-)
+from tests.differential.commands import COMMANDS, NEVER_MANGLED, Cast
+from tests.differential.families import FAMILIES
 from tests.differential.sequence import FIRST, SECOND, Send, Sequence, Settle, Unit, Walk
+from tests.differential.words import DATABASES, JUNK, PATTERNS, SECONDS
 
 COMMANDS_MIN, COMMANDS_MAX = 20, 30
 """Commands in a sequence; its last shape may add a few."""
@@ -29,6 +17,9 @@ MANGLED_SHARE: Final = 0.06
 SECOND_SHARE: Final = 0.15
 JOINED_SHARE: Final = 0.6
 RESP3_SHARE: Final = 0.5
+ALONE_SHARE: Final = 0.5
+"""Sequences about one family; the others are about two or more."""
+FAMILIES_MIXED_MAX: Final = 4
 
 SHORT_LIFE_MS: Final = b"1"
 WATCHED_LIFE_MS: Final = b"300"
@@ -40,45 +31,83 @@ _CLOSES_TRANSACTION: Final = {b"exec", b"discard", b"reset", b"quit"}
 class Generator:
     """Sequences of the commands that both servers know.
 
+    A sequence is about one family, or about a few: those with more to try come more often.
+
     Args:
         seed: together with the number of a sequence it decides everything about it.
         names: commands that may be used, as in `COMMANDS`.
+        families: what sequences are about; all of them unless told.
     """
 
-    def __init__(self, seed: int, names: Collection[str]) -> None:
+    def __init__(
+        self, seed: int, names: Collection[str], families: Collection[str] = tuple(FAMILIES)
+    ) -> None:
         self.seed = seed
-        self.names = [name for name in COMMANDS if name in names]
-        self._weights = [COMMANDS[name].weight for name in self.names]
-        self._choices = [*self.names, ""]
-        self._weights.append(UNKNOWN.weight)
+        usable = {name for name in COMMANDS if name in names}
+        self._families = [
+            FAMILIES[name] for name in families if usable & FAMILIES[name].commands.keys()
+        ]
+        left_out = {
+            name
+            for family in FAMILIES.values()
+            if family not in self._families
+            for name in family.commands
+        }
+        self.names = [name for name in COMMANDS if name in usable - left_out]
+        self._casts: dict[tuple[str, ...], Cast] = {}
 
     def sequence(self, number: int) -> Sequence:
         """The sequence of this number."""
         rng = random.Random(f"{self.seed}:{number}")
-        units = self._furnish(rng)
-        wanted = rng.randint(COMMANDS_MIN, COMMANDS_MAX)
-        while sum(isinstance(step, Send) for unit in units for step in unit) < wanted:
-            units += self._shape(rng)
+        author = _Author(rng, self._cast(rng), frozenset(self.names))
         protocols = [3 if rng.random() < RESP3_SHARE else 2 for _ in (FIRST, SECOND)]
-        return Sequence((protocols[FIRST], protocols[SECOND]), tuple(units))
+        return Sequence((protocols[FIRST], protocols[SECOND]), tuple(author.units()))
 
-    def _furnish(self, rng: random.Random) -> list[Unit]:
+    def _cast(self, rng: random.Random) -> Cast:
+        wanted = 1 if rng.random() < ALONE_SHARE else rng.randint(2, FAMILIES_MIXED_MAX)
+        weights = [family.weight for family in self._families]
+        chosen = {family.name for family in rng.choices(self._families, weights, k=wanted)}
+        members = tuple(family for family in self._families if family.name in chosen)
+        names = tuple(family.name for family in members)
+        if names not in self._casts:
+            self._casts[names] = Cast(members, self.names)
+        return self._casts[names]
+
+
+class _Author:
+    """Writes one sequence."""
+
+    def __init__(self, rng: random.Random, cast: Cast, names: frozenset[str]) -> None:
+        self._rng = rng
+        self._cast = cast
+        self._names = names
+
+    def units(self) -> list[Unit]:
+        units = self._furnish()
+        wanted = len(units) + self._rng.randint(COMMANDS_MIN, COMMANDS_MAX)
+        while sum(isinstance(step, Send) for unit in units for step in unit) < wanted:
+            units += self._shape()
+        return units
+
+    def _atom(self, name: str) -> bytes:
+        return self._cast.atoms[name](self._rng)
+
+    def _furnish(self) -> list[Unit]:
         """Mostly there is something to begin with: half of it with a lifetime."""
-        if rng.random() < 0.2:
+        if self._rng.random() < 0.2:
             return []
-        lines = [(b"SET", key, rng.choice(NUMBERS)) for key in NUMBER_KEYS]
-        lines += [(b"SET", key, rng.choice(TEXTS)) for key in TEXT_KEYS]
-        mortal = rng.sample(NUMBER_KEYS + TEXT_KEYS, 2)
-        lines += [(b"EXPIRE", key, rng.choice(SECONDS)) for key in mortal]
+        lines = [tuple(line) for line in self._cast.furniture(self._rng)]
+        mortal = self._rng.sample(self._cast.keys, max(len(self._cast.keys) // 2, 1))
+        lines += [(b"EXPIRE", key, self._rng.choice(SECONDS)) for key in mortal]
         return [(Send(line, joined=True),) for line in lines]
 
-    def _shape(self, rng: random.Random) -> list[Unit]:
-        dice = rng.random()
+    def _shape(self) -> list[Unit]:
+        dice = self._rng.random()
         if dice < 0.08:
-            return self._transaction(rng)
-        if dice < 0.10 and "randomkey" in self.names:
+            return self._transaction()
+        if dice < 0.10 and "randomkey" in self._names:
             # In one write, so that the keys are those that RANDOMKEY chose from (`rules.py`).
-            connection = self._connection(rng)
+            connection = self._connection()
             return [
                 (
                     Send((b"RANDOMKEY",), connection),
@@ -86,78 +115,88 @@ class Generator:
                 )
             ]
         if dice < 0.11:
-            return [(self._walk(rng),)]
+            return [(self._walk(),)]
         if dice < 0.117:
-            return [self._unanswered(rng)]
+            return [self._unanswered()]
         if dice < 0.12:
-            return [self._short_life(rng)]
+            return [self._short_life()]
         if dice < 0.1203:
-            return [self._expires_while_watched(rng)]
+            return [self._expires_while_watched()]
         if dice < 0.124:
-            return [(step,) for step in self._swept_while_watched(rng)]
-        joined = rng.random() < JOINED_SHARE
-        return [(Send(self._arguments(rng), self._connection(rng), joined),)]
+            return [(step,) for step in self._swept_while_watched()]
+        joined = self._rng.random() < JOINED_SHARE
+        connection = self._connection()
+        first, *others = self._cast.unit(self._arguments(self._cast.choose(self._rng)))
+        sends = [Send(first, connection, joined)]
+        return [(*sends, *(Send(line, connection, joined=True) for line in others))]
 
-    def _connection(self, rng: random.Random) -> int:
-        return SECOND if rng.random() < SECOND_SHARE else FIRST
+    def _connection(self) -> int:
+        return SECOND if self._rng.random() < SECOND_SHARE else FIRST
 
-    def _arguments(self, rng: random.Random, name: str | None = None) -> tuple[bytes, ...]:
-        if name is None:
-            name = rng.choices(self._choices, self._weights)[0]
-        arguments = RENDERS[name](rng)
-        if rng.random() < MANGLED_SHARE and name not in NEVER_MANGLED:
-            mangle(rng, arguments)
-        if rng.random() < 0.1:
+    def _arguments(self, name: str) -> tuple[bytes, ...]:
+        arguments = self._cast.render(name, self._rng)
+        if self._rng.random() < MANGLED_SHARE and name not in NEVER_MANGLED:
+            mangle(self._rng, arguments)
+        if self._rng.random() < 0.1:
             arguments[0] = arguments[0].lower()
         return tuple(arguments)
 
-    def _transaction(self, rng: random.Random) -> list[Unit]:
+    def _transaction(self) -> list[Unit]:
         """WATCH, perhaps interference, MULTI, commands, perhaps interference, EXEC or DISCARD."""
         steps: list[Send] = []
-        if rng.random() < 0.6:
-            keys = tuple(ATOMS["key"](rng) for _ in range(rng.randint(1, 2)))
+        if self._rng.random() < 0.6:
+            keys = tuple(self._atom("key") for _ in range(self._rng.randint(1, 2)))
             steps.append(Send((b"WATCH", *keys)))
-            if rng.random() < 0.5:
-                steps.append(self._interference(rng, keys[0]))
+            if self._rng.random() < 0.5:
+                steps.append(self._interference(keys[0]))
         steps.append(Send((b"MULTI",)))
-        for _ in range(rng.randint(0, 5)):
-            steps.append(Send(self._arguments(rng, self._queueable(rng)), joined=True))
-            if rng.random() < 0.1:
-                steps.append(self._interference(rng, ATOMS["key"](rng)))
-        steps.append(Send((b"EXEC" if rng.random() < 0.9 else b"DISCARD",), joined=True))
+        for _ in range(self._rng.randint(0, 5)):
+            lines = self._cast.unit(self._arguments(self._queueable()))
+            steps += [Send(line, joined=True) for line in lines]
+            if self._rng.random() < 0.1:
+                steps.append(self._interference(self._atom("key")))
+        steps.append(Send((b"EXEC" if self._rng.random() < 0.9 else b"DISCARD",), joined=True))
         return [(step,) for step in steps]
 
-    def _queueable(self, rng: random.Random) -> str:
+    def _queueable(self) -> str:
         """A command that does not end the transaction: those come by themselves often enough."""
         while True:
-            name = rng.choices(self._choices, self._weights)[0]
+            name = self._cast.choose(self._rng)
             if name.encode() not in (*_CLOSES_TRANSACTION, b"multi", b"watch", b"hello"):
                 return name
 
-    def _interference(self, rng: random.Random, key: bytes) -> Send:
+    def _interference(self, key: bytes) -> Send:
+        """Something between, on the other connection: to this key, or of the family's commands."""
         lines = ((b"SET", key, b"1"), (b"DEL", key), (b"EXPIRE", key, b"10000"), (b"GET", key))
-        return Send(rng.choice(lines), SECOND)
+        if self._rng.random() < 0.5:
+            return Send(self._rng.choice(lines), SECOND)
+        return Send(self._arguments(self._queueable()), SECOND)
 
-    def _walk(self, rng: random.Random) -> Walk:
-        options: tuple[bytes, ...] = (b"COUNT", rng.choice((b"1", b"2", b"5", b"100")))
-        if rng.random() < 0.5:
-            options += (b"MATCH", rng.choice(PATTERNS))
-        return Walk(rng.choice(DATABASES), options)
+    def _walk(self) -> Walk:
+        options: tuple[bytes, ...] = (b"COUNT", self._rng.choice((b"1", b"2", b"5", b"100")))
+        if self._rng.random() < 0.5:
+            options += (b"MATCH", self._rng.choice(PATTERNS))
+        forms = [form for form in self._cast.walks if form.command.decode().lower() in self._names]
+        if forms and self._rng.random() < 0.7:
+            form = self._rng.choice(forms)
+            command = (form.command, self._rng.choice(form.keys))
+            return Walk(self._rng.choice((0, 0, *DATABASES)), options, command, form.width)
+        return Walk(self._rng.choice(DATABASES), options)
 
-    def _unanswered(self, rng: random.Random) -> Unit:
+    def _unanswered(self) -> Unit:
         """CLIENT REPLY SKIP or OFF … ON around commands, outside of any transaction.
 
         An answer comes last, so that all has been done when the sequence goes on.
         """
-        if "client|reply" not in self.names:
+        if "client|reply" not in self._names:
             return (Send((b"RESET",)),)
         writes = [
-            (b"INCR", ATOMS["nkey"](rng)),
-            (b"SET", ATOMS["key"](rng), b"unanswered"),
+            (b"INCR", self._atom("nkey")),
+            (b"SET", self._atom("key"), b"unanswered"),
             (b"GET",),
         ]
-        rng.shuffle(writes)
-        if rng.random() < 0.5:
+        self._rng.shuffle(writes)
+        if self._rng.random() < 0.5:
             head = (Send((b"CLIENT", b"REPLY", b"SKIP"), silent=True, joined=True),)
             return (
                 Send((b"RESET",)),
@@ -172,14 +211,14 @@ class Generator:
             Send((b"CLIENT", b"REPLY", b"ON"), joined=True),
         )
 
-    def _short_life(self, rng: random.Random) -> Unit:
+    def _short_life(self) -> Unit:
         """A key that expires at once, or whose end has passed: outside of any transaction."""
-        key = ATOMS["key"](rng)
-        ends = rng.choice(((b"PX", SHORT_LIFE_MS), (b"EXAT", b"1000000000"), (b"PXAT", b"1")))
+        key = self._atom("key")
+        ends = self._rng.choice(((b"PX", SHORT_LIFE_MS), (b"EXAT", b"1000000000"), (b"PXAT", b"1")))
         return (Send((b"RESET",)), Send((b"SET", key, b"short", *ends), joined=True), Settle(key))
 
-    def _expires_while_watched(self, rng: random.Random) -> Unit:
-        key = ATOMS["key"](rng)
+    def _expires_while_watched(self) -> Unit:
+        key = self._atom("key")
         return (
             Send((b"RESET",)),
             Send((b"SET", key, b"short", b"PX", WATCHED_LIFE_MS), joined=True),
@@ -190,15 +229,16 @@ class Generator:
             Send((b"EXEC",), joined=True),
         )
 
-    def _swept_while_watched(self, rng: random.Random) -> Unit:
+    def _swept_while_watched(self) -> Unit:
         """FLUSH and SWAPDB between a WATCH, mostly of an absent key, and its EXEC."""
-        watched = ATOMS["newkey"](rng)
+        watched = self._atom("newkey")
         between: list[tuple[bytes, ...]] = []
-        for _ in range(rng.randint(1, 4)):
-            key = watched if rng.random() < 0.1 else ATOMS["key"](rng)
-            writes = ((b"SET", key, b"1"), (b"DEL", key), (b"SELECT", rng.choice((b"0", b"1"))))
+        for _ in range(self._rng.randint(1, 4)):
+            key = watched if self._rng.random() < 0.1 else self._atom("key")
+            database = self._rng.choice((b"0", b"1"))
+            writes = ((b"SET", key, b"1"), (b"DEL", key), (b"SELECT", database))
             sweeps = ((b"FLUSHDB",), (b"FLUSHALL",), (b"SWAPDB", b"0", b"1"))
-            between.append(rng.choice(writes if rng.random() < 0.6 else sweeps))
+            between.append(self._rng.choice(writes if self._rng.random() < 0.6 else sweeps))
         return (
             Send((b"RESET",)),
             Send((b"WATCH", watched), joined=True),

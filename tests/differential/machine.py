@@ -6,16 +6,23 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from tests.differential.commands import DATABASES
-from tests.differential.compare import Dump, Transcript
+from tests.differential.compare import Dump, Record, Transcript
+from tests.differential.families import FAMILIES
+from tests.differential.family import Listing
 from tests.differential.resp import Connection, Reply
 from tests.differential.sequence import Send, Sequence, Settle, Walk
+from tests.differential.words import DATABASES
 
 Address = tuple[str, int]
 
 SETTLE_SECONDS_MAX: Final = 10.0
 SETTLE_POLL_SECONDS: Final = 0.005
 WALK_ROUNDS_MAX: Final = 10_000
+
+LISTINGS: Final[dict[bytes, Listing]] = {
+    kind: listing for family in FAMILIES.values() for kind, listing in family.listings.items()
+}
+"""How a key of each type is read at the end."""
 
 
 class Void(Exception):
@@ -74,40 +81,47 @@ class Side:
                 raise Void(f"{key!r} has not expired: {exists}, {size}")
             time.sleep(SETTLE_POLL_SECONDS)
 
-    def walk(self, step: Walk) -> set[bytes]:
-        """The keys that a whole SCAN finds."""
-        cursor, found = b"0", set[bytes]()
+    def walk(self, step: Walk) -> set[tuple[bytes, ...]]:
+        """What a whole SCAN finds; the text of its error, if the first page is one."""
+        cursor, found = b"0", set[tuple[bytes, ...]]()
         self._control.call([b"SELECT", b"%d" % step.database])
         for _ in range(WALK_ROUNDS_MAX):
-            (reply,) = self._control.call([b"SCAN", cursor, *step.options])
+            (reply,) = self._control.call([*step.command, cursor, *step.options])
+            if reply.is_error and cursor == b"0":
+                return {(reply.text,)}
             if len(reply.elements) != 2:
-                raise Void(f"SCAN answered {reply}")
+                raise Void(f"{step.command[0]!r} answered {reply}")
             cursor = reply.elements[0].text
-            found.update(key.text for key in reply.elements[1].elements)
+            texts = [element.text for element in reply.elements[1].elements]
+            found.update(zip(*(iter(texts),) * step.width, strict=True))
             if cursor == b"0":
                 return found
-        raise Void(f"SCAN did not end in {WALK_ROUNDS_MAX} pages")
+        raise Void(f"{step.command[0]!r} did not end in {WALK_ROUNDS_MAX} pages")
 
     def dump(self) -> Dump:
         """Everything in the databases that sequences write to."""
-        lists = self._control.call(
-            *(
-                command
-                for database in DATABASES
-                for command in ([b"SELECT", b"%d" % database], [b"KEYS", b"*"])
-            )
+        return {
+            (database, key): record
+            for database in DATABASES
+            for key, record in self._records(database)
+        }
+
+    def _records(self, database: int) -> Iterator[tuple[bytes, Record]]:
+        _, listed = self._control.call([b"SELECT", b"%d" % database], [b"KEYS", b"*"])
+        keys = [key.text for key in listed.elements]
+        if not keys:
+            return
+        kinds = self._control.call(*([b"TYPE", key] for key in keys))
+        forms = [LISTINGS.get(kind.text, LISTINGS[b"string"]) for kind in kinds]
+        questions = (
+            line
+            for key, form in zip(keys, forms, strict=True)
+            for line in (form.line(key), [b"PTTL", key])
         )
-        rows: dict[tuple[int, bytes], tuple[Reply, Reply, Reply]] = {}
-        for database, listed in zip(DATABASES, lists[1::2], strict=True):
-            keys = [key.text for key in listed.elements]
-            if not keys:
-                continue
-            questions = [[name, key] for key in keys for name in (b"TYPE", b"GET", b"PTTL")]
-            replies = self._control.call([b"SELECT", b"%d" % database], *questions)[1:]
-            for at, key in enumerate(keys):
-                kind, value, lifetime = replies[3 * at : 3 * at + 3]
-                rows[database, key] = kind, value, lifetime
-        return rows
+        replies = self._control.call(*questions)
+        for at, (key, kind, form) in enumerate(zip(keys, kinds, forms, strict=True)):
+            value, lifetime = replies[2 * at : 2 * at + 2]
+            yield key, (kind, form.canon(value), lifetime)
 
 
 class Machine:

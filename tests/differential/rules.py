@@ -8,13 +8,23 @@ three lists.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
-from tests.differential.commands import EDGES
+from tests.differential.comparing import (
+    Accepted,
+    Answer,
+    Matches,
+    Rule,
+    pairwise,
+    same_kind,
+    same_page,
+    same_pairs,
+    same_set,
+    same_shape,
+)
+from tests.differential.families import FAMILIES
 from tests.differential.resp import Reply
+from tests.differential.words import EDGES
 
 CLOCK_SECONDS_MAX: Final = 300
 """How far lifetimes may differ: both servers ran the command, but not at the same moment. Lifetimes
@@ -23,102 +33,6 @@ ABSOLUTE_SECONDS_MIN: Final = 4_000_000_000
 """Deadlines from here on were given as such (`AT_SECONDS`) and must be exactly the same."""
 
 COMMANDS_ASKED_MAX: Final = 10
-
-
-class Answer(NamedTuple):
-    """One command and its reply; what EXEC ran is listed as if it had been answered by itself."""
-
-    arguments: tuple[bytes, ...]
-    reply: Reply
-
-
-Same = Callable[[list[Answer], list[Answer], int], bool]
-"""Compares what redis-server and kvnode answered at one place of the conversation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """How to compare the replies of some commands.
-
-    Attributes:
-        names: commands, as in `COMMANDS`.
-        why: what may differ and why that is right.
-        same: the comparison.
-    """
-
-    names: tuple[str, ...]
-    why: str
-    same: Same
-
-
-Matches = Callable[[str, tuple[bytes, ...], str, str], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A difference that is accepted.
-
-    Attributes:
-        why: what differs, for people.
-        matches: tells it by the command's name, its arguments, and the two replies as text.
-        lasting: the servers go on in different states, so nothing behind it can be compared.
-        after: commands in lower case that must be part of the sequence; none: any will do.
-        times: how many of these commands the sequence must have at least.
-    """
-
-    why: str
-    matches: Matches
-    lasting: bool = False
-    after: frozenset[bytes] = frozenset()
-    times: int = 1
-
-
-def _pairwise(same: Callable[[Reply, Reply], bool]) -> Same:
-    return lambda redis, kvnode, at: same(redis[at].reply, kvnode[at].reply)
-
-
-def shape(reply: Reply, depth: int = 1) -> object:
-    """The types of a reply without its values, down to some depth."""
-    if depth and reply.elements:
-        return reply.kind, tuple(shape(element, depth - 1) for element in reply.elements)
-    return reply.kind, reply.value is None
-
-
-def _same_kind(redis: Reply, kvnode: Reply) -> bool:
-    return shape(redis, 0) == shape(kvnode, 0)
-
-
-def _same_shape(redis: Reply, kvnode: Reply) -> bool:
-    return shape(redis) == shape(kvnode)
-
-
-def _same_set(redis: Reply, kvnode: Reply) -> bool:
-    return redis.kind == kvnode.kind and Counter(redis.elements) == Counter(kvnode.elements)
-
-
-def _same_pairs(redis: Reply, kvnode: Reply) -> bool:
-    def pairs(reply: Reply) -> Counter[tuple[Reply, Reply]]:
-        return Counter(zip(reply.elements[::2], reply.elements[1::2], strict=True))
-
-    return redis.kind == kvnode.kind and pairs(redis) == pairs(kvnode)
-
-
-def _same_scan(redis: list[Answer], kvnode: list[Answer], at: int) -> bool:
-    """A page that holds everything is compared as a set; of smaller ones only the shape."""
-    one, other = redis[at], kvnode[at]
-    if shape(one.reply) != shape(other.reply):
-        return False
-    if not all(_is_cursor(answer.reply.elements[0]) for answer in (one, other)):
-        return False
-    if b"1000" in one.arguments and one.arguments[1] == b"0":
-        cursors = one.reply.elements[0].text, other.reply.elements[0].text
-        pages = one.reply.elements[1], other.reply.elements[1]
-        return cursors == (b"0", b"0") and _same_set(*pages)
-    return True
-
-
-def _is_cursor(reply: Reply) -> bool:
-    return reply.kind == b"$" and reply.text.isdigit() and int(reply.text) < 1 << 64
 
 
 def _member(redis: list[Answer], kvnode: list[Answer], at: int) -> bool:
@@ -130,7 +44,7 @@ def _member(redis: list[Answer], kvnode: list[Answer], at: int) -> bool:
         keys, chosen = answers[at + 1].reply.elements, answers[at].reply
         return chosen in keys if keys else chosen.value is None
 
-    return _same_kind(redis[at].reply, kvnode[at].reply) and all(
+    return same_kind(redis[at].reply, kvnode[at].reply) and all(
         map(chosen_from_keys, (redis, kvnode))
     )
 
@@ -178,34 +92,35 @@ def _same_condition(redis: list[Answer], kvnode: list[Answer], at: int) -> bool:
     return conditional and {one.reply.text, other.reply.text} == {b"0", b"1"}
 
 
-RULES: Final = (
+RULES: Final[tuple[Rule, ...]] = (
     Rule(("ttl",), "a lifetime shrinks between the two replies",
-         _pairwise(lambda r, k: close_in_time(r, k, 1000))),
-    Rule(("pttl",), "as TTL", _pairwise(lambda r, k: close_in_time(r, k, 1))),
+         pairwise(lambda r, k: close_in_time(r, k, 1000))),
+    Rule(("pttl",), "as TTL", pairwise(lambda r, k: close_in_time(r, k, 1))),
     Rule(("expiretime",), "a deadline made from a lifetime depends on when the command ran; one "
          "that was given as such is compared exactly",
-         _pairwise(lambda r, k: _same_deadline(r, k, 1000))),
-    Rule(("pexpiretime",), "as EXPIRETIME", _pairwise(lambda r, k: _same_deadline(r, k, 1))),
+         pairwise(lambda r, k: _same_deadline(r, k, 1000))),
+    Rule(("pexpiretime",), "as EXPIRETIME", pairwise(lambda r, k: _same_deadline(r, k, 1))),
     Rule(("expire", "pexpire"), "GT and LT: two deadlines made from one lifetime may be equal or a "
          "millisecond apart; what the command did is still seen in TTL and at the end",
          _same_condition),
-    Rule(("keys",), "Redis promises no order of keys: compared as sets", _pairwise(_same_set)),
+    Rule(("keys",), "Redis promises no order of keys: compared as sets", pairwise(same_set)),
     Rule(("scan",), "cursors and pages are each server's own: a page that must hold everything is "
          "compared as a set, others by shape; whole walks are compared as sets (`Walk`)",
-         _same_scan),
+         same_page(1)),
     Rule(("randomkey",), "random: null together, else a key of the database", _member),
     Rule(("config|get",), "Redis promises no order of parameters: compared as sets of pairs; only "
-         "parameters that mean the same are asked for", _pairwise(_same_pairs)),
+         "parameters that mean the same are asked for", pairwise(same_pairs)),
     Rule(("client|list", "client|info", "info", "role", "hello", "command|docs", "command|list",
           "command", "memory|usage", "memory|doctor", "memory|stats", "latency|doctor",
           "latency|histogram", "latency|latest", "latency|history",
           "latency|reset", "slowlog|get", "slowlog|len", "object|idletime", "object|refcount",
           "client|id", "command|count", "lastsave", "wait"),
          "tells about the server or the connection, not about data: compared by type",
-         _pairwise(_same_kind)),
+         pairwise(same_kind)),
     Rule(("command|info",), "flags and categories beyond name, arity and key positions are hints",
-         _pairwise(_same_facts)),
-    Rule(("time",), "the clock: compared by shape", _pairwise(_same_shape)),
+         pairwise(_same_facts)),
+    Rule(("time",), "the clock: compared by shape", pairwise(same_shape)),
+    *(rule for family in FAMILIES.values() for rule in family.rules),
 )  # fmt: skip
 
 RULE_OF: Final = {name: rule for rule in RULES for name in rule.names}
@@ -228,20 +143,11 @@ def _beyond_all_dates(_name: str, line: tuple[bytes, ...], _redis: str, kvnode: 
     return beyond and kvnode.startswith('-b"ERR invalid expire time in ')
 
 
-def _encoding_by_history(name: str, _line: tuple[bytes, ...], redis: str, kvnode: str) -> bool:
-    shorter = ["$b'raw'", "$b'embstr'", "$b'int'"]
-    return (
-        name == "object|encoding"
-        and {redis, kvnode} <= set(shorter)
-        and shorter.index(redis) < shorter.index(kvnode)
-    )
-
-
 def _aborted(name: str, _line: tuple[bytes, ...], redis: str, kvnode: str) -> bool:
     return name == "exec" and not redis.endswith("(null)") and kvnode.endswith("(null)")
 
 
-DELIBERATE: Final = (
+DELIBERATE: Final[tuple[Accepted, ...]] = (
     Accepted(
         "SCAN: a cursor is a number from 0 to 2^64 - 1; Redis' strtoul also takes -1, for 2^64 - 1",
         _replies("scan", "", "-b'ERR invalid cursor'"),
@@ -249,11 +155,6 @@ DELIBERATE: Final = (
     Accepted(
         "Error texts name the whole argument; Redis' end at the first NUL byte",
         _cut_at_nul,
-    ),
-    Accepted(
-        "OBJECT ENCODING follows from the value; in Redis what APPEND or SETRANGE changed stays "
-        "raw, and what INCRBYFLOAT made is no int",
-        _encoding_by_history,
     ),
     Accepted(
         "Deadlines end 2^43 ms before the largest 64-bit number, since the grammar has no clock",
@@ -268,8 +169,11 @@ DELIBERATE: Final = (
         after=frozenset({b"swapdb", b"flushdb", b"flushall"}),
         times=2,
     ),
+    *(accepted for family in FAMILIES.values() for accepted in family.deliberate),
 )
 """Differences that kvnode means."""
 
-OPEN: Final[tuple[Accepted, ...]] = ()
+OPEN: Final[tuple[Accepted, ...]] = tuple(
+    accepted for family in FAMILIES.values() for accepted in family.open
+)
 """Defects that are known and not mended yet, each with the shortest lines that show it."""

@@ -40,10 +40,19 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A whole SCAN of one database with these options, on a connection of its own."""
+    """A whole SCAN of one database with these options, on a connection of its own.
+
+    Attributes:
+        database: where.
+        options: behind the cursor.
+        command: what stands before the cursor: SCAN, or e.g. HSCAN and a key.
+        width: elements of a page that belong together.
+    """
 
     database: int
     options: tuple[bytes, ...]
+    command: tuple[bytes, ...] = (b"SCAN",)
+    width: int = 1
 
 
 Step: TypeAlias = Send | Settle | Walk
@@ -95,7 +104,8 @@ def redis_cli_lines(sequence: Sequence) -> list[str]:
             lines.append(f"# wait until EXISTS {quoted(step.key)} answers 0")
         elif isinstance(step, Walk):
             options = " ".join(map(quoted, step.options))
-            lines.append(f"# redis-cli -n {step.database}: SCAN 0 {options}, on to its end")
+            command = " ".join(map(quoted, step.command))
+            lines.append(f"# redis-cli -n {step.database}: {command} 0 {options}, on to its end")
         else:
             if step.connection != speaking:
                 speaking = step.connection

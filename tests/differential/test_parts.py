@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from tests.differential.commands import ATOMS, COMMANDS, EXCLUDED, RENDERS, without_row
+from tests.differential.commands import COMMANDS, COMMON, EXCLUDED, Cast, without_row
 from tests.differential.compare import (
     Difference,
     Transcript,
@@ -15,13 +15,16 @@ from tests.differential.compare import (
     answers,
     differences,
 )
+from tests.differential.comparing import Answer
+from tests.differential.families import FAMILIES
 from tests.differential.generator import COMMANDS_MIN, Generator
 from tests.differential.machine import chunks
 from tests.differential.resp import QUEUED, NotResp, Reader, Reply
-from tests.differential.rules import Answer, close_in_time
+from tests.differential.rules import close_in_time
 from tests.differential.sequence import SECOND, Send, Sequence, quoted, redis_cli_lines
 from tests.differential.shrink import shrink
 from tests.differential.templates import BadTemplate, compile_template
+from tests.differential.words import ATOMS
 
 OK = Reply(b"+", b"OK")
 STREAM = (
@@ -103,10 +106,11 @@ def test_a_template_with_a_mistake_is_refused(template: str) -> None:
 
 def test_every_row_renders_the_command_that_it_is_about() -> None:
     rng = random.Random(1)
+    cast = Cast(tuple(FAMILIES.values()), COMMANDS)
     for name in COMMANDS:
         words = name.split("|")
         for _ in range(20):
-            line = [word.decode("latin-1").lower() for word in RENDERS[name](rng)]
+            line = [word.decode("latin-1").lower() for word in cast.render(name, rng)]
             assert line[: len(words)] == words or line[1] == "foo"
 
 
@@ -131,8 +135,32 @@ def test_a_sequence_has_at_least_twenty_commands() -> None:
 
 
 def test_only_commands_that_both_servers_know_are_used() -> None:
-    generator = Generator(7, {"get", "set"})
-    assert generator.names == ["set", "get"]
+    generator = Generator(7, {"get", "ping"})
+    assert sorted(generator.names) == ["get", "ping"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_sequence_about_one_family_sends_its_commands_mostly(name: str) -> None:
+    generator = Generator(7, COMMANDS, [name])
+    own = {command.partition("|")[0] for command in FAMILIES[name].commands}
+    others = {row for each in FAMILIES.values() if each.name != name for row in each.commands}
+    sent = [
+        step.name.decode()
+        for number in range(20)
+        for step in generator.sequence(number).steps
+        if isinstance(step, Send)
+    ]
+    assert sum(word in own for word in sent) > 0.35 * len(sent)
+    allowed = {"set", "incr", "get"}  # of the shapes that no family has for its own
+    strangers = {row.partition("|")[0] for row in others} - own - allowed
+    assert not strangers & set(sent)
+
+
+def test_no_word_command_or_type_belongs_to_two_families() -> None:
+    for parts in ("commands", "atoms", "companions", "listings"):
+        names = [name for family in FAMILIES.values() for name in getattr(family, parts)]
+        assert len(names) == len(set(names)), parts
+    assert not COMMON.keys() & {name for each in FAMILIES.values() for name in each.commands}
 
 
 # --- sequences ------------------------------------------------------------------------------------
