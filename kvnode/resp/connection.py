@@ -49,7 +49,7 @@ from kvnode.resp.parser import Request as ParsedRequest
 from kvnode.resp.request import MINUS, REQUEST_OVERHEAD_BYTES, MutedRequest, Request
 from kvnode.resp.session import Session
 from kvnode.service import Op
-from kvnode.store.ops import FIRST_READ
+from kvnode.store.ops import is_write
 from kvnode.store.reply import Result
 
 if TYPE_CHECKING:
@@ -562,7 +562,7 @@ class Connection(Session, asyncio.Protocol):
 
     def replace_reply(self, request: Request, reply: bytes) -> bytes:
         """The error that is sent instead of a reply for which there is no room."""
-        if request.op and request.op[0] < FIRST_READ:
+        if request.op and is_write(request.op):
             short = error(RESULT_LOST)
         elif len(reply) > OUTPUT_BYTES_MAX:
             short = error(f"ERR reply is larger than {OUTPUT_BYTES_MAX} bytes")
@@ -611,8 +611,8 @@ class Connection(Session, asyncio.Protocol):
         """Answer what is open (unknown if the log may have it, else not done), and close."""
         for request in self.waiting:
             if request.reply is None:
-                is_write = bool(request.op) and request.op[0] < FIRST_READ
-                request.reply = error(OUTCOME_UNKNOWN if is_write else NOT_BEGUN)
+                is_open = bool(request.op) and is_write(request.op)
+                request.reply = error(OUTCOME_UNKNOWN if is_open else NOT_BEGUN)
             self.replies.append(request.reply)
         self.replies.extend([error(NOT_BEGUN)] * len(self._backlog))
         if self._transport is not None and self._closing_timer is None:

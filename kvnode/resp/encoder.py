@@ -75,15 +75,28 @@ def verbatim(text: bytes, protocol: int) -> bytes:
     return b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text)
 
 
-def _encode(result: Result, null: bytes) -> bytes:
+def double_text(value: float) -> bytes:
+    """A double as Redis 7.0 writes it: 17 digits at most, `inf`, `-inf`, `nan`."""
+    return b"%.17g" % value
+
+
+def double(value: float, protocol: int) -> bytes:
+    """A double; in RESP2 a bulk string."""
+    text = double_text(value)
+    return bulk(text) if protocol == RESP2 else b",%b\r\n" % text
+
+
+def _encode(result: Result, protocol: int) -> bytes:
     if isinstance(result, bytes):
         return b"$%d\r\n%b\r\n" % (len(result), result)
     if result is None:
-        return null
+        return NULLS[protocol - RESP2]
     if isinstance(result, int):
         return b":%d\r\n" % result
     if isinstance(result, list):
-        return array([_encode(item, null) for item in result])
+        return array([_encode(item, protocol) for item in result])
+    if isinstance(result, float):
+        return double(result, protocol)
     if isinstance(result, CommandError):
         return error(result.text)
     return status(result)
@@ -95,7 +108,7 @@ def encode2(result: Result) -> bytes:
         return OK_BYTES
     if isinstance(result, bytes):
         return b"$%d\r\n%b\r\n" % (len(result), result)
-    return _encode(result, b"$-1\r\n")
+    return _encode(result, RESP2)
 
 
 def encode3(result: Result) -> bytes:
@@ -104,7 +117,42 @@ def encode3(result: Result) -> bytes:
         return OK_BYTES
     if isinstance(result, bytes):
         return b"$%d\r\n%b\r\n" % (len(result), result)
-    return _encode(result, b"_\r\n")
+    return _encode(result, RESP3)
 
 
 ANY: Final[Renders] = (encode2, encode3)
+
+
+def as_map(result: Result) -> bytes:
+    """A flat list of keys and values as a RESP3 map; anything else as it is."""
+    if not isinstance(result, list):
+        return encode3(result)
+    items = [encode3(item) for item in result]
+    return b"%%%d\r\n%b" % (len(items) // 2, b"".join(items))
+
+
+def as_set(result: Result) -> bytes:
+    """A list as a RESP3 set; anything else as it is."""
+    if not isinstance(result, list):
+        return encode3(result)
+    return b"~" + encode3(result)[1:]
+
+
+def as_pairs(result: Result) -> bytes:
+    """A flat list as a RESP3 array of pairs; anything else as it is."""
+    if not isinstance(result, list):
+        return encode3(result)
+    items = [encode3(item) for item in result]
+    pairs = zip(items[::2], items[1::2], strict=True)
+    return array([b"*2\r\n" + first + second for first, second in pairs])
+
+
+def with_null_array(result: Result) -> bytes:
+    """As RESP2 writes the lack of a list: not as the lack of a string."""
+    return NULL_ARRAYS[0] if result is None else encode2(result)
+
+
+MAP: Final[Renders] = (encode2, as_map)
+SET: Final[Renders] = (encode2, as_set)
+PAIRS: Final[Renders] = (encode2, as_pairs)
+LIST_OR_NULL: Final[Renders] = (with_null_array, encode3)

@@ -48,6 +48,9 @@ class Engine(Protocol):
     def rows(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows with start <= key < stop, ascending. Nothing may be written while it runs."""
 
+    def rows_back(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The same rows, descending."""
+
     def keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
         """As `rows`, without reading the values."""
 

@@ -20,6 +20,8 @@ from xxhash import xxh3_64_intdigest
 
 from kvnode.store.arrivals import Arrivals
 from kvnode.store.buckets import Buckets
+from kvnode.store.draws import Draws
+from kvnode.store.notices import Event, Notice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +41,17 @@ TAG_META: Final = b"\x00"
 TAG_GARBAGE: Final = b"\x01"
 TAG_RECORD: Final = b"\x10"
 TAG_EXPIRY: Final = b"\x11"
+TAG_COLLECTION: Final = b"\x20"
 
 STRING: Final = 1
+HASH: Final = 2
+LIST: Final = 3
+SET: Final = 4
+ZSET: Final = 5
+STREAM: Final = 6
+COLLECTION_BITS: Final = 0x0E
+"""A kind with one of these bits is a collection (`kvnode.store.collection`)."""
+
 KIND_MASK: Final = 0x0F
 HAS_DEADLINE: Final = 0x10
 HAS_KEY: Final = 0x20
@@ -59,6 +70,10 @@ HEAD_BYTES_MAX: Final = HEADER_BYTES + 8 + 4
 """Kind, version, deadline and the length of the key: enough to tell where the payload begins."""
 
 SUM_MASK: Final = 2**64 - 1
+
+_DEADLINE_OR_COLLECTION: Final = HAS_DEADLINE | COLLECTION_BITS
+_COLLECTION = Struct(">QQQQ")
+"""How the payload of a collection's record begins: number, count, sum of its rows, their bytes."""
 
 _U64 = Struct(">Q")
 _pack_header = Struct(">BQ").pack
@@ -80,7 +95,7 @@ class Database:
         swapped: revision of the SWAPDB that brought it here. To who watches a key it is a write of
             every record, so a record counts as at least this new.
         floor: `newest` of what FLUSH and SWAPDB took away from this number.
-        record_bytes: sizes of its records and of their row keys.
+        record_bytes: sizes of its records, of their row keys, and of their collections' content.
     """
 
     __slots__ = (
@@ -154,6 +169,22 @@ def payload_start(head: bytes) -> int:
     return start
 
 
+def collection_of(record: bytes) -> int:
+    """The number of the collection that a record tells of; 0, which none has, for a string."""
+    if record[0] & COLLECTION_BITS:
+        number: int = _COLLECTION.unpack_from(record, payload_start(record))[0]
+        return number
+    return 0
+
+
+def bytes_of(record: bytes) -> int:
+    """What a record and the rows of its collection occupy."""
+    if record[0] & COLLECTION_BITS:
+        row_bytes: int = _COLLECTION.unpack_from(record, payload_start(record))[3]
+        return len(record) + row_bytes
+    return len(record)
+
+
 def key_of(suffix: bytes, record: bytes) -> bytes:
     """The client's key, from the suffix of its row or, for a long key, from its record."""
     if not record[0] & HAS_KEY:
@@ -179,6 +210,10 @@ class Keyspace:
         revision: of the newest write; a write op raises it once, with `advance`.
         removals: versions of removed records, for WATCH (`buckets`).
         arrivals: how keys came, for WATCH too; None until somebody watches (`arrivals`).
+        draws: random numbers of the batch that is being applied (`draws`).
+        notices: events that somebody wants to hear of; None while nobody does (`notices`).
+        awaited: (database, tail) of the keys that a client waits for.
+        ready: those of them that were stored since the last look.
         expired_keys: records deleted or overwritten because they had expired; local, for INFO.
         written_bytes: record bytes given to the engine so far; commits are bounded by it.
     """
@@ -187,10 +222,14 @@ class Keyspace:
         "_next_deadline",
         "_prototype",
         "arrivals",
+        "awaited",
         "databases",
+        "draws",
         "engine",
         "expired_keys",
         "next_generation",
+        "notices",
+        "ready",
         "removals",
         "revision",
         "stamp_ms",
@@ -208,6 +247,10 @@ class Keyspace:
         self.next_generation = DATABASES
         self.removals = Buckets()
         self.arrivals: Arrivals | None = None
+        self.draws = Draws()
+        self.notices: list[Event] | None = None
+        self.awaited: set[tuple[int, bytes]] = set()
+        self.ready: list[tuple[int, bytes]] = []
         self._next_deadline: int | None = None
 
     def restore(
@@ -296,30 +339,51 @@ class Keyspace:
                 self.arrivals.created.note(number, seed, self.revision)
             database.keys += 1
             database.record_bytes += PREFIX_BYTES + len(tail) + len(record)
-            if record[0] & HAS_DEADLINE:
+            if record[0] & _DEADLINE_OR_COLLECTION:
+                database.record_bytes += bytes_of(record) - len(record)
                 self._index(database, tail, deadline_of(record))
         else:
             database.record_bytes += len(record) - len(old)
             change -= xxh3_64_intdigest(old, seed)
-            if (old[0] | record[0]) & HAS_DEADLINE:
-                was_due_ms = deadline_of(old)
-                if 0 < was_due_ms <= self.stamp_ms:
-                    self.expired_keys += 1
-                    if self.arrivals is not None:
-                        self.arrivals.created.note(number, seed, self.revision)
-                self._unindex(database, tail, was_due_ms)
-                self._index(database, tail, deadline_of(record))
+            if (old[0] | record[0]) & _DEADLINE_OR_COLLECTION:
+                self._replace(number, tail, old, record)
+        if self.awaited and (number, tail) in self.awaited:
+            self.ready.append((number, tail))
         database.hash_sum = (database.hash_sum + change) & SUM_MASK
         database.newest = self.revision
         self.written_bytes += len(record)
         self.engine.put(database.record_prefix + tail, record)
 
+    def _replace(self, number: int, tail: bytes, old: bytes, record: bytes) -> None:
+        """What `store` owes to deadlines and collections when `record` takes the place of `old`."""
+        database = self.databases[number]
+        was_due_ms, due_ms = deadline_of(old), deadline_of(record)
+        if 0 < was_due_ms <= self.stamp_ms:
+            self.expired_keys += 1
+            if self.arrivals is not None:
+                seed = int.from_bytes(tail[:HASH_BYTES], "big")
+                self.arrivals.created.note(number, seed, self.revision)
+        if was_due_ms != due_ms:
+            self._unindex(database, tail, was_due_ms)
+            self._index(database, tail, due_ms)
+        if (old[0] | record[0]) & COLLECTION_BITS:
+            database.record_bytes += bytes_of(record) - len(record) - bytes_of(old) + len(old)
+            dropped = collection_of(old)
+            if dropped and dropped != collection_of(record):
+                self.engine.put(TAG_GARBAGE + _U64.pack(dropped), b"")
+
     def remove(self, number: int, tail: bytes, old: bytes) -> None:
-        """Delete the row that holds `old`."""
+        """Delete the row that holds `old`, and with it the collection that it tells of."""
+        if old[0] & COLLECTION_BITS:
+            self.engine.put(TAG_GARBAGE + _U64.pack(collection_of(old)), b"")
+        self.detach(number, tail, old)
+
+    def detach(self, number: int, tail: bytes, old: bytes) -> None:
+        """Delete the row that holds `old`; its collection stays, for another record to take."""
         database = self.databases[number]
         seed = int.from_bytes(tail[:HASH_BYTES], "big")
         database.keys -= 1
-        database.record_bytes -= PREFIX_BYTES + len(tail) + len(old)
+        database.record_bytes -= PREFIX_BYTES + len(tail) + bytes_of(old)
         database.hash_sum = (database.hash_sum - xxh3_64_intdigest(old, seed)) & SUM_MASK
         was_due_ms = deadline_of(old)
         if 0 < was_due_ms <= self.stamp_ms:
@@ -327,6 +391,11 @@ class Keyspace:
         self._unindex(database, tail, was_due_ms)
         self.removals.note(number, seed, max(version_of(old), database.swapped))
         self.engine.delete(database.record_prefix + tail)
+
+    def notify(self, notice: Notice, name: bytes, number: int, key: bytes) -> None:
+        """Tell who wants to hear it what happened to a key."""
+        if self.notices is not None:
+            self.notices.append(Event(notice, name, number, key))
 
     # --- deadlines ----------------------------------------------------------------------------
 
@@ -429,25 +498,40 @@ class Keyspace:
         return next(self.engine.keys(TAG_GARBAGE, prefix_end(TAG_GARBAGE)), None) is not None
 
     def collect_garbage(self, budget: int) -> int:
-        """Delete up to `budget` rows of flushed generations; returns how many."""
+        """Delete up to `budget` rows of flushed generations; returns how many.
+
+        A collection goes by the same kind of row. Those of a flushed database get theirs here, as
+        their records go.
+        """
         deleted = 0
         while deleted < budget:
             garbage = next(self.engine.keys(TAG_GARBAGE, prefix_end(TAG_GARBAGE)), None)
             if garbage is None:
                 break
-            rows = self._rows_of(garbage[1:], budget - deleted)
+            rows, is_last = self._rows_of(garbage[1:], budget - deleted)
             for row in rows:
                 self.engine.delete(row)
             deleted += len(rows)
-            if deleted < budget:
+            if is_last:  # its own row counts too: most collections that go were small
                 self.engine.delete(garbage)
+                deleted += 1
         return deleted
 
-    def _rows_of(self, generation: bytes, limit: int) -> list[bytes]:
-        """Up to `limit` row keys of a generation, whatever their tag."""
+    def _rows_of(self, generation: bytes, limit: int) -> tuple[list[bytes], bool]:
+        """Up to `limit` row keys of a generation, whatever their tag, and whether that is all."""
         records, expiry = TAG_RECORD + generation, TAG_EXPIRY + generation
+        elements = TAG_COLLECTION + generation
+        found: list[bytes] = []
+        dropped: list[int] = []
+        for row, record in islice(self.engine.rows(records, prefix_end(records)), limit):
+            found.append(row)
+            if record[0] & COLLECTION_BITS:
+                dropped.append(collection_of(record))
+        for number in dropped:
+            self.engine.put(TAG_GARBAGE + _U64.pack(number), b"")
         keys = chain(
-            self.engine.keys(records, prefix_end(records)),
             self.engine.keys(expiry, prefix_end(expiry)),
+            self.engine.keys(elements, prefix_end(elements)),
         )
-        return list(islice(keys, limit))
+        found += islice(keys, limit - len(found))
+        return found, len(found) < limit

@@ -110,6 +110,15 @@ class LmdbEngine:
                         return
                     yield key, value
 
+    def rows_back(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        with self._txn.cursor() as cursor:
+            found = cursor.prev() if cursor.set_range(stop) else cursor.last()
+            if found:
+                for key, value in cursor.iterprev():
+                    if key < start:
+                        return
+                    yield key, value
+
     def keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
         with self._txn.cursor() as cursor:
             if cursor.set_range(start):

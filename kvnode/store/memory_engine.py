@@ -50,6 +50,10 @@ class MemoryEngine:
         for key in self._rows.irange(start, stop, (True, False)):
             yield key, self._rows[key]
 
+    def rows_back(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key in self._rows.irange(start, stop, (True, False), reverse=True):
+            yield key, self._rows[key]
+
     def keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
         yield from self._rows.irange(start, stop, (True, False))
 

@@ -2,8 +2,13 @@
 
 An op is a list `[code, db, *arguments]` of ints and bytes; the arguments of each are in DESIGN.md,
 §4. A code is never reused or given another meaning, because old log entries are applied again by
-new programs. Writes go through the log and have codes below `FIRST_READ`; reads do not, though they
-may stand inside EXEC.
+new programs. Writes go through the log, reads do not, though they may stand inside EXEC; `is_write`
+tells them apart by their ranges:
+
+| Codes | Since level | What |
+|---|---|---|
+| 1–63, 64–127 | 1 | writes and reads of strings, keys, databases, transactions |
+| 128–255, 256–383 | 4 | writes and reads of collections, a family in each block of 16 |
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ MOVE: Final = 18
 SWAPDB: Final = 19
 EXEC_WATCHED: Final = 20
 
-FIRST_READ: Final = 64
+_FIRST_READ: Final = 64
 GET: Final = 64
 MGET: Final = 65
 EXISTS: Final = 66
@@ -55,7 +60,30 @@ EXPIRETIME: Final = 77
 OBJECT: Final = 78
 SIZE: Final = 79
 
-LEVEL: Final = 3
+# --- collections: writes from 128, reads from 256 on ----------------------------------------------
+
+_FIRST_COLLECTION_WRITE: Final = 128
+_FIRST_COLLECTION_READ: Final = 256
+
+# Hashes: 128–143, 256–271.
+
+# Lists: 144–159, 272–287.
+
+# Sets: 160–175, 288–303.
+
+# Sorted sets: 176–191, 304–319.
+
+# Streams: 192–223, 320–351.
+
+# Bits and HyperLogLog: 224–231, 352–359.
+
+# Geo: 232–235, 360–363.
+
+# Sorting, serialisation, bulk: 236–243, 364–371.
+
+# Waiting: 244–251.
+
+LEVEL: Final = 4
 """The newest feature level that this program knows."""
 
 BASE_LEVEL: Final = 2
@@ -64,17 +92,56 @@ BASE_LEVEL: Final = 2
 MEMBERS_LEVEL: Final = 3
 """Membership in the log (`kvnode.store.members`): entries of kind 4 and what they leave."""
 
+COLLECTIONS_LEVEL: Final = 4
+"""Collections (`kvnode.store.collection`): all codes from 128 on."""
+
+_HASHES: Final[tuple[int, ...]] = ()
+_LISTS: Final[tuple[int, ...]] = ()
+_SETS: Final[tuple[int, ...]] = ()
+_SORTED_SETS: Final[tuple[int, ...]] = ()
+_STREAMS: Final[tuple[int, ...]] = ()
+_BITS: Final[tuple[int, ...]] = ()
+_GEO: Final[tuple[int, ...]] = ()
+_GENERIC: Final[tuple[int, ...]] = ()
+_WAITING: Final[tuple[int, ...]] = ()
+_COLLECTIONS: Final = (
+    *_HASHES,
+    *_LISTS,
+    *_SETS,
+    *_SORTED_SETS,
+    *_STREAMS,
+    *_BITS,
+    *_GEO,
+    *_GENERIC,
+    *_WAITING,
+)
+
 SINCE: Final[dict[int, int]] = {
     **dict.fromkeys([SET, MSET, DEL, INCRBY, APPEND, EXPIRE, PERSIST, FLUSHDB, FLUSHALL, EXEC], 1),
     **dict.fromkeys([GETDEL, GETEX, MSETNX, INCRBYFLOAT, SETRANGE, RENAME, COPY, MOVE, SWAPDB], 1),
     **dict.fromkeys([GET, MGET, EXISTS, TYPE, STRLEN, TTL, KEYS, SCAN, DBSIZE, VERSION], 1),
     **dict.fromkeys([GETRANGE, LCS, RANDOMKEY, EXPIRETIME, OBJECT, SIZE], 1),
     EXEC_WATCHED: 2,
+    **dict.fromkeys(_COLLECTIONS, COLLECTIONS_LEVEL),
 }
 """Feature level of each code. An op is proposed only when every member has reached its level."""
 
 
-GROWING: Final = frozenset((SET, MSET, INCRBY, APPEND, MSETNX, INCRBYFLOAT, SETRANGE, COPY))
+_GROWING_COLLECTIONS: Final[dict[str, tuple[int, ...]]] = {
+    "hashes": (),
+    "lists": (),
+    "sets": (),
+    "sorted sets": (),
+    "streams": (),
+    "bits": (),
+    "geo": (),
+    "generic": (),
+}
+GROWING: Final = frozenset(
+    {SET, MSET, INCRBY, APPEND, MSETNX, INCRBYFLOAT, SETRANGE, COPY}.union(
+        *_GROWING_COLLECTIONS.values()
+    )
+)
 """Ops that can make the data larger: refused where there is a limit and it is reached."""
 
 
@@ -157,4 +224,5 @@ class ObjectQuery(IntEnum):
 
 def is_write(op: Op) -> bool:
     """Whether an op must go through the log."""
-    return bool(op[0] < FIRST_READ)
+    code: int = op[0]
+    return code < _FIRST_READ or _FIRST_COLLECTION_WRITE <= code < _FIRST_COLLECTION_READ

@@ -15,5 +15,5 @@ class Status(str):
 
 OK = Status("OK")
 
-Result: TypeAlias = "int | bytes | Status | CommandError | list[Result] | None"
+Result: TypeAlias = "int | float | bytes | Status | CommandError | list[Result] | None"
 """What an operation answers. Errors are values here: an apply never raises for a client's fault."""

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING
 import msgpack
 from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
 
-from kvnode.store.keyspace import HAS_DEADLINE, HASH_BYTES, PREFIX_BYTES, SUM_MASK, Database
+from kvnode.store.collection import Totals, prefix_of, with_totals
+from kvnode.store.keyspace import (
+    COLLECTION_BITS,
+    HAS_DEADLINE,
+    HASH_BYTES,
+    KIND_MASK,
+    PREFIX_BYTES,
+    SUM_MASK,
+    Database,
+    bytes_of,
+    collection_of,
+    prefix_end,
+)
 
 if TYPE_CHECKING:
     from kvnode.store.keyspace import Keyspace
@@ -51,9 +63,21 @@ def recount(space: Keyspace) -> list[Database]:
 def _recount(space: Keyspace, number: int) -> Database:
     kept = space.databases[number]
     fresh = Database(kept.generation, newest=kept.newest, swapped=kept.swapped, floor=kept.floor)
-    for key_hash, suffix, record in space.walk(number):
+    for key_hash, suffix, kept_record in space.walk(number):
+        record = _recounted(space, kept_record)
         fresh.keys += 1
-        fresh.record_bytes += PREFIX_BYTES + HASH_BYTES + len(suffix) + len(record)
+        fresh.record_bytes += PREFIX_BYTES + HASH_BYTES + len(suffix) + bytes_of(record)
         fresh.expires += bool(record[0] & HAS_DEADLINE)
         fresh.hash_sum = (fresh.hash_sum + xxh3_64_intdigest(record, key_hash)) & SUM_MASK
     return fresh
+
+
+def _recounted(space: Keyspace, record: bytes) -> bytes:
+    """The record as the rows of its collection say it should be."""
+    if not record[0] & COLLECTION_BITS:
+        return record
+    totals = Totals(record[0] & KIND_MASK)
+    prefix = prefix_of(collection_of(record))
+    for row, value in space.engine.rows(prefix, prefix_end(prefix)):
+        totals.add(row, value)
+    return with_totals(record, totals.content_sum, totals.content_bytes)

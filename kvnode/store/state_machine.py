@@ -178,6 +178,7 @@ class StateMachine:
         if outcome is Outcome.APPLIED:
             ops = batch.decode_ops(entry.ops_blob)
             space = self._space
+            space.draws.reset(entry.seed)
             results = []
             for op in ops:
                 meaning = WRITES.get(op[0])

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from kvnode.store import ops
 from scripts.local_cluster import HOST, LocalNode
 from tests.support.cluster import REPOSITORY
 from tests.support.membership import Load, MemberCluster, ask, client, listeners, wait_for
@@ -32,11 +33,12 @@ EXIT_SECONDS = 20.0
 WRONG_CONFIGURATION = 78
 PACKAGES = ("kvnode", "raft", "wal")
 
+NEXT_LEVEL = ops.LEVEL + 1
 NEXT = {
-    "kvnode/store/ops.py": """
-LEVEL = 4
+    "kvnode/store/ops.py": f"""
+LEVEL = {NEXT_LEVEL}
 NEXT = 21
-SINCE[NEXT] = 4
+SINCE[NEXT] = {NEXT_LEVEL}
 """,
     "kvnode/store/redis/table.py": """
 WRITES[ops.NEXT] = strings.append
@@ -50,7 +52,7 @@ def parse_append(db, arguments):
     return [ops.NEXT, *op[1:]] if op[-1].startswith(b"next") else op
 """,
 }
-"""The next build: what is appended with "next" in front travels under a code of level 4."""
+"""The next build: what is appended with "next" in front travels under a code of its own level."""
 
 COMMAND = (sys.executable, "-c", "from kvnode.cli import main; main()")
 
@@ -161,7 +163,7 @@ def test_an_older_cluster_is_updated_node_by_node_and_can_go_back_until_the_last
         update(first, today)
         assert (level_of(first), level_of(second)) == (2, 2)
         update(last, today)
-        wait_level(cluster, 3)
+        wait_level(cluster, ops.LEVEL)
         assert cluster.change("add", member="n4").verdict == "done"
         assert cluster.change("remove", member="n4").verdict == "done"
         check_counts(last, counts)
@@ -183,7 +185,7 @@ def test_a_new_operation_waits_for_the_last_member_and_then_ends_older_programs(
     today, newer = REPOSITORY, next_build(directory)
     cluster = cluster_of_three(directory, today)
     try:
-        wait_level(cluster, 3)
+        wait_level(cluster, ops.LEVEL)
         first, second, last = cluster.nodes
         for node in (first, second):
             others = [other for other in cluster.nodes if other is not node]
@@ -191,12 +193,12 @@ def test_a_new_operation_waits_for_the_last_member_and_then_ends_older_programs(
                 restart(node, newer)
             assert load.errors == []
         with client(first) as connection:
-            with pytest.raises(redis.ResponseError, match="needs feature level 4"):
+            with pytest.raises(redis.ResponseError, match=f"needs feature level {NEXT_LEVEL}"):
                 connection.append("k", "next")
             assert connection.append("k", "now ") == 4
-        assert level_of(first) == 3
+        assert level_of(first) == ops.LEVEL
         restart(last, newer)
-        wait_level(cluster, 4)
+        wait_level(cluster, NEXT_LEVEL)
         for node in cluster.nodes:
             with client(node) as connection:
                 connection.append("k", f"next-{node.name} ")
@@ -205,15 +207,15 @@ def test_a_new_operation_waits_for_the_last_member_and_then_ends_older_programs(
                 assert connection.get("k") == b"now next-n1 next-n2 next-n3 "
 
         first.kill()
-        start_and_leave(first, today, "feature level 4")
+        start_and_leave(first, today, f"feature level {NEXT_LEVEL}")
         for derived in ("engine", "snap"):
             shutil.rmtree(first.data / derived)
-        start_and_leave(first, today, "feature level 4")
+        start_and_leave(first, today, f"feature level {NEXT_LEVEL}")
         late = cluster.newcomer("n4", via=[second])
         late.arguments = (
             *(*COMMAND, "serve", "--node", "n4", *listeners(late.ports)),
             *("--data", str(late.data), "--join", f"{HOST}:{second.ports.peer}"),
         )
-        start_and_leave(late, today, "feature level 4")
+        start_and_leave(late, today, f"feature level {NEXT_LEVEL}")
     finally:
         cluster.close()

@@ -29,7 +29,7 @@ from kvnode.node.status import NodeIdentity
 from kvnode.snapshot.format import SnapshotMeta
 from kvnode.snapshot.worker import Request
 from kvnode.store.members import Member
-from kvnode.store.ops import MEMBERS_LEVEL
+from kvnode.store.ops import LEVEL
 from tests.sim.disk import DATA, PowerLoss, SimDisk, SimEngines, SimWorker
 from tests.sim.loop import ProcessLoop, World
 from tests.sim.network import Network
@@ -140,7 +140,7 @@ class Machine:
         self.number = number
         self.name = f"n{number}"
         self.address = f"{self.name}:1"
-        self.level = MEMBERS_LEVEL
+        self.level = LEVEL
         """The newest feature level that the program on this machine knows."""
         self.promote = True
         """Who joins from here becomes a voter by itself."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kvnode.identity_file import PeerFacts
+from kvnode.store.ops import LEVEL
 from tests.sim.campaign import SEEDS_FOR_FLOORS, Summary, _progress, replay
 from tests.sim.loop import World
 from tests.sim.machine import Tally
@@ -408,7 +409,7 @@ def test_a_membership_that_raft_does_not_go_by_is_seen() -> None:
 def test_a_level_that_the_program_does_not_know_is_seen() -> None:
     _, observer, leading, _ = leader_and_follower()
     observer.configurations.applied("n", leading.node, 2)
-    assert "knows level 2 and is given level 3" in "\n".join(observer.violations)
+    assert f"knows level 2 and is given level {LEVEL}" in "\n".join(observer.violations)
 
 
 def test_an_id_that_is_used_again_and_a_session_that_stays_are_seen() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -30,12 +31,26 @@ Raises `CommandError` for bad grammar, `MustWait` to be called again when the co
 unanswered commands are done.
 """
 
+Keys: TypeAlias = Callable[[list[bytes]], list[bytes]]
+"""Finds the keys among the arguments where they stand at no fixed places; raises `CommandError`."""
+
 NO_KEY: Final = (0, 0, 0)
 """Key positions of a command without keys."""
 
 LOCAL: Final = 0
 READ: Final = 1
 WRITE: Final = 2
+
+
+class Cost(StrEnum):
+    """What the work of a command grows with. Admission treats the heavier ones apart."""
+
+    POINT = "point"
+    """With nothing, or with the logarithm of what is stored."""
+    RANGE = "range"
+    """With what is asked for."""
+    WHOLE = "whole"
+    """With what is stored."""
 
 
 class MustWait(Exception):
@@ -72,6 +87,8 @@ class Command:
         run: action of a local command.
         renders: how to write its result in RESP2 and RESP3.
         immediate: it is run, not queued, inside MULTI.
+        cost: what its work grows with.
+        find_keys: where `keys` cannot tell.
         subcommands: by name (`id` of `client|id`), if the command is nothing without one.
         index: number of the row; counters per command are lists.
     """
@@ -88,6 +105,8 @@ class Command:
     run: Run = run_nothing
     renders: Renders = ANY
     immediate: bool = False
+    cost: Cost = Cost.POINT
+    find_keys: Keys | None = None
     subcommands: dict[bytes, Command] = field(default_factory=dict)
     index: int = field(default_factory=_indexes.__next__, compare=False)
 

@@ -100,10 +100,12 @@ def command_getkeys(connection: Connection, arguments: list[bytes]) -> bytes:
         except CommandError as unknown:
             raise CommandError("ERR Invalid command specified") from unknown
     first, last, step = found.keys
-    if not first:
+    if not first and found.find_keys is None:
         raise CommandError("ERR The command has no key arguments")
     if not found.accepts(len(inner)):
         raise CommandError("ERR Invalid number of arguments specified for command")
+    if found.find_keys is not None:
+        return array([bulk(key) for key in found.find_keys(inner)])
     stop = last + 1 if last >= 0 else len(inner) + last + 1
     return array([bulk(key) for key in inner[first:stop:step]])
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
 from kvnode.limits import PATTERN_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ROWS_MAX
+from kvnode.store import ops
+from kvnode.store.collection import copy_rows
 from kvnode.store.keyspace import (
+    COLLECTION_BITS,
     HAS_DEADLINE,
     KIND_MASK,
     deadline_of,
@@ -22,6 +25,7 @@ from kvnode.store.reply import OK, Status
 if TYPE_CHECKING:
     from kvnode.store.keyspace import Keyspace
     from kvnode.store.ops import Op
+    from kvnode.store.redis.meaning import Meaning
     from kvnode.store.reply import Result
 
 KIND_NAMES: Final = ("none", "string", "hash", "list", "set", "zset", "stream")
@@ -139,7 +143,7 @@ def rename(space: Keyspace, op: Op) -> Result:
     if only_if_absent and taken is not None:
         return 0
     space.advance()
-    space.remove(number, tail, record)
+    space.detach(number, tail, record)
     space.store(number, new_tail, replaced, _as_of_now(space, new_key, record))
     return 1 if only_if_absent else OK
 
@@ -154,7 +158,13 @@ def copy(space: Keyspace, op: Op) -> Result:
     if taken is not None and not replace:
         return 0
     space.advance()
-    space.store(new_number, new_tail, replaced, _as_of_now(space, new_key, record))
+    if record[0] & COLLECTION_BITS:
+        _, payload = copy_rows(space, record, key)
+        kind = record[0] & KIND_MASK
+        copied = space.record(kind, new_key, payload, deadline_of(record))
+    else:
+        copied = _as_of_now(space, new_key, record)
+    space.store(new_number, new_tail, replaced, copied)
     return 1
 
 
@@ -168,7 +178,7 @@ def move(space: Keyspace, op: Op) -> Result:
     if taken is not None:
         return 0
     space.advance()
-    space.remove(number, tail, record)
+    space.detach(number, tail, record)
     space.store(new_number, tail, replaced, _as_of_now(space, key, record))
     return 1
 
@@ -289,3 +299,25 @@ def _set_deadline(
 ) -> None:
     kind = old[0] & KIND_MASK
     space.store(number, tail, old, space.record(kind, key, payload_of(old), deadline_ms))
+
+
+READS: Final[dict[int, Meaning]] = {
+    ops.EXISTS: exists,
+    ops.TYPE: type_,
+    ops.TTL: ttl,
+    ops.KEYS: keys,
+    ops.SCAN: scan,
+    ops.RANDOMKEY: randomkey,
+    ops.EXPIRETIME: expiretime,
+    ops.OBJECT: object_,
+    ops.SIZE: size,
+}
+
+WRITES: Final[dict[int, Meaning]] = {
+    ops.DEL: del_,
+    ops.EXPIRE: expire,
+    ops.PERSIST: persist,
+    ops.RENAME: rename,
+    ops.COPY: copy,
+    ops.MOVE: move,
+}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from kvnode.store import ops
 from kvnode.store.keyspace import DATABASES
 from kvnode.store.reply import OK
 
 if TYPE_CHECKING:
     from kvnode.store.keyspace import Keyspace
     from kvnode.store.ops import Op
+    from kvnode.store.redis.meaning import Meaning
     from kvnode.store.reply import Result
 
 
@@ -40,3 +42,14 @@ def swapdb(space: Keyspace, op: Op) -> Result:
         space.advance()
         space.swap(first, second)
     return OK
+
+
+READS: Final[dict[int, Meaning]] = {
+    ops.DBSIZE: dbsize,
+}
+
+WRITES: Final[dict[int, Meaning]] = {
+    ops.FLUSHDB: flushdb,
+    ops.FLUSHALL: flushall,
+    ops.SWAPDB: swapdb,
+}

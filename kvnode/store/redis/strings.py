@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
 from kvnode.limits import LCS_TABLE_BYTES_MAX, VALUE_BYTES_MAX
+from kvnode.store import ops
 from kvnode.store.keyspace import (
     HEADER_BYTES,
     KIND_MASK,
@@ -26,6 +27,7 @@ from kvnode.store.reply import OK
 if TYPE_CHECKING:
     from kvnode.store.keyspace import Keyspace
     from kvnode.store.ops import Op
+    from kvnode.store.redis.meaning import Meaning
     from kvnode.store.reply import Result
 
 INT64_MIN: Final = -(2**63)
@@ -321,3 +323,24 @@ def _string(record: bytes) -> bytes | CommandError:
     if record[0] & KIND_MASK != STRING:
         return CommandError(messages.WRONG_TYPE)
     return payload_of(record)
+
+
+READS: Final[dict[int, Meaning]] = {
+    ops.GET: get,
+    ops.MGET: mget,
+    ops.STRLEN: strlen,
+    ops.GETRANGE: getrange,
+    ops.LCS: lcs,
+}
+
+WRITES: Final[dict[int, Meaning]] = {
+    ops.SET: set_,
+    ops.MSET: mset,
+    ops.INCRBY: incrby,
+    ops.APPEND: append,
+    ops.GETDEL: getdel,
+    ops.GETEX: getex,
+    ops.MSETNX: msetnx,
+    ops.INCRBYFLOAT: incrbyfloat,
+    ops.SETRANGE: setrange,
+}

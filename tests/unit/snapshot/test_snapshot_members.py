@@ -16,6 +16,8 @@ from tests.unit.snapshot.conftest import Engines
 from tests.unit.snapshot.states import SNAP, filled, take
 from tests.unit.store.driver import HASH_KEY, NODE, STORAGE, Driver
 
+NEWER = ops.LEVEL + 1
+REFUSAL = rf"level {NEWER}, .* up to {ops.LEVEL}: use the newer"
 FOUND = Found(
     3, (Founder(NODE, "a", "a:7379", "a:6379", STORAGE), Founder(8, "b", "b:7379"), Founder(9, "c"))
 )
@@ -83,15 +85,15 @@ def test_a_snapshot_of_a_higher_level_is_refused_and_not_called_damaged(
 ) -> None:
     disk = MemoryDisk()
     with monkeypatch.context() as newer:
-        newer.setattr(ops, "LEVEL", 4)
-        meta = take(changed(filled(MemoryEngine()), FOUND, Raise(4)).engine, fs=disk)
+        newer.setattr(ops, "LEVEL", NEWER)
+        meta = take(changed(filled(MemoryEngine()), FOUND, Raise(NEWER)).engine, fs=disk)
         path = SNAP / file_name(meta.index, meta.term)
-        assert verify(path, fs=disk).level == 4
+        assert verify(path, fs=disk).level == NEWER
     for read in (
         lambda: read_meta(path, fs=disk),
         lambda: verify(path, fs=disk),
         lambda: load(path, MemoryEngine(), hash_key=HASH_KEY, fs=disk),
     ):
-        with pytest.raises(ConfigurationError, match=r"level 4, .* up to 3: use the newer") as left:
+        with pytest.raises(ConfigurationError, match=REFUSAL) as left:
             read()
         assert left.value.exit_code == ExitCode.WRONG_CONFIGURATION

@@ -1,0 +1,1 @@
+"""The facts of all data commands, a module per family."""

@@ -1,0 +1,190 @@
+"""Ranks in O(log n): a skip list whose towers come from a hash and whose spans are rows.
+
+An ordered collection has its *base* rows, one per position, and asks for the rank of a position or
+the position of a rank. As in a skip list (Pugh 1990, with the widths of his "Skip List Cookbook")
+some positions stand on higher levels too, and there a row tells the weight from this position up to
+the next one of its level. A level has a thirty-second of the positions of the level below.
+
+How high a position stands is decided by a keyed hash and not by chance. So the rows depend on what
+the collection holds and not on how it came to be, all replicas agree, and nothing has to be
+balanced. Who does not know the key cannot build a lopsided list.
+
+Rows of part 02: `02 level:u8 position` → weight:u64. Each level begins with a *head*, whose
+position is empty and lies before all others; a level is there as long as it has more than its head.
+The weights of a level always add up to the collection's whole weight.
+
+| Call | Rows looked at, of n |
+|---|---|
+| `insert`, `remove`, `add` | 1 per level; a tower's own levels 32 each |
+| `rank`, `find` | 16 per level; log₃₂ n levels |
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kvnode.store.collection import Collection
+
+PART_ORDER: Final = b"\x01"
+PART_SPANS: Final = b"\x02"
+_ORDER_END: Final = PART_SPANS
+_SPANS_END: Final = b"\x03"
+
+_STEP_BITS: Final = 5
+_STEP_MASK: Final = (1 << _STEP_BITS) - 1
+HEIGHT_MAX: Final = 12
+"""32 ** 12 positions are more than a hash of 64 bits tells apart."""
+
+_HEAD: Final = b""
+_WEIGHT = Struct(">Q")
+_pack = _WEIGHT.pack
+_LEVELS: Final = tuple(PART_SPANS + bytes((level,)) for level in range(HEIGHT_MAX + 2))
+_NAME: Final = len(_LEVELS[0])
+
+
+def height_of(hashed: int) -> int:
+    """How many levels a position stands on, from a hash of 64 bits of what it holds."""
+    height = 0
+    while not hashed & _STEP_MASK and height < HEIGHT_MAX:
+        height += 1
+        hashed >>= _STEP_BITS
+    return height
+
+
+class Spans:
+    """The levels above the base rows (part 01) of one collection.
+
+    Args:
+        collection: whose rows they are.
+        weigh: weight of a base row, from its value; None: each weighs 1.
+    """
+
+    __slots__ = ("_collection", "_weigh")
+
+    def __init__(self, collection: Collection, weigh: Callable[[bytes], int] | None = None) -> None:
+        self._collection = collection
+        self._weigh = weigh
+
+    # --- changing ---------------------------------------------------------------------------------
+
+    def insert(self, position: bytes, height: int, weight: int = 1) -> None:
+        """Add a position that is not there. Its own base row may be put before or after this."""
+        top = self._top()
+        if height > top:
+            total = self._total(top, position)
+            for level in range(top + 1, height + 1):
+                self._put(level, _HEAD, total)
+            top = height
+        reached = position
+        before = 0
+        for level in range(1, top + 1):
+            start, span = self._last_before(level, position)
+            if level <= height:
+                before += self._weight_between(level - 1, start, reached)
+                self._put(level, start, before)
+                self._put(level, position, span - before + weight)
+                reached = start
+            else:
+                self._put(level, start, span + weight)
+
+    def remove(self, position: bytes, height: int, weight: int = 1) -> None:
+        """Take a position away. Its base row may be deleted before or after this."""
+        top = self._top()
+        for level in range(1, top + 1):
+            start, span = self._last_before(level, position)
+            if level <= height:
+                part = _LEVELS[level] + position
+                own = self._collection.get(part)
+                assert own is not None, "a tower is as high as its hash tells"
+                span += int.from_bytes(own, "big")
+                self._collection.delete_derived(part)
+            self._put(level, start, span - weight)
+        for level in range(min(top, height), 0, -1):
+            if level == self._top() and self._is_bare(level):
+                self._collection.delete_derived(_LEVELS[level])
+
+    def add(self, position: bytes, delta: int) -> None:
+        """The base row of a position weighs more, or less, than before."""
+        for level in range(1, self._top() + 1):
+            start, span = self._last_before(level, position + b"\x00")
+            self._put(level, start, span + delta)
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def rank(self, position: bytes) -> int:
+        """The weight of all that lies before a position."""
+        rank = 0
+        start = _HEAD
+        for level in range(self._top(), 0, -1):
+            span = 0
+            for name, weight in self._level(level, start, position + b"\x00"):
+                rank += span
+                start, span = name, weight
+        return rank + self._weight_between(0, start, position)
+
+    def find(self, rank: int) -> tuple[bytes, int] | None:
+        """The position that holds a rank, and how far inside it; None beyond the end."""
+        if rank < 0:
+            return None
+        start = _HEAD
+        for level in range(self._top(), 0, -1):
+            for name, weight in self._level(level, start):
+                if rank < weight:
+                    start = name
+                    break
+                rank -= weight
+            else:
+                return None
+        for name, weight in self._level(0, start):
+            if rank < weight:
+                return name, rank
+            rank -= weight
+        return None
+
+    # --- rows -------------------------------------------------------------------------------------
+
+    def _top(self) -> int:
+        """The highest level."""
+        last = next(self._collection.rows_back(PART_SPANS, _SPANS_END), None)
+        return 0 if last is None else last[0][1]
+
+    def _total(self, top: int, but: bytes) -> int:
+        """The whole weight, without that of the position `but`."""
+        return sum(weight for name, weight in self._level(top, _HEAD) if top or name != but)
+
+    def _is_bare(self, level: int) -> bool:
+        """Whether a level has nothing but its head."""
+        return len(list(islice(self._level(level, _HEAD), 2))) == 1
+
+    def _put(self, level: int, position: bytes, weight: int) -> None:
+        self._collection.put_derived(_LEVELS[level] + position, _pack(weight))
+
+    def _last_before(self, level: int, position: bytes) -> tuple[bytes, int]:
+        """Position and span of the last row of a level that lies before `position`."""
+        prefix = _LEVELS[level]
+        part, value = next(self._collection.rows_back(prefix, prefix + position))
+        return part[_NAME:], int.from_bytes(value, "big")
+
+    def _weight_between(self, level: int, first: bytes, end: bytes) -> int:
+        return sum(weight for _, weight in self._level(level, first, end))
+
+    def _level(
+        self, level: int, first: bytes, end: bytes | None = None
+    ) -> Iterator[tuple[bytes, int]]:
+        """(position, weight) of a level from `first` on, up to `end`; level 0 are the base rows."""
+        collection = self._collection
+        if level:
+            prefix = _LEVELS[level]
+            stop = _LEVELS[level + 1] if end is None else prefix + end
+            for part, value in collection.rows(prefix + first, stop):
+                yield part[_NAME:], int.from_bytes(value, "big")
+            return
+        weigh = self._weigh
+        stop = _ORDER_END if end is None else PART_ORDER + end
+        for part, value in collection.rows(PART_ORDER + first, stop):
+            yield part[1:], 1 if weigh is None else weigh(value)
