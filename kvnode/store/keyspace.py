@@ -337,6 +337,8 @@ class Keyspace:
         if old is None:
             if self.arrivals is not None:
                 self.arrivals.created.note(number, seed, self.revision)
+            if self.notices is not None:
+                self.notify(Notice.NEW, b"new", number, key_of(tail[HASH_BYTES:], record))
             database.keys += 1
             database.record_bytes += PREFIX_BYTES + len(tail) + len(record)
             if record[0] & _DEADLINE_OR_COLLECTION:
@@ -432,6 +434,8 @@ class Keyspace:
             if record is None:
                 raise LookupError(f"the expiry index names a key without a record: {tail!r}")
             self.remove(number, tail, record)
+            key = key_of(tail[HASH_BYTES:], record)
+            self.notify(Notice.EXPIRED, b"expired", number, key)
         return len(expired)
 
     def _expired(self, limit: int) -> list[tuple[int, int, bytes]]:

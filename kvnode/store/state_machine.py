@@ -15,7 +15,7 @@ DESIGN.md has the rows, the entries and the reasons.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kvnode.store.engine import Engine
+    from kvnode.store.notices import Event
     from kvnode.store.ops import Op
     from kvnode.store.reply import Result
 
@@ -62,6 +63,8 @@ class Applied:
         outcome: anything but APPLIED changed no key.
         results: one per op of a batch; of an expiry entry the number of deleted keys; of a change
             of the membership None, or the `CommandError` with the reason why nothing was changed.
+        events: what happened to keys, if somebody listens. An entry that is applied again, because
+            the engine fell back, tells them again.
     """
 
     kind: int
@@ -70,6 +73,7 @@ class Applied:
     sequence: int = 0
     outcome: Outcome = Outcome.APPLIED
     results: list[Result] | None = None
+    events: list[Event] = field(default_factory=list)
 
 
 class StateMachine:
@@ -152,7 +156,13 @@ class StateMachine:
             self._fall_back(error)
             raise
         self.applied = index
+        if self._space.notices:
+            outcome.events, self._space.notices = self._space.notices, []
         return outcome
+
+    def listen(self, *, to_events: bool) -> None:
+        """Begin or cease to tell in `Applied.events` what happens to keys."""
+        self._space.notices = [] if to_events else None
 
     def _apply(self, index: int, entry: Entry) -> Applied:
         space = self._space
@@ -258,15 +268,17 @@ class StateMachine:
         """
         self._engine.close(clean=False)
         self._engine = engine
-        expired = self._space.expired_keys
+        before = self._space
         self._space = Keyspace(engine, self._hash_key)
-        self._space.expired_keys = expired
+        self._space.expired_keys = before.expired_keys
+        self.listen(to_events=before.notices is not None)
         self._load()
 
     def _fall_back(self, error: Exception) -> None:
         """Return to the last commit, and raise the engine's error in our terms if it was one."""
         self._engine.abort()
         self._space.expired_keys = self._expired_before
+        self.listen(to_events=self._space.notices is not None)
         self._load()
         meaning = self._engine.translate(error)
         if meaning is not None:

@@ -17,6 +17,7 @@ from kvnode.store.keyspace import (
     key_of,
     payload_of,
 )
+from kvnode.store.notices import Notice
 from kvnode.store.ops import ExpireFlag, ObjectQuery
 from kvnode.store.redis import glob, messages
 from kvnode.store.redis.strings import is_integer
@@ -51,9 +52,11 @@ def del_(space: Keyspace, op: Op) -> Result:
         tail = space.locate(key)
         record = space.engine.get(prefix + tail)
         if record is not None:
-            if not space.is_expired(record):
-                removed += 1
+            is_live = not space.is_expired(record)
+            removed += is_live
             space.remove(number, tail, record)
+            if is_live:
+                space.notify(Notice.GENERIC, b"del", number, key)
     if removed:
         space.advance()
     return removed
@@ -86,8 +89,10 @@ def expire(space: Keyspace, op: Op) -> Result:
     space.advance()
     if deadline_ms <= space.stamp_ms:
         space.remove(number, tail, record)
+        space.notify(Notice.GENERIC, b"del", number, key)
     else:
         _set_deadline(space, number, key, tail, record, deadline_ms)
+        space.notify(Notice.GENERIC, b"expire", number, key)
     return 1
 
 
@@ -100,6 +105,7 @@ def persist(space: Keyspace, op: Op) -> Result:
         return 0
     space.advance()
     _set_deadline(space, number, key, tail, record, 0)
+    space.notify(Notice.GENERIC, b"persist", number, key)
     return 1
 
 
@@ -145,6 +151,9 @@ def rename(space: Keyspace, op: Op) -> Result:
     space.advance()
     space.detach(number, tail, record)
     space.store(number, new_tail, replaced, _as_of_now(space, new_key, record))
+    _tell_anew(space, number, new_key, replaced)
+    space.notify(Notice.GENERIC, b"rename_from", number, key)
+    space.notify(Notice.GENERIC, b"rename_to", number, new_key)
     return 1 if only_if_absent else OK
 
 
@@ -165,6 +174,8 @@ def copy(space: Keyspace, op: Op) -> Result:
     else:
         copied = _as_of_now(space, new_key, record)
     space.store(new_number, new_tail, replaced, copied)
+    _tell_anew(space, new_number, new_key, replaced)
+    space.notify(Notice.GENERIC, b"copy_to", new_number, new_key)
     return 1
 
 
@@ -180,6 +191,8 @@ def move(space: Keyspace, op: Op) -> Result:
     space.advance()
     space.detach(number, tail, record)
     space.store(new_number, tail, replaced, _as_of_now(space, key, record))
+    space.notify(Notice.GENERIC, b"move_from", number, key)
+    space.notify(Notice.GENERIC, b"move_to", new_number, key)
     return 1
 
 
@@ -286,6 +299,12 @@ def _condition_holds(flags: int, now_ms: int, new_ms: int) -> bool:
         or (flags & ExpireFlag.GT and (not now_ms or new_ms <= now_ms))
         or (flags & ExpireFlag.LT and now_ms and new_ms >= now_ms)
     )
+
+
+def _tell_anew(space: Keyspace, number: int, key: bytes, replaced: bytes | None) -> None:
+    """In Redis a key that is renamed or copied onto another one comes anew; it says so."""
+    if replaced is not None:
+        space.notify(Notice.NEW, b"new", number, key)
 
 
 def _as_of_now(space: Keyspace, key: bytes, record: bytes) -> bytes:

@@ -19,6 +19,7 @@ from kvnode.store.keyspace import (
     deadline_of,
     payload_of,
 )
+from kvnode.store.notices import Notice
 from kvnode.store.ops import GetexFlag, LcsFlag, SetFlag
 from kvnode.store.redis import lcs as subsequence
 from kvnode.store.redis import long_double, messages
@@ -56,6 +57,8 @@ def set_(space: Keyspace, op: Op) -> Result:
     old = space.engine.get(space.databases[number].record_prefix + tail)
     space.advance()
     space.store(number, tail, old, space.record(STRING, key, value))
+    if space.notices is not None:
+        space.notify(Notice.STRING, b"set", number, key)
     return OK
 
 
@@ -92,6 +95,7 @@ def mset(space: Keyspace, op: Op) -> Result:
         tail = space.locate(key)
         old = space.engine.get(prefix + tail)
         space.store(number, tail, old, space.record(STRING, key, op[position + 1]))
+        space.notify(Notice.STRING, b"set", number, key)
     return OK
 
 
@@ -114,6 +118,7 @@ def getdel(space: Keyspace, op: Op) -> Result:
     if not isinstance(value, CommandError):
         space.advance()
         space.remove(number, tail, live)
+        space.notify(Notice.GENERIC, b"del", number, key)
     return value
 
 
@@ -140,8 +145,11 @@ def getex(space: Keyspace, op: Op) -> Result:
     space.advance()
     if 0 < deadline_ms <= space.stamp_ms:
         space.remove(number, tail, live)
+        space.notify(Notice.GENERIC, b"del", number, key)
     else:
         space.store(number, tail, live, space.record(STRING, key, value, deadline_ms))
+        name = b"expire" if deadline_ms else b"persist"
+        space.notify(Notice.GENERIC, name, number, key)
     return value
 
 
@@ -164,6 +172,7 @@ def incrby(space: Keyspace, op: Op) -> Result:
         return CommandError(messages.OVERFLOW)
     space.advance()
     space.store(number, tail, old, space.record(STRING, key, b"%d" % value, deadline_ms))
+    space.notify(Notice.STRING, b"incrby", number, key)
     return value
 
 
@@ -184,6 +193,7 @@ def incrbyfloat(space: Keyspace, op: Op) -> Result:
     deadline_ms = 0 if live is None else deadline_of(live)
     space.advance()
     space.store(number, tail, old, space.record(STRING, key, text, deadline_ms))
+    space.notify(Notice.STRING, b"incrbyfloat", number, key)
     return text
 
 
@@ -202,6 +212,7 @@ def append(space: Keyspace, op: Op) -> Result:
         value, deadline_ms = text + more, deadline_of(old)
     space.advance()
     space.store(number, tail, old, space.record(STRING, key, value, deadline_ms))
+    space.notify(Notice.STRING, b"append", number, key)
     return len(value)
 
 
@@ -230,6 +241,7 @@ def setrange(space: Keyspace, op: Op) -> Result:
     deadline_ms = 0 if live is None else deadline_of(live)
     space.advance()
     space.store(number, tail, old, space.record(STRING, key, value, deadline_ms))
+    space.notify(Notice.STRING, b"setrange", number, key)
     return len(value)
 
 
@@ -307,9 +319,13 @@ def _set_with_options(space: Keyspace, op: Op) -> Result:
             space.advance()
         if old is not None:
             space.remove(number, tail, old)
+            space.notify(Notice.GENERIC, b"del", number, key)
         return answer
     space.advance()
     space.store(number, tail, old, space.record(STRING, key, value, deadline_ms))
+    space.notify(Notice.STRING, b"set", number, key)
+    if flags & _TIMED:
+        space.notify(Notice.GENERIC, b"expire", number, key)
     return answer
 
 
