@@ -164,8 +164,12 @@ ENGINE_ROOM_BYTES_MIN = 1 * MIB
 ENGINE_RETRY_SECONDS = 1
 """A full engine is tried again after this long."""
 
-GARBAGE_ROWS_PER_SWEEP_MAX = 300
-"""Rows of flushed databases deleted at once, ten times a second: about a millisecond of work."""
+GARBAGE_ROWS_PER_TICK_MAX = 300
+"""Rows of flushed databases and dropped collections deleted at once, a hundred times a second: a
+millisecond of work, and half a minute for a million rows."""
+
+DROPPED_ROWS_MAX = 64
+"""A collection of no more rows is deleted with its key; a larger one becomes garbage."""
 
 TICK_MS = 10
 """Raft's timeouts are counted in ticks of this length."""

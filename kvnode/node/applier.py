@@ -11,7 +11,7 @@ from kvnode.limits import (
     APPLY_SLICE_MS,
     ENGINE_COMMIT_IDLE_MS,
     ENGINE_RETRY_SECONDS,
-    GARBAGE_ROWS_PER_SWEEP_MAX,
+    GARBAGE_ROWS_PER_TICK_MAX,
     STATE_HASHES_KEPT_MAX,
 )
 from kvnode.store.batch import Kind
@@ -155,7 +155,7 @@ class Applier:
         if self._entries or self._is_paused:
             return
         try:
-            if self._machine.collect_garbage(GARBAGE_ROWS_PER_SWEEP_MAX):
+            if self._machine.collect_garbage(GARBAGE_ROWS_PER_TICK_MAX):
                 self._commit_soon()
         except EngineFull:
             self._pause()

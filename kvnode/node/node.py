@@ -327,11 +327,11 @@ class Node:
         if self._ticks % SWEEP_TICKS == 0:
             self.proposer.sweep()
             self.reads.sweep()
-            self.applier.collect_garbage()
             self.snapshots.sweep()
             self.membership.sweep()
             self.changes.sweep()
             self.wake()
+        self.applier.collect_garbage()
         self._tick_due = max(self._tick_due + TICK_SECONDS, now)
         self._tick_timer = self.loop.call_at(self._tick_due, self._tick)
         if self.raft.has_ready():

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from xxhash import xxh3_64_intdigest
 
+from kvnode.limits import DROPPED_ROWS_MAX
 from kvnode.store.arrivals import Arrivals
 from kvnode.store.buckets import Buckets
 from kvnode.store.draws import Draws
@@ -372,13 +373,27 @@ class Keyspace:
             database.record_bytes += bytes_of(record) - len(record) - bytes_of(old) + len(old)
             dropped = collection_of(old)
             if dropped and dropped != collection_of(record):
-                self.engine.put(TAG_GARBAGE + _U64.pack(dropped), b"")
+                self._drop(dropped)
 
     def remove(self, number: int, tail: bytes, old: bytes) -> None:
         """Delete the row that holds `old`, and with it the collection that it tells of."""
         if old[0] & COLLECTION_BITS:
-            self.engine.put(TAG_GARBAGE + _U64.pack(collection_of(old)), b"")
+            self._drop(collection_of(old))
         self.detach(number, tail, old)
+
+    def _drop(self, generation: int) -> None:
+        """Delete the rows of a collection: a few at once, more by a row that tells of the garbage.
+
+        Most collections that go are small, as those of queues; their garbage would pile up.
+        """
+        name = _U64.pack(generation)
+        prefix = TAG_COLLECTION + name
+        rows = list(islice(self.engine.keys(prefix, prefix_end(prefix)), DROPPED_ROWS_MAX + 1))
+        if len(rows) > DROPPED_ROWS_MAX:
+            self.engine.put(TAG_GARBAGE + name, b"")
+            return
+        for row in rows:
+            self.engine.delete(row)
 
     def detach(self, number: int, tail: bytes, old: bytes) -> None:
         """Delete the row that holds `old`; its collection stays, for another record to take."""

@@ -149,11 +149,11 @@ def test_data_bytes_count_elements_and_come_back(driver: Driver) -> None:
 def test_a_dropped_collection_is_one_row_until_its_garbage_is_collected(
     driver: Driver, drop: Op
 ) -> None:
-    driver.do(PUT, 0, b"h", *[part for n in range(40) for part in (b"%d" % n, b"v")])
+    driver.do(PUT, 0, b"h", *[part for n in range(100) for part in (b"%d" % n, b"v")])
     driver.do(ops.SET, 0, b"other", b"1")
     generation = rows(driver, TAG_COLLECTION)[0][1:9]
     driver.do(*drop)
-    assert len(rows(driver, TAG_COLLECTION + generation)) == 40
+    assert len(rows(driver, TAG_COLLECTION + generation)) == 100
     assert list(driver.machine.live_rows()) == [
         row for row in driver.machine.live_rows() if row[0][1:9] != generation
     ]
@@ -163,6 +163,16 @@ def test_a_dropped_collection_is_one_row_until_its_garbage_is_collected(
     assert not rows(driver, TAG_COLLECTION + generation)
     assert not rows(driver, TAG_GARBAGE)
     assert driver.machine.state_hash() == before
+    driver.check()
+
+
+def test_a_small_collection_goes_with_its_key_and_leaves_no_garbage(driver: Driver) -> None:
+    driver.do(PUT, 0, b"h", *[part for n in range(64) for part in (b"%d" % n, b"v")])
+    driver.do(ops.DEL, 0, b"h")
+    driver.do(PUT, 0, b"h", b"a", b"1")
+    driver.do(TAKE, 0, b"h", b"a")
+    assert not rows(driver, TAG_COLLECTION)
+    assert not rows(driver, TAG_GARBAGE)
     driver.check()
 
 
