@@ -50,7 +50,7 @@ _MEMBERS_END: Final = b"\x01"
 
 CONTENT: Final[dict[int, frozenset[int]]] = {
     HASH: frozenset((0,)),
-    LIST: frozenset((1,)),
+    LIST: frozenset((1, 3)),
     SET: frozenset((0,)),
     ZSET: frozenset((0,)),
     STREAM: frozenset((3, 4, 5, 6)),

@@ -68,6 +68,18 @@ _FIRST_COLLECTION_READ: Final = 256
 # Hashes: 128–143, 256–271.
 
 # Lists: 144–159, 272–287.
+LIST_PUSH: Final = 144
+LIST_POP: Final = 145
+LSET: Final = 146
+LINSERT: Final = 147
+LREM: Final = 148
+LTRIM: Final = 149
+LMOVE: Final = 150
+LMPOP: Final = 151
+LLEN: Final = 272
+LINDEX: Final = 273
+LRANGE: Final = 274
+LPOS: Final = 275
 
 # Sets: 160–175, 288–303.
 
@@ -96,7 +108,10 @@ COLLECTIONS_LEVEL: Final = 4
 """Collections (`kvnode.store.collection`): all codes from 128 on."""
 
 _HASHES: Final[tuple[int, ...]] = ()
-_LISTS: Final[tuple[int, ...]] = ()
+_LISTS: Final[tuple[int, ...]] = (
+    *(LIST_PUSH, LIST_POP, LSET, LINSERT, LREM, LTRIM, LMOVE, LMPOP),
+    *(LLEN, LINDEX, LRANGE, LPOS),
+)
 _SETS: Final[tuple[int, ...]] = ()
 _SORTED_SETS: Final[tuple[int, ...]] = ()
 _STREAMS: Final[tuple[int, ...]] = ()
@@ -129,7 +144,7 @@ SINCE: Final[dict[int, int]] = {
 
 _GROWING_COLLECTIONS: Final[dict[str, tuple[int, ...]]] = {
     "hashes": (),
-    "lists": (),
+    "lists": (LIST_PUSH, LSET, LINSERT, LMOVE),
     "sets": (),
     "sorted sets": (),
     "streams": (),

@@ -14,6 +14,7 @@ INVALID_EXPIRE_IN_SET: Final = "ERR invalid expire time in 'set' command"
 INVALID_EXPIRE_IN_EXPIRE: Final = "ERR invalid expire time in 'expire' command"
 INVALID_EXPIRE_IN_GETEX: Final = "ERR invalid expire time in 'getex' command"
 NO_SUCH_KEY: Final = "ERR no such key"
+INDEX_OUT_OF_RANGE: Final = "ERR index out of range"
 NO_FREQUENCY: Final = (
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that "
     "when switching between policies at runtime LRU and LFU data will take some time to adjust."

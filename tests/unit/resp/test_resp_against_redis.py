@@ -105,9 +105,9 @@ LINES = """
 """
 
 
-def conversation() -> list[list[str]]:
-    lines = " | ".join(line.strip().removesuffix("|") for line in LINES.strip().splitlines())
-    return [shlex.split(line) for line in lines.split("|")]
+def conversation(lines: str = LINES) -> list[list[str]]:
+    joined = " | ".join(line.strip().removesuffix("|") for line in lines.strip().splitlines())
+    return [shlex.split(line) for line in joined.split("|")]
 
 
 @pytest.fixture

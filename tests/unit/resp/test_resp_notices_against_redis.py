@@ -39,7 +39,15 @@ del a b nothing | unlink c | rename y x | rename nothing x | renamenx x z | rena
 copy w v | copy w v | copy w v replace | move w 2 | move w 2 | touch v | exists v
 set a 1 | flushdb | set a 1
 """
-LINES = [STRINGS_AND_KEYS]
+LISTS = """
+rpush l a b b c | lpush l x | lpushx l y | rpushx l z | rpushx none z | rpush l 1 2 3 4 5 6 7 8
+lset l 0 new | linsert l after x y | linsert l after nothing y | lrem l 0 b | lrem l 0 nothing
+ltrim l 0 9 | ltrim l 0 99 | lpop l | rpop l 2 | lpop l 0 | lpop none | lpop none 1
+lmove l m left right | lmove l m right left | lmove l l left right | rpoplpush none l
+lmpop 2 none m left | lmpop 1 m right count 5 | ltrim l 1 0 | rpush l a | rpoplpush l l
+rpoplpush l m | lrem m 1 a | rpush l a b | rpop l 5 | rpush l a | set l v | lpush l a | del l
+"""
+LINES = [STRINGS_AND_KEYS, LISTS]
 
 LETTERS = {b"__keyevent@0__": 0, b"__keyevent@2__": 2}
 

@@ -25,6 +25,9 @@ EVERY_SECOND: Final = (1, -1, 2)
 ALL_BUT_LAST: Final = (1, -2, 1)
 
 
+NO_KEYS: Final = "ERR Invalid arguments specified for command"
+
+
 class Row(NamedTuple):
     """One command; its fields are those of `Command`."""
 
@@ -63,10 +66,10 @@ def counted_keys(position: int, *others: int) -> Callable[[list[bytes]], list[by
     """Finds keys that follow their number (`LMPOP 2 a b`), behind those at the places `others`."""
 
     def find(arguments: list[bytes]) -> list[bytes]:
-        count = integer(arguments[position]) if len(arguments) > position else 0
+        count = integer(arguments[position], NO_KEYS) if len(arguments) > position else 0
         first = position + 1
         if not 0 < count <= len(arguments) - first:
-            raise CommandError("ERR Invalid arguments specified for command")
+            raise CommandError(NO_KEYS)
         return [arguments[other] for other in others] + arguments[first : first + count]
 
     return find
