@@ -17,6 +17,9 @@ KEY_BYTES_MAX = 64 * KIB
 VALUE_BYTES_MAX = 8 * MIB
 """One value travels in one log entry and one message; heartbeats wait behind neither."""
 
+BIT_OFFSETS_BYTES_MAX = 512 * MIB
+"""Redis' longest string: reads of bits may ask for any of its bits, which are 0 behind the end."""
+
 COMMAND_BYTES_MAX = 32 * MIB
 """All arguments of one command: the largest MSET or MULTI that is still one log entry."""
 

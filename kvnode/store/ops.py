@@ -88,6 +88,16 @@ LPOS: Final = 275
 # Streams: 192–223, 320–351.
 
 # Bits and HyperLogLog: 224–231, 352–359.
+SETBIT: Final = 224
+BITOP: Final = 225
+BITFIELD: Final = 226
+PFADD: Final = 227
+PFMERGE: Final = 228
+GETBIT: Final = 352
+BITCOUNT: Final = 353
+BITPOS: Final = 354
+BITFIELD_RO: Final = 355
+PFCOUNT: Final = 356
 
 # Geo: 232–235, 360–363.
 
@@ -115,7 +125,10 @@ _LISTS: Final[tuple[int, ...]] = (
 _SETS: Final[tuple[int, ...]] = ()
 _SORTED_SETS: Final[tuple[int, ...]] = ()
 _STREAMS: Final[tuple[int, ...]] = ()
-_BITS: Final[tuple[int, ...]] = ()
+_BITS: Final[tuple[int, ...]] = (
+    *(SETBIT, BITOP, BITFIELD, PFADD, PFMERGE),
+    *(GETBIT, BITCOUNT, BITPOS, BITFIELD_RO, PFCOUNT),
+)
 _GEO: Final[tuple[int, ...]] = ()
 _GENERIC: Final[tuple[int, ...]] = ()
 _WAITING: Final[tuple[int, ...]] = ()
@@ -148,7 +161,7 @@ _GROWING_COLLECTIONS: Final[dict[str, tuple[int, ...]]] = {
     "sets": (),
     "sorted sets": (),
     "streams": (),
-    "bits": (),
+    "bits": (SETBIT, BITOP, BITFIELD, PFADD, PFMERGE),
     "geo": (),
     "generic": (),
 }
@@ -235,6 +248,45 @@ class ObjectQuery(IntEnum):
     FREQ = 1
     IDLETIME = 2
     REFCOUNT = 3
+
+
+class BitUnit(IntEnum):
+    """What the range of BITCOUNT and BITPOS counts."""
+
+    BYTE = 0
+    BIT = 1
+
+
+class BitFault(IntEnum):
+    """What is wrong with the range of BITCOUNT and BITPOS: an error only where there is a key."""
+
+    NOT_AN_INTEGER = 1
+    SYNTAX = 2
+
+
+class BitOperation(IntEnum):
+    """How BITOP combines strings."""
+
+    AND = 0
+    OR = 1
+    XOR = 2
+    NOT = 3
+
+
+class BitStep(IntEnum):
+    """What a step of BITFIELD does."""
+
+    GET = 0
+    SET = 1
+    INCRBY = 2
+
+
+class Overflow(IntEnum):
+    """What a step of BITFIELD does with a number that its field cannot hold."""
+
+    WRAP = 0
+    SATURATE = 1
+    FAIL = 2
 
 
 def is_write(op: Op) -> bool:

@@ -39,6 +39,8 @@ REFUSED: Final[dict[str, str]] = {
     "itself",
     "monitor": "ERR MONITOR is not available: every command would be written twice; use "
     "SLOWLOG, or INFO commandstats",
+    "pfdebug": "ERR PFDEBUG is not available: it is about the insides of Redis; use GET",
+    "pfselftest": "ERR PFSELFTEST is not available: kvnode's own tests do what it does",
     "latency|graph": "ERR LATENCY GRAPH is not available: use LATENCY HISTORY, or the metrics page",
 }
 """Commands and subcommands (`module|load`) in lower case, with their error line."""

@@ -69,7 +69,7 @@ def get(space: Keyspace, op: Op) -> Result:
         return None
     if record[0] == STRING:
         return record[HEADER_BYTES:]
-    return _string(record)
+    return string_of(record)
 
 
 def mget(space: Keyspace, op: Op) -> Result:
@@ -114,7 +114,7 @@ def getdel(space: Keyspace, op: Op) -> Result:
     tail, _, live = space.look_up(number, key)
     if live is None:
         return None
-    value = _string(live)
+    value = string_of(live)
     if not isinstance(value, CommandError):
         space.advance()
         space.remove(number, tail, live)
@@ -131,7 +131,7 @@ def getex(space: Keyspace, op: Op) -> Result:
     tail, _, live = space.look_up(number, key)
     if live is None:
         return None
-    value = _string(live)
+    value = string_of(live)
     if isinstance(value, CommandError):
         return value
     if expire_ms is None:
@@ -161,7 +161,7 @@ def incrby(space: Keyspace, op: Op) -> Result:
     value: int = delta
     deadline_ms = 0
     if old is not None and not space.is_expired(old):
-        text = _string(old)
+        text = string_of(old)
         if isinstance(text, CommandError):
             return text
         if not is_integer(text):
@@ -180,7 +180,7 @@ def incrbyfloat(space: Keyspace, op: Op) -> Result:
     """INCRBYFLOAT: the sum as text, which is also what is stored; a deadline stays."""
     _, number, key, increment = op
     tail, old, live = space.look_up(number, key)
-    text = b"0" if live is None else _string(live)
+    text = b"0" if live is None else string_of(live)
     if isinstance(text, CommandError):
         return text
     value, delta = long_double.parse(text), long_double.parse(increment)
@@ -204,7 +204,7 @@ def append(space: Keyspace, op: Op) -> Result:
     old = space.engine.get(space.databases[number].record_prefix + tail)
     value, deadline_ms = more, 0
     if old is not None and not space.is_expired(old):
-        text = _string(old)
+        text = string_of(old)
         if isinstance(text, CommandError):
             return text
         if len(text) + len(more) > VALUE_BYTES_MAX:
@@ -221,7 +221,7 @@ def strlen(space: Keyspace, op: Op) -> Result:
     record = space.find(op[1], op[2])
     if record is None:
         return 0
-    text = _string(record)
+    text = string_of(record)
     return text if isinstance(text, CommandError) else len(text)
 
 
@@ -229,7 +229,7 @@ def setrange(space: Keyspace, op: Op) -> Result:
     """SETRANGE: bytes of zero fill the gap; nothing to write means nothing is changed."""
     _, number, key, offset, part = op
     tail, old, live = space.look_up(number, key)
-    value = b"" if live is None else _string(live)
+    value = b"" if live is None else string_of(live)
     if isinstance(value, CommandError):
         return value
     if not part:
@@ -251,7 +251,7 @@ def getrange(space: Keyspace, op: Op) -> Result:
     record = space.find(number, key)
     if record is None:
         return b""
-    value = _string(record)
+    value = string_of(record)
     if isinstance(value, CommandError):
         return value
     if last < first < 0:
@@ -268,7 +268,7 @@ def lcs(space: Keyspace, op: Op) -> Result:
     values: list[bytes] = []
     for key in keys:
         record = space.find(number, key)
-        value = b"" if record is None else _string(record)
+        value = b"" if record is None else string_of(record)
         if isinstance(value, CommandError):
             return CommandError(messages.LCS_NEEDS_STRINGS)
         values.append(value)
@@ -306,7 +306,7 @@ def _set_with_options(space: Keyspace, op: Op) -> Result:
     live = None if old is None or space.is_expired(old) else old
     answer: Result = OK
     if flags & _GET:
-        answer = None if live is None else _string(live)
+        answer = None if live is None else string_of(live)
         if isinstance(answer, CommandError):
             return answer
     deadline_ms = _deadline(space, flags, expire_ms, live)
@@ -335,7 +335,8 @@ def _deadline(space: Keyspace, flags: int, expire_ms: int, live: bytes | None) -
     return space.stamp_ms + expire_ms if flags & _PX else expire_ms
 
 
-def _string(record: bytes) -> bytes | CommandError:
+def string_of(record: bytes) -> bytes | CommandError:
+    """The string that a record holds, an error if it holds another kind."""
     if record[0] & KIND_MASK != STRING:
         return CommandError(messages.WRONG_TYPE)
     return payload_of(record)

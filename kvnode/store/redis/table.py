@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvnode.store import ops
-from kvnode.store.redis import keys, lists, server, strings, transactions
+from kvnode.store.redis import bitmaps, hyperloglog, keys, lists, server, strings, transactions
 
 if TYPE_CHECKING:
     from kvnode.store.redis.meaning import Meaning
 
-_FAMILIES: Final = (strings, keys, server, lists)
+_FAMILIES: Final = (strings, keys, server, lists, bitmaps, hyperloglog)
 
 READS: Final[dict[int, Meaning]] = {
     **{code: meaning for family in _FAMILIES for code, meaning in family.READS.items()},

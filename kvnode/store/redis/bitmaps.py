@@ -1,0 +1,209 @@
+"""Bitmaps and bit fields: strings, read and written by the bit.
+
+A string is one record, so writing a bit writes the string anew: cost grows with its size, which
+`VALUE_BYTES_MAX` bounds. The arithmetic is in `bit_fields`. The arguments of each op are in
+`kvnode/store/redis/DESIGN.md`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from kvnode.errors import CommandError
+from kvnode.limits import VALUE_BYTES_MAX
+from kvnode.store import ops
+from kvnode.store.keyspace import STRING, deadline_of
+from kvnode.store.notices import Notice
+from kvnode.store.ops import BitFault, BitStep, BitUnit
+from kvnode.store.redis import bit_fields, messages
+from kvnode.store.redis.strings import string_of
+
+if TYPE_CHECKING:
+    from kvnode.store.keyspace import Keyspace
+    from kvnode.store.ops import Op
+    from kvnode.store.redis.meaning import Meaning
+    from kvnode.store.reply import Result
+
+STEP_NUMBERS: Final = 5
+"""A step of BITFIELD takes so many arguments of its op: what, width, offset, value, overflow."""
+
+_FAULTS: Final = {
+    BitFault.NOT_AN_INTEGER: messages.NOT_AN_INTEGER,
+    BitFault.SYNTAX: messages.SYNTAX_ERROR,
+}
+
+
+def getbit(space: Keyspace, op: Op) -> Result:
+    """GETBIT: 0 behind the end, and for an absent key."""
+    _, number, key, offset = op
+    value = _value_of(space.find(number, key))
+    return value if isinstance(value, CommandError) else bit_fields.get_bit(value, offset)
+
+
+def setbit(space: Keyspace, op: Op) -> Result:
+    """SETBIT: the bit that was there. The string grows if need be; a deadline stays."""
+    _, number, key, offset, bit = op
+    tail, old, live = space.look_up(number, key)
+    value = _value_of(live)
+    if isinstance(value, CommandError):
+        return value
+    size = (offset >> 3) + 1
+    if size > VALUE_BYTES_MAX:
+        return CommandError(messages.BIT_OFFSET)
+    before = bit_fields.get_bit(value, offset)
+    if before != bit or size > len(value):
+        changed = bytearray(value.ljust(size, b"\0"))
+        bit_fields.set_field(changed, offset, 1, bit)
+        space.advance()
+        deadline_ms = 0 if live is None else deadline_of(live)
+        space.store(number, tail, old, space.record(STRING, key, bytes(changed), deadline_ms))
+        space.notify(Notice.STRING, b"setbit", number, key)
+    return before
+
+
+def bitcount(space: Keyspace, op: Op) -> Result:
+    """BITCOUNT: ones in a range of bytes or bits, both ends included.
+
+    As in Redis a range that is wrong is no error for an absent key.
+    """
+    _, number, key, first, last, unit, fault = op
+    record = space.find(number, key)
+    if record is None:
+        return 0
+    value = string_of(record)
+    if isinstance(value, CommandError):
+        return value
+    if fault:
+        return CommandError(_FAULTS[fault])
+    if last < first < 0:
+        return 0
+    return bit_fields.count_ones(value, *_bits(len(value), first, last, unit))
+
+
+def bitpos(space: Keyspace, op: Op) -> Result:
+    """BITPOS: where the first 0 or 1 of a range is, -1 if there is none.
+
+    Without an end the string counts as followed by zeros, so a 0 is always found. A range that is
+    wrong is no error for an absent key, which is all zeros.
+    """
+    _, number, key, bit, first, last, unit, fault = op
+    record = space.find(number, key)
+    if record is None:
+        return -1 if bit else 0
+    value = string_of(record)
+    if isinstance(value, CommandError):
+        return value
+    if fault:
+        return CommandError(_FAULTS[fault])
+    begin, end = _bits(len(value), first, -1 if last is None else last, unit)
+    found = bit_fields.find_bit(value, bit, begin, end)
+    if found < 0 and not bit and last is None and begin <= end:
+        return len(value) * 8
+    return found
+
+
+def _bits(size: int, first: int, last: int, unit: int) -> tuple[int, int]:
+    """The range in bits; the end lies before the beginning if nothing of it is in the string."""
+    width = 1 if unit == BitUnit.BIT else 8
+    total = size * 8 // width
+    begin = max(first + total, 0) if first < 0 else first
+    end = max(last + total, 0) if last < 0 else min(last, total - 1)
+    return begin * width, min(end, total - 1) * width + width - 1
+
+
+def bitop(space: Keyspace, op: Op) -> Result:
+    """BITOP: the length of the result, which takes the destination's place; nothing removes it."""
+    _, number, operation, destination, *sources = op
+    values: list[bytes] = []
+    # A source that is named twice is read once; to an XOR it adds nothing.
+    for key, count in Counter(sources).items():
+        value = _value_of(space.find(number, key))
+        if isinstance(value, CommandError):
+            return value
+        is_void = operation == ops.BitOperation.XOR and count % 2 == 0
+        values.append(bytes(len(value)) if is_void else value)
+    result = bit_fields.combine(operation, values)
+    tail, old, live = space.look_up(number, destination)
+    if result:
+        space.advance()
+        space.store(number, tail, old, space.record(STRING, destination, result))
+        space.notify(Notice.STRING, b"set", number, destination)
+    elif live is not None:
+        space.advance()
+        space.remove(number, tail, live)
+        space.notify(Notice.GENERIC, b"del", number, destination)
+    return len(result)
+
+
+def bitfield(space: Keyspace, op: Op) -> Result:
+    """BITFIELD: the result of each step in turn, nil for one whose overflow is to fail.
+
+    The string first grows to hold all fields that are to be written, as in Redis even where no step
+    writes in the end.
+    """
+    _, number, key, *numbers = op
+    tail, old, live = space.look_up(number, key)
+    value = _value_of(live)
+    if isinstance(value, CommandError):
+        return value
+    steps = [
+        numbers[start : start + STEP_NUMBERS] for start in range(0, len(numbers), STEP_NUMBERS)
+    ]
+    ends = [offset + abs(width) for step, width, offset, *_ in steps if step != BitStep.GET]
+    size = max([len(value), *((end + 7) >> 3 for end in ends)])
+    if size > VALUE_BYTES_MAX:
+        return CommandError(messages.BIT_OFFSET)
+    changed = bytearray(value.ljust(size, b"\0"))
+    results = [_step(changed, *step) for step in steps]
+    if changed != value:
+        space.advance()
+        deadline_ms = 0 if live is None else deadline_of(live)
+        space.store(number, tail, old, space.record(STRING, key, bytes(changed), deadline_ms))
+        if any(result is not None for result in results):
+            space.notify(Notice.STRING, b"setbit", number, key)
+    return results
+
+
+def bitfield_ro(space: Keyspace, op: Op) -> Result:
+    """BITFIELD_RO: fields; zeros behind the end."""
+    _, number, key, *numbers = op
+    value = _value_of(space.find(number, key))
+    if isinstance(value, CommandError):
+        return value
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    return [bit_fields.get_field(value, at, abs(width), signed=width < 0) for width, at in pairs]
+
+
+def _step(
+    value: bytearray, step: int, width: int, offset: int, argument: int, overflow: int
+) -> Result:
+    """One step of BITFIELD. A negative width is that of a signed field."""
+    signed, width = width < 0, abs(width)
+    before = bit_fields.get_field(value, offset, width, signed=signed)
+    if step == BitStep.GET:
+        return before
+    base, delta = (before, argument) if step == BitStep.INCRBY else (argument, 0)
+    after = bit_fields.fit(base, delta, width, overflow, signed=signed)
+    if after is None:
+        return None
+    bit_fields.set_field(value, offset, width, after)
+    return after if step == BitStep.INCRBY else before
+
+
+def _value_of(record: bytes | None) -> bytes | CommandError:
+    return b"" if record is None else string_of(record)
+
+
+READS: Final[dict[int, Meaning]] = {
+    ops.GETBIT: getbit,
+    ops.BITCOUNT: bitcount,
+    ops.BITPOS: bitpos,
+    ops.BITFIELD_RO: bitfield_ro,
+}
+
+WRITES: Final[dict[int, Meaning]] = {
+    ops.SETBIT: setbit,
+    ops.BITOP: bitop,
+    ops.BITFIELD: bitfield,
+}
