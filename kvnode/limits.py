@@ -149,6 +149,24 @@ SCAN_ROWS_MAX = 10_000
 SCAN_BYTES_MAX = 4 * MIB
 """Record bytes that one SCAN visits: a row is copied to be looked at."""
 
+BULK_ROWS_MAX = 1_000
+"""Elements that a command may store (SUNIONSTORE, COPY) at once: ten milliseconds or so."""
+
+BULK_ROWS_PER_STEP_MAX = 250
+"""Elements that it stores per step if they are more: some two milliseconds."""
+
+BULK_ROWS_AT_ONCE_MAX = 50_000
+"""Elements that it may store at once where it must, inside MULTI: half a second."""
+
+BULK_COMMANDS_MAX = 64
+"""Such commands under way in the cluster: each keeps a few hundred bytes in every meta row."""
+
+BULK_RESTARTS_MAX = 8
+"""Times that it begins anew because its sources were changed."""
+
+BULK_STALE_MS = 60_000
+"""Whoever has not carried it on for this long, by the log's clock, will not."""
+
 PATTERN_BYTES_MAX = 1 * KIB
 """A glob pattern: compiling the worst of this size takes ten milliseconds."""
 

@@ -27,6 +27,7 @@ UNITS = {
         "REQUESTS",
         "ENTRIES",
         "EXITS",
+        "RESTARTS",
         "GROUPS",
     ),
     *(

@@ -33,7 +33,7 @@ from kvnode.limits import (
 from kvnode.service import Pending
 from kvnode.store import ops
 from kvnode.store.batch import encode_ops
-from kvnode.store.reply import Result
+from kvnode.store.reply import Result, Unfinished
 from kvnode.store.sessions import Outcome, Session
 from kvnode.store.state_machine import Applied
 
@@ -54,6 +54,9 @@ UNKNOWN = OutcomeUnknown(
 )
 
 
+STEP_BYTES = 32
+
+
 class Channel(Protocol):
     """How batches reach whoever leads: into the own log, or to another node."""
 
@@ -62,6 +65,21 @@ class Channel(Protocol):
 
     def send_registration(self, nonce: int) -> bool:
         """Hand the session's registration to the leader; False when there is none."""
+
+
+class _Step:
+    """The next step of a large command, in its client's name."""
+
+    __slots__ = ("client", "op", "size")
+
+    def __init__(self, pending: Pending, job: int) -> None:
+        self.client: Pending = pending.client if isinstance(pending, _Step) else pending
+        self.op: list[Any] = [ops.STEP, 0, job]
+        self.size = STEP_BYTES
+
+    def complete(self, result: Result) -> None:
+        """The client is answered; whatever hinders a step hinders the command."""
+        self.client.complete(result)
 
 
 class _Batch:
@@ -292,8 +310,19 @@ class Proposer:
         if batch is None or batch.pendings is None:
             return
         assert applied.results is not None
+        if applied.is_unfinished:
+            self._carry_on(batch.pendings, applied.results)
+            return
         for pending, result in zip(batch.pendings, applied.results, strict=True):
             pending.complete(result)
+
+    def _carry_on(self, pendings: list[Pending], results: list[Result]) -> None:
+        """Propose the next steps of large commands (`kvnode.store.bulk`); answer the others."""
+        for pending, result in zip(pendings, results, strict=True):
+            if isinstance(result, Unfinished):
+                self._queue.append((_Step(pending, result.job), self._monotonic()))
+            else:
+                pending.complete(result)
 
     def restored(self, session: Session | None) -> None:
         """The store was replaced by a snapshot: what it had applied was applied without us."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from kvnode.errors import CommandError
-from kvnode.store.reply import OK, Result
+from kvnode.store.reply import OK, Result, Status
 
 Render: TypeAlias = Callable[[Result], bytes]
 Renders: TypeAlias = tuple[Render, Render]
@@ -99,6 +99,7 @@ def _encode(result: Result, protocol: int) -> bytes:
         return double(result, protocol)
     if isinstance(result, CommandError):
         return error(result.text)
+    assert isinstance(result, Status), result
     return status(result)
 
 

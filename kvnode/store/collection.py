@@ -57,6 +57,9 @@ CONTENT: Final[dict[int, frozenset[int]]] = {
 }
 """By kind: the parts that are content."""
 
+PARTS_END: Final = b"\xff"
+"""Above all parts."""
+
 PREFIX_BYTES: Final = 1 + 8
 """Tag and number: what stands before the part in a row key."""
 
@@ -94,6 +97,7 @@ class Collection:
         extra: what its family keeps in the record.
         deadline_ms: of the key, 0 for none.
         is_new: nothing of it is stored yet.
+        replaced: what the row of its key held when it was opened, expired or not.
     """
 
     __slots__ = (
@@ -110,6 +114,7 @@ class Collection:
         "kind",
         "number",
         "prefix",
+        "replaced",
         "space",
         "tail",
     )
@@ -130,7 +135,7 @@ class Collection:
         self.key = key
         self.tail = tail
         self.kind = kind
-        self._old = old
+        self.replaced = self._old = old
         self.is_new = live is None
         if live is None:
             self.generation = space.next_generation
@@ -240,6 +245,11 @@ class Collection:
 
     # --- the record -------------------------------------------------------------------------------
 
+    def to_record(self) -> bytes:
+        """The record that tells of it as it is, as of this revision."""
+        fixed = _FIXED.pack(self.generation, self.count, self.content_sum, self.content_bytes)
+        return self.space.record(self.kind, self.key, fixed + self.extra, self.deadline_ms)
+
     def save(self) -> None:
         """Write the record as of this revision; a collection without elements goes away.
 
@@ -247,14 +257,19 @@ class Collection:
         """
         space = self.space
         if self.count or self.kind == STREAM:
-            fixed = _FIXED.pack(self.generation, self.count, self.content_sum, self.content_bytes)
-            record = space.record(self.kind, self.key, fixed + self.extra, self.deadline_ms)
+            record = self.to_record()
             space.store(self.number, self.tail, self._old, record)
             self._old = record
             self.is_new = False
         elif self._old is not None:
             space.remove(self.number, self.tail, self._old)
             self._old = None
+
+
+def count_of(record: bytes) -> int:
+    """How many elements the record of a collection tells of."""
+    count: int = _FIXED.unpack_from(record, payload_start(record))[1]
+    return count
 
 
 def totals_of(record: bytes) -> tuple[int, int]:
@@ -330,32 +345,8 @@ def create(space: Keyspace, number: int, key: bytes, kind: int, deadline_ms: int
     return made
 
 
-def copy_rows(space: Keyspace, record: bytes, key: bytes) -> tuple[int, bytes]:
-    """Copy all rows of the collection that `record` tells of under a new number.
-
-    Returns:
-        the number of rows, and the payload of a record that tells of the copy.
-    """
-    kind = record[0] & KIND_MASK
-    source = Collection(space, 0, key, b"", kind, None, record)
-    copy = Collection(space, 0, key, b"", kind, None, None)
-    first, copied = b"", 0
-    while page := _page(source, first):
-        for part, value in page:
-            copy.put_derived(part, value)
-        copied += len(page)
-        first = page[-1][0] + b"\x00"
-    fixed = _FIXED.pack(copy.generation, source.count, source.content_sum, source.content_bytes)
-    return copied, fixed + source.extra
-
-
-_PAGE_ROWS: Final = 1000
-
-
-def _page(collection: Collection, first: bytes) -> list[tuple[bytes, bytes]]:
-    page = []
-    for row in collection.rows(first, b"\xff"):
-        page.append(row)
-        if len(page) == _PAGE_ROWS:
-            break
-    return page
+def resume(space: Keyspace, number: int, key: bytes, record: bytes) -> Collection:
+    """A collection that was begun by `create` and not saved, from its `to_record`."""
+    tail = space.locate(key)
+    row = space.engine.get(space.databases[number].record_prefix + tail)
+    return Collection(space, number, key, tail, record[0] & KIND_MASK, row, record)

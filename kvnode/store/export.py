@@ -26,7 +26,7 @@ from kvnode.store.keyspace import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from kvnode.store.engine import Engine
     from kvnode.store.keyspace import Database
@@ -40,10 +40,17 @@ class RowsMissing(KvnodeError):
     """The rows of an engine do not add up to its meta row: the engine must be rebuilt."""
 
 
-def live_rows(engine: Engine, databases: list[Database]) -> Iterator[tuple[bytes, bytes]]:
+def live_rows(
+    engine: Engine, databases: list[Database], unplaced: Iterable[bytes] = ()
+) -> Iterator[tuple[bytes, bytes]]:
     """All rows of the databases, ascending: records, expiry rows, then collections.
 
     All by generation. Of each collection some 60 bytes are kept in memory meanwhile.
+
+    Args:
+        engine: after a commit.
+        databases: all of them.
+        unplaced: records of collections that no key tells of yet (`jobs`).
 
     Raises:
         RowsMissing: after the last row of a database or collection whose rows are not the ones that
@@ -51,7 +58,7 @@ def live_rows(engine: Engine, databases: list[Database]) -> Iterator[tuple[bytes
     """
     # Generations are in the keys, so their order is the order of the rows.
     present = sorted((one for one in databases if one.keys), key=lambda one: one.generation)
-    collections: list[bytes] = []
+    collections = [_expected(record) for record in unplaced]
     for database in present:
         yield from _records(engine, database, collections)
     for database in present:
@@ -59,6 +66,10 @@ def live_rows(engine: Engine, databases: list[Database]) -> Iterator[tuple[bytes
     collections.sort()
     for expected in collections:
         yield from _elements(engine, *_EXPECTED.unpack(expected))
+
+
+def _expected(record: bytes) -> bytes:
+    return _EXPECTED.pack(collection_of(record), *totals_of(record), record[0] & KIND_MASK)
 
 
 def _records(
@@ -71,8 +82,7 @@ def _records(
         number += 1
         hash_sum += xxh3_64_intdigest(record, int.from_bytes(key[PREFIX_BYTES:_HASH_END], "big"))
         if record[0] & COLLECTION_BITS:
-            told = (collection_of(record), *totals_of(record), record[0] & KIND_MASK)
-            collections.append(_EXPECTED.pack(*told))
+            collections.append(_expected(record))
         yield row
     if number != database.keys or hash_sum & SUM_MASK != database.hash_sum:
         raise RowsMissing(

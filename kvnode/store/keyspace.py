@@ -22,6 +22,7 @@ from kvnode.limits import DROPPED_ROWS_MAX
 from kvnode.store.arrivals import Arrivals
 from kvnode.store.buckets import Buckets
 from kvnode.store.draws import Draws
+from kvnode.store.jobs import Jobs
 from kvnode.store.notices import Event, Notice
 
 if TYPE_CHECKING:
@@ -212,6 +213,8 @@ class Keyspace:
         removals: versions of removed records, for WATCH (`buckets`).
         arrivals: how keys came, for WATCH too; None until somebody watches (`arrivals`).
         draws: random numbers of the batch that is being applied (`draws`).
+        jobs: commands that store their result a part at a time (`bulk`).
+        is_atomic: what is being applied must happen at once (EXEC).
         notices: events that somebody wants to hear of; None while nobody does (`notices`).
         awaited: (database, tail) of the keys that a client waits for.
         ready: those of them that were stored since the last look.
@@ -228,6 +231,8 @@ class Keyspace:
         "draws",
         "engine",
         "expired_keys",
+        "is_atomic",
+        "jobs",
         "next_generation",
         "notices",
         "ready",
@@ -249,6 +254,8 @@ class Keyspace:
         self.removals = Buckets()
         self.arrivals: Arrivals | None = None
         self.draws = Draws()
+        self.jobs = Jobs()
+        self.is_atomic = False
         self.notices: list[Event] | None = None
         self.awaited: set[tuple[int, bytes]] = set()
         self.ready: list[tuple[int, bytes]] = []
@@ -260,8 +267,10 @@ class Keyspace:
         next_generation: int,
         removals: Buckets,
         arrivals: Arrivals | None,
+        jobs: Jobs,
     ) -> None:
         """Take what the meta row tells of."""
+        self.jobs = jobs
         self.databases = databases
         self.next_generation = next_generation
         self.removals = removals
@@ -380,6 +389,10 @@ class Keyspace:
         if old[0] & COLLECTION_BITS:
             self._drop(collection_of(old))
         self.detach(number, tail, old)
+
+    def drop_rows(self, record: bytes) -> None:
+        """Delete the rows of a collection that no key tells of, but this record."""
+        self._drop(collection_of(record))
 
     def _drop(self, generation: int) -> None:
         """Delete the rows of a collection: a few at once, more by a row that tells of the garbage.

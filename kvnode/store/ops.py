@@ -102,6 +102,7 @@ PFCOUNT: Final = 356
 # Geo: 232–235, 360–363.
 
 # Sorting, serialisation, bulk: 236–243, 364–371.
+STEP: Final = 236
 
 # Waiting: 244–251.
 
@@ -130,7 +131,7 @@ _BITS: Final[tuple[int, ...]] = (
     *(GETBIT, BITCOUNT, BITPOS, BITFIELD_RO, PFCOUNT),
 )
 _GEO: Final[tuple[int, ...]] = ()
-_GENERIC: Final[tuple[int, ...]] = ()
+_GENERIC: Final[tuple[int, ...]] = (STEP,)
 _WAITING: Final[tuple[int, ...]] = ()
 _COLLECTIONS: Final = (
     *_HASHES,

@@ -15,5 +15,19 @@ class Status(str):
 
 OK = Status("OK")
 
-Result: TypeAlias = "int | float | bytes | Status | CommandError | list[Result] | None"
+
+class Unfinished:
+    """In the place of a result: propose STEP of this job (`kvnode.store.bulk`).
+
+    Attributes:
+        job: its number.
+    """
+
+    __slots__ = ("job",)
+
+    def __init__(self, job: int) -> None:
+        self.job = job
+
+
+Result: TypeAlias = "int | float | bytes | Status | CommandError | list[Result] | Unfinished | None"
 """What an operation answers. Errors are values here: an apply never raises for a client's fault."""

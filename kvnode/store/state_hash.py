@@ -52,6 +52,8 @@ def fold(
         state.append(space.arrivals.to_hash())
     if members.is_founded:
         state.append(xxh3_64_intdigest(members.pack()))
+    if space.jobs:
+        state.append(xxh3_64_intdigest(space.jobs.pack()))
     return xxh3_64_hexdigest(msgpack.packb(state))
 
 

@@ -29,6 +29,7 @@ from kvnode.store.batch import Batch, Configure, Entry, Expire, Kind, Register
 from kvnode.store.buckets import Buckets
 from kvnode.store.engine import EngineFull
 from kvnode.store.export import live_rows
+from kvnode.store.jobs import Jobs
 from kvnode.store.keyspace import (
     DATABASES,
     FORMAT,
@@ -40,6 +41,7 @@ from kvnode.store.keyspace import (
 from kvnode.store.members import Members
 from kvnode.store.ops import UnknownOperation, check_level
 from kvnode.store.redis.table import READS, WRITES
+from kvnode.store.reply import Unfinished
 from kvnode.store.sessions import Outcome, Session, Sessions
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class Applied:
         outcome: anything but APPLIED changed no key.
         results: one per op of a batch; of an expiry entry the number of deleted keys; of a change
             of the membership None, or the `CommandError` with the reason why nothing was changed.
+        is_unfinished: some of them are `Unfinished`.
         events: what happened to keys, if somebody listens. An entry that is applied again, because
             the engine fell back, tells them again.
     """
@@ -73,6 +76,7 @@ class Applied:
     sequence: int = 0
     outcome: Outcome = Outcome.APPLIED
     results: list[Result] | None = None
+    is_unfinished: bool = False
     events: list[Event] = field(default_factory=list)
 
 
@@ -196,8 +200,14 @@ class StateMachine:
                     raise UnknownOperation(f"the log holds the unknown op code {op[0]}")
                 results.append(meaning(space, op))
             self.uncommitted_ops += len(ops)
+            if space.jobs:
+                space.jobs.begun_by(entry.node_id)
         node_id, incarnation, sequence = entry.node_id, entry.incarnation, entry.sequence
-        return Applied(Kind.BATCH, node_id, incarnation, sequence, outcome, results)
+        is_unfinished = bool(self._space.jobs) and any(
+            isinstance(result, Unfinished) for result in results or ()
+        )
+        fields = (Kind.BATCH, node_id, incarnation, sequence, outcome, results, is_unfinished)
+        return Applied(*fields)
 
     def _register(self, index: int, entry: Register) -> Applied:
         outcome = Outcome.FENCED
@@ -205,6 +215,8 @@ class StateMachine:
             outcome = self._sessions.register(index, entry)
         if outcome is not Outcome.FENCED:
             self._members.bind(entry.node_id, entry.storage_id)
+        if outcome is Outcome.APPLIED:
+            self._space.jobs.drop(self._space, node_id=entry.node_id)
         session = self._sessions.get(entry.node_id)
         held = session.incarnation if session is not None else 0
         return Applied(Kind.REGISTER, entry.node_id, held, 0, outcome)
@@ -218,6 +230,7 @@ class StateMachine:
         for node_id, session in list(sessions.items()):
             if not members.admits(node_id, session.storage_id):
                 del sessions[node_id]
+                self._space.jobs.drop(self._space, node_id=node_id)
         self._members_changed = True
         return Applied(Kind.CONFIGURE, results=[None])
 
@@ -294,6 +307,8 @@ class StateMachine:
         arrivals = None if space.arrivals is None else space.arrivals.to_row()
         if members.is_founded:
             fields += [arrivals, members.pack()]
+            if space.jobs:
+                fields.append(space.jobs.pack())
         elif arrivals is not None:
             fields.append(arrivals)
         packed: bytes = msgpack.packb(fields)
@@ -305,7 +320,7 @@ class StateMachine:
         if meta is None:
             self.applied = space.stamp_ms = space.revision = 0
             empty = [Database(number) for number in range(DATABASES)]
-            space.restore(empty, DATABASES, Buckets(), None)
+            space.restore(empty, DATABASES, Buckets(), None, Jobs())
             self._sessions = Sessions()
             self._members = Members()
         else:
@@ -315,11 +330,12 @@ class StateMachine:
                 raise ConfigurationError("the engine belongs to another cluster")
             self.applied, space.stamp_ms, space.revision, generation, *fields = fields
             databases, sessions, removals, *rest = fields
-            arrivals, members = [*rest, None, None][:2]
+            arrivals, members, jobs = [*rest, None, None, None][:3]
             restored = [Database(*counted) for counted in databases]
             brought = Arrivals.from_row(arrivals) if arrivals else None
             self._members = Members.unpack(members) if members else Members()
-            space.restore(restored, generation, Buckets(removals), brought)
+            under_way = Jobs.unpack(jobs) if jobs else Jobs()
+            space.restore(restored, generation, Buckets(removals), brought, under_way)
             self._sessions = Sessions.from_rows(sessions)
         self._note_commit()
 
@@ -380,7 +396,8 @@ class StateMachine:
         Raises:
             RowsMissing: they do not add up to what the meta row counts.
         """
-        return live_rows(self._engine, self._space.databases)
+        unplaced = [job.record for job in self._space.jobs]
+        return live_rows(self._engine, self._space.databases, unplaced)
 
     @property
     def has_garbage(self) -> bool:

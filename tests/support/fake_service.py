@@ -21,8 +21,8 @@ from kvnode.service import (
 )
 from kvnode.store import batch
 from kvnode.store.memory_engine import MemoryEngine
-from kvnode.store.ops import is_write
-from kvnode.store.reply import Result
+from kvnode.store.ops import STEP, is_write
+from kvnode.store.reply import Result, Unfinished
 from kvnode.store.state_machine import StateMachine
 
 NODE_ID = 1
@@ -166,6 +166,12 @@ class FakeService:
             return self.refuse
         if not is_write(op):
             return self._machine.read(op)
+        result = self._apply(op)
+        while isinstance(result, Unfinished):
+            result = self._apply([STEP, 0, result.job])
+        return result
+
+    def _apply(self, op: Op) -> Result:
         self._sequence += 1
         data = batch.encode_batch(
             self._wall_ms(), 0, NODE_ID, 1, self._sequence, batch.encode_ops([op])

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
 from kvnode.limits import PATTERN_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ROWS_MAX
-from kvnode.store import ops
-from kvnode.store.collection import copy_rows
+from kvnode.store import bulk, ops
+from kvnode.store.collection import CONTENT, PARTS_END, Collection
+from kvnode.store.collection import find as find_collection
 from kvnode.store.keyspace import (
     COLLECTION_BITS,
     HAS_DEADLINE,
@@ -159,24 +160,66 @@ def rename(space: Keyspace, op: Op) -> Result:
 
 def copy(space: Keyspace, op: Op) -> Result:
     """COPY: value and deadline under another key, or in another database."""
-    _, number, key, new_number, new_key, replace = op
-    _, _, record = space.look_up(number, key)
-    if record is None:
+    _, number, key, new_number, new_key, _ = op
+    record = space.find(number, key)
+    if record is not None and record[0] & COLLECTION_BITS:
+        return bulk.store(space, op, COPY_ROWS)
+    answer = _check_copy(space, op)
+    if record is None or not isinstance(answer, bulk.Check):
         return 0
-    new_tail, replaced, taken = space.look_up(new_number, new_key)
-    if taken is not None and not replace:
-        return 0
+    new_tail, replaced, _ = space.look_up(new_number, new_key)
     space.advance()
-    if record[0] & COLLECTION_BITS:
-        _, payload = copy_rows(space, record, key)
-        kind = record[0] & KIND_MASK
-        copied = space.record(kind, new_key, payload, deadline_of(record))
-    else:
-        copied = _as_of_now(space, new_key, record)
-    space.store(new_number, new_tail, replaced, copied)
+    space.store(new_number, new_tail, replaced, _as_of_now(space, new_key, record))
+    return _tell_of_copy(space, op, replaced)
+
+
+def _check_copy(space: Keyspace, op: Op) -> Result | bulk.Check:
+    _, number, key, new_number, new_key, replace = op
+    is_taken = space.find(new_number, new_key) is not None
+    return 0 if space.find(number, key) is None or (is_taken and not replace) else bulk.GO_ON
+
+
+def _copy_part(
+    space: Keyspace, op: Op, made: Collection, cursor: bytes, rows_max: int
+) -> bytes | None:
+    source = find_collection(space, op[1], op[2], made.kind)
+    assert isinstance(source, Collection), "a job begins anew when its source is another one"
+    rows = list(islice(source.rows(cursor, PARTS_END), rows_max))
+    for part, value in rows:
+        if part[0] in CONTENT[made.kind]:
+            made.put(part, value, None)
+        else:
+            made.put_derived(part, value)
+    if len(rows) == rows_max:
+        return rows[-1][0] + b"\0"
+    made.count, made.extra, made.deadline_ms = source.count, source.extra, source.deadline_ms
+    return None
+
+
+def _finish_copy(space: Keyspace, op: Op, made: Collection) -> Result:
+    return _tell_of_copy(space, op, made.replaced)
+
+
+def _tell_of_copy(space: Keyspace, op: Op, replaced: bytes | None) -> Result:
+    new_number, new_key = op[3], op[4]
     _tell_anew(space, new_number, new_key, replaced)
     space.notify(Notice.GENERIC, b"copy_to", new_number, new_key)
     return 1
+
+
+def _kind_of_source(space: Keyspace, op: Op) -> int:
+    record = space.find(op[1], op[2])
+    return 0 if record is None else record[0] & KIND_MASK
+
+
+COPY_ROWS: Final = bulk.Recipe(
+    sources=lambda op: [(op[1], op[2])],
+    target=lambda op: (op[3], op[4]),
+    kind=_kind_of_source,
+    check=_check_copy,
+    part=_copy_part,
+    finish=_finish_copy,
+)
 
 
 def move(space: Keyspace, op: Op) -> Result:
@@ -340,3 +383,5 @@ WRITES: Final[dict[int, Meaning]] = {
     ops.COPY: copy,
     ops.MOVE: move,
 }
+
+RECIPES: Final[dict[int, bulk.Recipe]] = {ops.COPY: COPY_ROWS}

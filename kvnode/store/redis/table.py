@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kvnode.store import ops
+from kvnode.store import bulk, ops
 from kvnode.store.redis import bitmaps, hyperloglog, keys, lists, server, strings, transactions
 
 if TYPE_CHECKING:
+    from kvnode.store.keyspace import Keyspace
+    from kvnode.store.ops import Op
     from kvnode.store.redis.meaning import Meaning
+    from kvnode.store.reply import Result
 
 _FAMILIES: Final = (strings, keys, server, lists, bitmaps, hyperloglog)
 
@@ -21,8 +24,18 @@ SIMPLE_WRITES: Final[dict[int, Meaning]] = {
     code: meaning for family in _FAMILIES for code, meaning in family.WRITES.items()
 }
 
+RECIPES: Final[dict[int, bulk.Recipe]] = {**keys.RECIPES}
+"""Of commands that may store their result a part at a time."""
+
+
+def _step(space: Keyspace, op: Op) -> Result:
+    """STEP: the next part of such a command; never inside EXEC."""
+    return bulk.step(space, op[2], RECIPES)
+
+
 WRITES: Final[dict[int, Meaning]] = {
     **SIMPLE_WRITES,
+    ops.STEP: _step,
     ops.EXEC: transactions.exec_of({**READS, **SIMPLE_WRITES}, by_arrivals=False),
     ops.EXEC_WATCHED: transactions.exec_of({**READS, **SIMPLE_WRITES}, by_arrivals=True),
 }

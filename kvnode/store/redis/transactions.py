@@ -64,11 +64,13 @@ def exec_of(
             if not _is_untouched(space, arrivals, number, key, seen):
                 return None
         results: list[Result] = []
+        space.is_atomic = True
         for inner in inner_ops:
             meaning = meanings.get(inner[0])
             if meaning is None:
                 raise UnknownOperation(f"EXEC holds the unknown op code {inner[0]}")
             results.append(meaning(space, inner))
+        space.is_atomic = False
         return results
 
     return exec_

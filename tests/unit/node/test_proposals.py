@@ -12,7 +12,7 @@ from kvnode.node import proposals
 from kvnode.node.proposals import Proposer
 from kvnode.store import ops
 from kvnode.store.batch import Kind, decode_ops
-from kvnode.store.reply import Result
+from kvnode.store.reply import Result, Unfinished
 from kvnode.store.sessions import Outcome, Session
 from kvnode.store.state_machine import Applied
 
@@ -75,6 +75,7 @@ class Setup:
                 sequence=sequence,
                 outcome=outcome,
                 results=results,
+                is_unfinished=any(isinstance(result, Unfinished) for result in results or ()),
             )
         )
 
@@ -290,6 +291,34 @@ def test_leaving_answers_everybody_truthfully() -> None:
     assert queued.results == late.results == [proposals.STOPPING]
 
 
+# --- large commands -----------------------------------------------------------------------------
+
+
+def test_a_large_command_is_carried_on_step_by_step_until_its_answer_is_final() -> None:
+    setup = Setup()
+    small, large = setup.submit(2)
+    setup.proposer.flush()
+    for sequence in (1, 2, 3):
+        results: list[Result] = [Unfinished(77)] if sequence > 1 else [5, Unfinished(77)]
+        setup.applied(sequence, results, Outcome.APPLIED)
+        assert small.results == [5]
+        assert large.results == []
+        setup.proposer.flush()
+        assert decode_ops(setup.leader.sent[-1][2]) == [[ops.STEP, 0, 77]]
+    setup.applied(4, [9], Outcome.APPLIED)
+    assert large.results == [9]
+    assert setup.proposer.is_idle
+
+
+def test_a_large_command_whose_next_step_cannot_leave_is_refused() -> None:
+    setup = Setup()
+    (large,) = setup.submit()
+    setup.proposer.flush()
+    setup.applied(1, [Unfinished(77)], Outcome.APPLIED)
+    setup.proposer.abandon()
+    assert large.results == [proposals.STOPPING]
+
+
 # --- feature levels -----------------------------------------------------------------------------
 
 NEWER = ops.BASE_LEVEL + 1
@@ -325,9 +354,9 @@ def test_an_op_that_some_member_may_not_know_is_refused_until_the_cluster_is_at_
     assert decode_ops(sent[2]) == [known.op, late.op]
 
 
-def test_nothing_of_today_waits_for_a_level() -> None:
+def test_what_every_program_knows_waits_for_no_level() -> None:
     setup = Setup()
-    for code in ops.SINCE:
+    for code in [code for code, level in ops.SINCE.items() if level <= ops.BASE_LEVEL]:
         arguments = [[], []] if code in (ops.EXEC, ops.EXEC_WATCHED) else []
         setup.proposer.submit(Waiting([code, 0, *arguments]))
     assert setup.proposer.refused == 0

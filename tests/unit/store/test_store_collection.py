@@ -191,14 +191,14 @@ def test_renamed_and_moved_collections_keep_their_rows(driver: Driver) -> None:
 
 
 def test_a_copy_and_its_source_go_separate_ways(driver: Driver) -> None:
-    driver.do(PUT, 0, b"h", *[part for n in range(1500) for part in (b"%d" % n, b"v")])
+    driver.do(PUT, 0, b"h", *[part for n in range(900) for part in (b"%d" % n, b"v")])
     driver.do(ops.COPY, 0, b"h", 1, b"c", 0)
     driver.do(PUT, 0, b"h", b"1", b"changed")
-    assert held(driver, b"c", 1) == {b"%d" % n: b"v" for n in range(1500)}
+    assert held(driver, b"c", 1) == {b"%d" % n: b"v" for n in range(900)}
     driver.do(ops.DEL, 0, b"h")
     while driver.machine.collect_garbage(1000):
         pass
-    assert len(held(driver, b"c", 1)) == 1500
+    assert len(held(driver, b"c", 1)) == 900
     driver.check()
 
 
