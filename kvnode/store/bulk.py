@@ -24,6 +24,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from xxhash import xxh3_64_intdigest
+
 from kvnode.errors import CommandError
 from kvnode.limits import (
     BULK_COMMANDS_MAX,
@@ -34,7 +36,7 @@ from kvnode.limits import (
 )
 from kvnode.store import collection as collections
 from kvnode.store.jobs import BEGIN, Job
-from kvnode.store.keyspace import COLLECTION_BITS, version_of
+from kvnode.store.keyspace import COLLECTION_BITS, STREAM
 from kvnode.store.reply import Result, Unfinished
 
 if TYPE_CHECKING:
@@ -152,16 +154,19 @@ def _start(space: Keyspace, job: Job, recipe: Recipe) -> None:
 
 
 def _put_in_place(space: Keyspace, op: Op, recipe: Recipe, made: Collection) -> Result:
-    if made.count or space.find(made.number, made.key) is not None:
+    if made.count or made.kind == STREAM or space.find(made.number, made.key) is not None:
         space.advance()
     made.save()
     return recipe.finish(space, op, made)
 
 
 def _versions(space: Keyspace, sources: list[Source]) -> list[int]:
-    """0 for what is absent."""
+    """Hashes of the sources' records, 0 for what is absent.
+
+    A version would not do: what happens to the groups of a stream leaves it alone.
+    """
     records = [space.find(*source) for source in sources]
-    return [0 if record is None else version_of(record) for record in records]
+    return [0 if record is None else xxh3_64_intdigest(record) for record in records]
 
 
 def _count(space: Keyspace, source: Source) -> int:

@@ -26,6 +26,7 @@ from kvnode.errors import CommandError
 from kvnode.store.keyspace import (
     HASH,
     HASH_BYTES,
+    HEADER_BYTES,
     KIND_MASK,
     LIST,
     SET,
@@ -257,13 +258,26 @@ class Collection:
         """
         space = self.space
         if self.count or self.kind == STREAM:
-            record = self.to_record()
-            space.store(self.number, self.tail, self._old, record)
-            self._old = record
-            self.is_new = False
+            self._store(self.to_record())
         elif self._old is not None:
             space.remove(self.number, self.tail, self._old)
             self._old = None
+
+    def save_unseen(self) -> None:
+        """Write what changed but as of the revision that the key has: WATCH does not see it.
+
+        For what Redis does not count as a write of the key. The collection is one that is there.
+        """
+        old, record = self._old, self.to_record()
+        assert old is not None
+        record = record[:1] + old[1:HEADER_BYTES] + record[HEADER_BYTES:]
+        if record != old:
+            self._store(record)
+
+    def _store(self, record: bytes) -> None:
+        self.space.store(self.number, self.tail, self._old, record)
+        self._old = record
+        self.is_new = False
 
 
 def count_of(record: bytes) -> int:
