@@ -207,5 +207,5 @@ def _check_outcomes(transcript: Transcript) -> None:
         Void: that is so.
     """
     for _, reply in transcript.exchanges:
-        if reply.text.startswith((b"BUSY", b"UNKNOWN")) and reply.is_error:
+        if reply.text.startswith((b"BUSY ", b"UNKNOWN ")) and reply.is_error:
             raise Void(f"kvnode answered {reply}")
