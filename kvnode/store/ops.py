@@ -86,6 +86,28 @@ LPOS: Final = 275
 # Sorted sets: 176–191, 304–319.
 
 # Streams: 192–223, 320–351.
+XADD: Final = 192
+XDEL: Final = 193
+XTRIM: Final = 194
+XSETID: Final = 195
+XGROUP_CREATE: Final = 196
+XGROUP_SETID: Final = 197
+XGROUP_DESTROY: Final = 198
+XGROUP_CREATECONSUMER: Final = 199
+XGROUP_DELCONSUMER: Final = 200
+XREADGROUP: Final = 201
+XACK: Final = 202
+XCLAIM: Final = 203
+XAUTOCLAIM: Final = 204
+XLEN: Final = 320
+XRANGE: Final = 321
+XREAD: Final = 322
+XREAD_SINCE: Final = 323
+XPENDING: Final = 324
+XPENDING_RANGE: Final = 325
+XINFO_STREAM: Final = 326
+XINFO_GROUPS: Final = 327
+XINFO_CONSUMERS: Final = 328
 
 # Bits and HyperLogLog: 224–231, 352–359.
 SETBIT: Final = 224
@@ -125,11 +147,11 @@ _LISTS: Final[tuple[int, ...]] = (
 )
 _SETS: Final[tuple[int, ...]] = ()
 _SORTED_SETS: Final[tuple[int, ...]] = ()
-_STREAMS: Final[tuple[int, ...]] = ()
 _BITS: Final[tuple[int, ...]] = (
     *(SETBIT, BITOP, BITFIELD, PFADD, PFMERGE),
     *(GETBIT, BITCOUNT, BITPOS, BITFIELD_RO, PFCOUNT),
 )
+_STREAMS: Final[tuple[int, ...]] = (*range(XADD, XAUTOCLAIM + 1), *range(XLEN, XINFO_CONSUMERS + 1))
 _GEO: Final[tuple[int, ...]] = ()
 _GENERIC: Final[tuple[int, ...]] = (STEP,)
 _WAITING: Final[tuple[int, ...]] = ()
@@ -161,8 +183,8 @@ _GROWING_COLLECTIONS: Final[dict[str, tuple[int, ...]]] = {
     "lists": (LIST_PUSH, LSET, LINSERT, LMOVE),
     "sets": (),
     "sorted sets": (),
-    "streams": (),
     "bits": (SETBIT, BITOP, BITFIELD, PFADD, PFMERGE),
+    "streams": (XADD, XGROUP_CREATE, XGROUP_CREATECONSUMER, XREADGROUP, XCLAIM, XAUTOCLAIM),
     "geo": (),
     "generic": (),
 }
@@ -199,6 +221,15 @@ class ExpireFlag(IntFlag):
     XX = 2
     GT = 4
     LT = 8
+
+
+class ClaimFlag(IntFlag):
+    """Flags of XCLAIM and XAUTOCLAIM. IDLE and TIME tell how the time is meant."""
+
+    FORCE = 1
+    JUSTID = 2
+    IDLE = 4
+    TIME = 8
 
 
 class UnknownOperation(ConfigurationError):

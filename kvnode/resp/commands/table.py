@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kvnode.resp.commands.command import READ, WRITE, Command
-from kvnode.resp.commands.facts import bitmaps, hyperloglog, keys, lists, strings
+from kvnode.resp.commands.facts import bitmaps, hyperloglog, keys, lists, streams, strings
 from kvnode.resp.commands.facts.row import to_command
 from kvnode.resp.commands.local_table import local_commands
 
-_FAMILIES: Final = (strings, keys, lists, bitmaps, hyperloglog)
+_FAMILIES: Final = (strings, keys, lists, bitmaps, hyperloglog, streams)
 
 
 def _build() -> dict[str, Command]:
@@ -23,7 +23,7 @@ def _build() -> dict[str, Command]:
     for family in _FAMILIES:
         rows += [to_command(row, READ) for row in family.READS]
         rows += [to_command(row, WRITE) for row in family.WRITES]
-    rows += [keys.object_command(), *local_commands()]
+    rows += [keys.object_command(), *streams.containers(), *local_commands()]
     return {row.name: row for row in sorted(rows, key=lambda row: row.name)}
 
 

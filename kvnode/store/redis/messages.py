@@ -19,6 +19,34 @@ INVALID_EXPIRE_IN_EXPIRE: Final = "ERR invalid expire time in 'expire' command"
 INVALID_EXPIRE_IN_GETEX: Final = "ERR invalid expire time in 'getex' command"
 NO_SUCH_KEY: Final = "ERR no such key"
 INDEX_OUT_OF_RANGE: Final = "ERR index out of range"
+INVALID_ID: Final = "ERR Invalid stream ID specified as stream command argument"
+ID_TOO_SMALL: Final = (
+    "ERR The ID specified in XADD is equal or smaller than the target stream top item"
+)
+STREAM_IS_FULL: Final = (
+    "ERR The stream has exhausted the last possible ID, unable to add more items"
+)
+ID_BELOW_NEWEST: Final = "ERR The ID specified in XSETID is smaller than the target stream top item"
+ADDED_BELOW_LENGTH: Final = (
+    "ERR The entries_added specified in XSETID is smaller than the target stream length"
+)
+UNSEEN_WITHOUT_GROUP: Final = (
+    "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> "
+    "option."
+)
+NEWEST_OF_GROUP: Final = (
+    "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of "
+    "this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would "
+    "just return an empty result set."
+)
+XGROUP_NEEDS_KEY: Final = (
+    "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use "
+    "the MKSTREAM option to create an empty stream automatically."
+)
+GROUP_IS_THERE: Final = "BUSYGROUP Consumer Group name already exists"
+NO_SUCH_GROUP: Final = "NOGROUP No such consumer group '{group}' for key name '{key}'"
+NO_KEY_OR_GROUP: Final = "NOGROUP No such key '{key}' or consumer group '{group}'"
+NO_GROUP_TO_READ: Final = NO_KEY_OR_GROUP + " in XREADGROUP with GROUP option"
 NO_FREQUENCY: Final = (
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that "
     "when switching between policies at runtime LRU and LFU data will take some time to adjust."

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvnode.store import bulk, ops
-from kvnode.store.redis import bitmaps, hyperloglog, keys, lists, server, strings, transactions
+from kvnode.store.redis import (
+    bitmaps,
+    hyperloglog,
+    keys,
+    lists,
+    server,
+    stream_groups,
+    streams,
+    strings,
+    transactions,
+)
 
 if TYPE_CHECKING:
     from kvnode.store.keyspace import Keyspace
@@ -13,7 +23,7 @@ if TYPE_CHECKING:
     from kvnode.store.redis.meaning import Meaning
     from kvnode.store.reply import Result
 
-_FAMILIES: Final = (strings, keys, server, lists, bitmaps, hyperloglog)
+_FAMILIES: Final = (strings, keys, server, lists, bitmaps, hyperloglog, streams, stream_groups)
 
 READS: Final[dict[int, Meaning]] = {
     **{code: meaning for family in _FAMILIES for code, meaning in family.READS.items()},
