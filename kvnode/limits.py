@@ -167,6 +167,10 @@ BULK_RESTARTS_MAX = 8
 BULK_STALE_MS = 60_000
 """Whoever has not carried it on for this long, by the log's clock, will not."""
 
+DRAWN_MEMBERS_MAX = 100_000
+"""Members that one HRANDFIELD, SRANDMEMBER or ZRANDMEMBER draws with repetition: it runs in the
+loop."""
+
 PATTERN_BYTES_MAX = 1 * KIB
 """A glob pattern: compiling the worst of this size takes ten milliseconds."""
 

@@ -77,6 +77,14 @@ def prefix_of(number: int) -> bytes:
     return TAG_COLLECTION + _NUMBER.pack(number)
 
 
+def member_in(suffix: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """The member in a row, from the suffix of its key and what it holds, and the member's value."""
+    if len(suffix) <= SUFFIX_KEY_BYTES_MAX:
+        return suffix, value
+    end = _LENGTH.size + _LENGTH.unpack_from(value)[0]
+    return value[_LENGTH.size : end], value[end:]
+
+
 def hash_of(part: bytes, value: bytes) -> int:
     """What a row of content adds to the sum."""
     return xxh3_64_intdigest(part + value, len(part))
@@ -229,12 +237,7 @@ class Collection:
         suffix_at = PREFIX_BYTES + _MEMBER_AT
         for row, value in self.engine.rows(start, prefix + _MEMBERS_END):
             hashed = int.from_bytes(row[hash_at:suffix_at], "big")
-            member = row[suffix_at:]
-            if len(member) > SUFFIX_KEY_BYTES_MAX:
-                end = _LENGTH.size + _LENGTH.unpack_from(value)[0]
-                yield hashed, value[_LENGTH.size : end], value[end:]
-            else:
-                yield hashed, member, value
+            yield hashed, *member_in(row[suffix_at:], value)
 
     def members_around(self, from_hash: int) -> Iterator[tuple[int, bytes, bytes]]:
         """All members, each once, from a hash on and then from the first."""

@@ -296,12 +296,16 @@ class Keyspace:
         return record
 
     def size(self, number: int, key: bytes) -> int | None:
-        """Bytes of the payload of a key that is there and has not expired; it is not copied."""
+        """Bytes of the value of a key that is there and has not expired; it is not copied."""
         row = self.databases[number].record_prefix + self.locate(key)
         found = self.engine.peek(row, HEAD_BYTES_MAX)
         if found is None or self.is_expired(found[0]):
             return None
         head, record_bytes = found
+        if head[0] & COLLECTION_BITS:
+            record = self.engine.get(row)
+            assert record is not None
+            record_bytes = bytes_of(record)
         return record_bytes - payload_start(head)
 
     def look_up(self, number: int, key: bytes) -> tuple[bytes, bytes | None, bytes | None]:

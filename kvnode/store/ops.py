@@ -66,6 +66,20 @@ _FIRST_COLLECTION_WRITE: Final = 128
 _FIRST_COLLECTION_READ: Final = 256
 
 # Hashes: 128–143, 256–271.
+HSET: Final = 128
+HSETNX: Final = 129
+HDEL: Final = 130
+HINCRBY: Final = 131
+HINCRBYFLOAT: Final = 132
+
+HGET: Final = 256
+HMGET: Final = 257
+HGETALL: Final = 258
+HLEN: Final = 259
+HSTRLEN: Final = 260
+HEXISTS: Final = 261
+HRANDFIELD: Final = 262
+HSCAN: Final = 263
 
 # Lists: 144–159, 272–287.
 LIST_PUSH: Final = 144
@@ -140,7 +154,10 @@ MEMBERS_LEVEL: Final = 3
 COLLECTIONS_LEVEL: Final = 4
 """Collections (`kvnode.store.collection`): all codes from 128 on."""
 
-_HASHES: Final[tuple[int, ...]] = ()
+_HASHES: Final[tuple[int, ...]] = (
+    *(HSET, HSETNX, HDEL, HINCRBY, HINCRBYFLOAT),
+    *(HGET, HMGET, HGETALL, HLEN, HSTRLEN, HEXISTS, HRANDFIELD, HSCAN),
+)
 _LISTS: Final[tuple[int, ...]] = (
     *(LIST_PUSH, LIST_POP, LSET, LINSERT, LREM, LTRIM, LMOVE, LMPOP),
     *(LLEN, LINDEX, LRANGE, LPOS),
@@ -179,7 +196,7 @@ SINCE: Final[dict[int, int]] = {
 
 
 _GROWING_COLLECTIONS: Final[dict[str, tuple[int, ...]]] = {
-    "hashes": (),
+    "hashes": (HSET, HSETNX, HINCRBY, HINCRBYFLOAT),
     "lists": (LIST_PUSH, LSET, LINSERT, LMOVE),
     "sets": (),
     "sorted sets": (),
@@ -271,6 +288,13 @@ class LcsFlag(IntFlag):
     LEN = 1
     IDX = 2
     WITHMATCHLEN = 4
+
+
+class HashPart(IntFlag):
+    """What HGETALL answers of each field."""
+
+    FIELDS = 1
+    VALUES = 2
 
 
 class ObjectQuery(IntEnum):

@@ -52,7 +52,7 @@ COMMON: Final[dict[str, Row]] = {
         "randomkey": "RANDOMKEY",
         "rename": "RENAME key newkey",
         "renamenx": "RENAMENX key newkey",
-        "scan": "SCAN 0 COUNT count [MATCH pattern] [TYPE type]|SCAN number",
+        "scan": "SCAN 0 COUNT count [MATCH pattern] [TYPE type]|SCAN {cursor|number}",
         "touch": "TOUCH key+",
         "type": "TYPE key",
         "unlink": "UNLINK key+",

@@ -149,10 +149,6 @@ def _aborted(name: str, _line: tuple[bytes, ...], redis: str, kvnode: str) -> bo
 
 DELIBERATE: Final[tuple[Accepted, ...]] = (
     Accepted(
-        "SCAN: a cursor is a number from 0 to 2^64 - 1; Redis' strtoul also takes -1, for 2^64 - 1",
-        _replies("scan", "", "-b'ERR invalid cursor'"),
-    ),
-    Accepted(
         "Error texts name the whole argument; Redis' end at the first NUL byte",
         _cut_at_nul,
     ),

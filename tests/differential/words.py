@@ -84,7 +84,10 @@ ATOMS: Final[dict[str, Atom]] = {
     "pattern": mostly(PATTERNS),
     "database": mostly((b"0", b"0", b"1", b"15"), (b"16", b"-1", b"abc", b"", EDGES[0]), 0.95),
     "count": mostly((b"1000",), (b"1", b"3", b"0", b"-1", b"abc"), 0.7),
-    "type": mostly((b"string", b"STRING"), (b"hash", b"list", b"nosuch", b"")),
+    "cursor": mostly((b"0", b"00", b""), (b"5", b"-1", b"+3", b"-", b"18446744073709551616", b"x")),
+    "type": mostly(
+        (b"string", b"hash", b"list", b"set", b"zset", b"stream"), (b"HASH", b"no", b"")
+    ),
     "name": mostly((b"tester", b"", b"a-b"), (b"a b", b"a\nb")),
     "command": mostly(COMMAND_NAMES),
     "parameter": mostly(

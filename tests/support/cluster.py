@@ -19,6 +19,7 @@ from typing import Protocol
 from scripts.local_cluster import HOST, LocalCluster, NodeFailed, PortReservation
 
 REDIS_READY_SECONDS_MAX = 10.0
+REDIS_STOP_SECONDS_MAX = 10.0
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -99,7 +100,11 @@ class RedisStandIn:
     def finish(self, *, keep: bool) -> None:
         """Stop the server."""
         self._process.terminate()
-        self._process.wait()
+        try:
+            self._process.wait(REDIS_STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:  # it is in the middle of a command
+            self._process.kill()
+            self._process.wait()
         self._reservation.release()
         if not keep:
             shutil.rmtree(self.directory, ignore_errors=True)

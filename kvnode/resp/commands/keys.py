@@ -17,6 +17,7 @@ from kvnode.resp.commands.grammar import (
     integer,
     text_of,
 )
+from kvnode.resp.commands.scanning import COUNT_DEFAULT, cursor
 from kvnode.resp.encoder import array, status
 from kvnode.service import Op
 from kvnode.store import ops
@@ -33,8 +34,6 @@ _EXPIRE_CONDITIONS: Final = {
     b"GT": _GT,
     b"LT": _LT,
 }
-
-SCAN_COUNT_DEFAULT: Final = 10
 
 SAME_OBJECT: Final = "ERR source and destination objects are the same"
 
@@ -193,11 +192,9 @@ def parse_keys(db: int, arguments: list[bytes]) -> Op:
 
 
 def parse_scan(db: int, arguments: list[bytes]) -> Op:
-    cursor = arguments[1]
-    if not cursor.isdigit() or len(cursor) > 20 or int(cursor) >= 1 << 64:
-        raise CommandError("ERR invalid cursor")
+    position = cursor(arguments[1])
     pattern: bytes | None = None
-    count = SCAN_COUNT_DEFAULT
+    count = COUNT_DEFAULT
     kind: bytes | None = None
     for at in range(2, len(arguments), 2):
         option = arguments[at].upper()
@@ -214,7 +211,7 @@ def parse_scan(db: int, arguments: list[bytes]) -> Op:
             kind = value.lower()
         else:
             raise CommandError(SYNTAX_ERROR)
-    return [ops.SCAN, db, int(cursor), pattern, min(count, SCAN_ROWS_MAX), kind]
+    return [ops.SCAN, db, position, pattern, min(count, SCAN_ROWS_MAX), kind]
 
 
 def parse_dbsize(db: int, arguments: list[bytes]) -> Op:  # noqa: ARG001 - one shape for all

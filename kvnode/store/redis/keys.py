@@ -21,7 +21,7 @@ from kvnode.store.keyspace import (
 from kvnode.store.notices import Notice
 from kvnode.store.ops import ExpireFlag, ObjectQuery
 from kvnode.store.redis import glob, messages
-from kvnode.store.redis.strings import is_integer
+from kvnode.store.redis.encodings import encoding_of, references_of
 from kvnode.store.reply import OK, Status
 
 if TYPE_CHECKING:
@@ -35,13 +35,6 @@ KIND_NAMES: Final = ("none", "string", "hash", "list", "set", "zset", "stream")
 
 DEADLINE_MS_MAX: Final = 2**63 - 1
 CURSOR_MAX: Final = 2**64 - 1
-
-INTEGER_BYTES_MAX: Final = 20
-EMBEDDED_BYTES_MAX: Final = 44
-SHARED_REFERENCES: Final = 2**31 - 1
-"""Redis' figures: the longest text that it stores as an integer, the longest that it stores within
-the object, and the count of references that it shows for the integers below 10,000, which all
-values share."""
 
 
 def del_(space: Keyspace, op: Op) -> Result:
@@ -269,23 +262,12 @@ def object_(space: Keyspace, op: Op) -> Result:
     if record is None:
         return None
     if query == ObjectQuery.ENCODING:
-        return _encoding(payload_of(record))
+        return encoding_of(space, number, key, record)
     if query == ObjectQuery.FREQ:
         return CommandError(messages.NO_FREQUENCY)
     if query == ObjectQuery.IDLETIME:
         return 0
-    return SHARED_REFERENCES if _is_shared(payload_of(record)) else 1
-
-
-def _encoding(value: bytes) -> bytes:
-    """How Redis would store a string that was just set."""
-    if len(value) <= INTEGER_BYTES_MAX and is_integer(value):
-        return b"int"
-    return b"embstr" if len(value) <= EMBEDDED_BYTES_MAX else b"raw"
-
-
-def _is_shared(value: bytes) -> bool:
-    return len(value) < len(b"10000") and value.isdigit() and is_integer(value)
+    return references_of(record)
 
 
 def keys(space: Keyspace, op: Op) -> Result:

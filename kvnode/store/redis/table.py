@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from kvnode.store import bulk, ops
 from kvnode.store.redis import (
     bitmaps,
+    hashes,
     hyperloglog,
     keys,
     lists,
@@ -23,7 +24,17 @@ if TYPE_CHECKING:
     from kvnode.store.redis.meaning import Meaning
     from kvnode.store.reply import Result
 
-_FAMILIES: Final = (strings, keys, server, lists, bitmaps, hyperloglog, streams, stream_groups)
+_FAMILIES: Final = (
+    strings,
+    keys,
+    server,
+    lists,
+    bitmaps,
+    hyperloglog,
+    streams,
+    stream_groups,
+    hashes,
+)
 
 READS: Final[dict[int, Meaning]] = {
     **{code: meaning for family in _FAMILIES for code, meaning in family.READS.items()},

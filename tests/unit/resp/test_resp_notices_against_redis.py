@@ -47,7 +47,13 @@ lmove l m left right | lmove l m right left | lmove l l left right | rpoplpush n
 lmpop 2 none m left | lmpop 1 m right count 5 | ltrim l 1 0 | rpush l a | rpoplpush l l
 rpoplpush l m | lrem m 1 a | rpush l a b | rpop l 5 | rpush l a | set l v | lpush l a | del l
 """
-LINES = [STRINGS_AND_KEYS, LISTS]
+HASHES = """
+hset h f 1 g 2 | hset h f 1 | hsetnx h f 2 | hsetnx h i 2 | hmset h f 1 | hincrby h f 1
+hincrby h f x | hincrbyfloat h f 1.5 | hset h t x | hincrby h t 1 | hincrbyfloat h t 1
+hdel h none | hdel none none | hdel h f none | hget h f | hset a f 1 | hdel h g i t
+hset h f 1 | rename h hh | set hh v | hdel hh f
+"""
+LINES = [STRINGS_AND_KEYS, LISTS, HASHES]
 
 LETTERS = {b"__keyevent@0__": 0, b"__keyevent@2__": 2}
 
