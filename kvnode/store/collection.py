@@ -54,7 +54,7 @@ CONTENT: Final[dict[int, frozenset[int]]] = {
     LIST: frozenset((1, 3)),
     SET: frozenset((0,)),
     ZSET: frozenset((0,)),
-    STREAM: frozenset((3, 4, 5, 6)),
+    STREAM: frozenset((4, 5, 6, 9)),
 }
 """By kind: the parts that are content."""
 

@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from kvnode.store.redis.stream_ids import StreamId
     from kvnode.store.reply import Result
 
-ENTRIES: Final = b"\x03"
-_ENTRIES_END: Final = b"\x04"
+ENTRIES: Final = b"\x09"
+"""The last part: what comes at the end of a stream comes at the end of its rows too, and pages that
+are only ever filled at their ends are filled whole."""
+_ENTRIES_END: Final = b"\x0a"
 
 NODE_ENTRIES: Final = 100
 """Entries of a node of Redis' tree, as far as `~` and XINFO tell of nodes."""
