@@ -15,13 +15,13 @@ the two, so a client that pushes and pops by turns does not go over that edge ea
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from kvnode.store.redis import list_labels, list_node
 from kvnode.store.spans import PART_ORDER, PART_SPANS, Spans, height_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kvnode.store.collection import Collection
 
@@ -42,10 +42,10 @@ MERGE_BYTES_MAX: Final = list_node.NODE_BYTES_MAX * 3 // 4
 _PAGE_NODES: Final = 256
 """Nodes that are changed at a time where a whole list may have to be."""
 
-_PAGE_ELEMENTS: Final = 4096
-
 Row = tuple[bytes, bytes]
 """Part and value of an end or a sealed node."""
+
+_T = TypeVar("_T")
 
 
 class ListRows:
@@ -90,14 +90,12 @@ class ListRows:
         if count == 1 and self._ends[side]:
             return [self._pop_end(side)]
         taken: list[bytes] = []
-        while len(taken) < count and self.collection.count:
-            taken += self._pop_some(side, count - len(taken))
+        self._shorten(side, min(count, self.collection.count), taken)
         return taken
 
     def drop(self, side: int, count: int) -> None:
-        """Take `count` elements off."""
-        while count > 0:
-            count -= len(self.pop(side, min(count, _PAGE_ELEMENTS)))
+        """Take up to `count` elements off."""
+        self._shorten(side, min(count, self.collection.count), None)
 
     def _pop_end(self, side: int) -> bytes:
         part = ENDS[side]
@@ -111,44 +109,49 @@ class ListRows:
         self.collection.count -= 1
         return element
 
-    def _pop_some(self, side: int, count: int) -> list[bytes]:
-        """Take up to `count` elements of the outermost row off."""
-        part, node = self._outermost(side)
-        elements = list_node.unpack(node)
-        if side:
-            kept = max(len(elements) - count, 0)
-            rest, taken = elements[:kept], elements[kept:][::-1]
-        else:
-            rest, taken = elements[count:], elements[:count]
-        self.collection.count -= len(taken)
-        if part in ENDS:
-            self._put_end(ENDS.index(part), node, rest)
-        else:
-            self._delete_sealed(part, node)
-            self._put_end(side, None, rest)
-        return taken
+    def _shorten(self, side: int, count: int, taken: list[bytes] | None) -> None:
+        """Take off as many elements as there are at least, and add them to `taken` if it is given.
 
-    def _outermost(self, side: int) -> Row:
-        """The row that holds the first or the last element of a list that has any."""
-        if self._ends[side]:
-            return ENDS[side], self._row(ENDS[side])
-        if self.collection.count > sum(self._ends):
-            walk = self.collection.rows_back if side else self.collection.rows
-            return next(walk(_FIRST_SEALED, _SEALED_END))
-        return ENDS[1 - side], self._row(ENDS[1 - side])
+        First the near end, then sealed nodes, then what is left in the far end.
+        """
+        self.collection.count -= count
+        count -= self._shorten_end(side, side, count, taken)
+        walk = self.collection.rows_back if side else self.collection.rows
+        while count and (page := list(islice(walk(_FIRST_SEALED, _SEALED_END), _page_of(count)))):
+            gone = list(_covered(page, count))
+            self._delete_sealed(gone)
+            for _, node in gone:
+                count -= list_node.count_of(node)
+                if taken is not None:
+                    taken += _from(side, list_node.unpack(node))
+            if count and len(gone) < len(page):
+                opened = page[len(gone)]
+                self._delete_sealed([opened])
+                elements = _from(side, list_node.unpack(opened[1]))
+                if taken is not None:
+                    taken += elements[:count]
+                self._put_end(side, None, _from(side, elements[count:]))
+                count = 0
+        self._shorten_end(1 - side, side, count, taken)
+
+    def _shorten_end(self, end: int, side: int, count: int, taken: list[bytes] | None) -> int:
+        """Take up to `count` elements off a side of an end; returns how many."""
+        if not count or not self._ends[end]:
+            return 0
+        node = self._row(ENDS[end])
+        elements = _from(side, list_node.unpack(node))
+        if taken is not None:
+            taken += elements[:count]
+        self._put_end(end, node, _from(side, elements[count:]))
+        return min(count, len(elements))
 
     def _put_end(self, side: int, old: bytes | None, elements: list[bytes]) -> None:
         """Let an end that holds `old` hold `elements`; what is too much is sealed off."""
-        if side:
-            nodes, rest = list_node.spill(elements)
-        else:
-            nodes, rest = list_node.spill(elements[::-1])
-            nodes = [node[::-1] for node in nodes]
-            rest = rest[::-1]
-        for node in nodes:
-            self._seal(side, node)
+        nodes, rest = list_node.spill(_from(1 - side, elements))
+        if nodes:
+            self._seal(side, [_from(1 - side, node) for node in nodes])
         if rest:
-            self.collection.put(ENDS[side], list_node.pack(rest), old)
+            self.collection.put(ENDS[side], list_node.pack(_from(1 - side, rest)), old)
         elif old is not None:
             self.collection.delete(ENDS[side], old)
         self._ends[side] = len(rest)
@@ -199,11 +202,22 @@ class ListRows:
         right_at = self.collection.count - right
         if index >= right_at:
             return ENDS[RIGHT], self._row(ENDS[RIGHT]), index - right_at
-        found = self._spans.find(index - left)
-        assert found is not None, "spans weigh what is between the ends"
-        position, offset = found
-        part = PART_ORDER + position
+        part, offset = self._locate_sealed(index - left, right_at - index)
         return part, self._row(part), offset
+
+    def _locate_sealed(self, before: int, behind: int) -> tuple[bytes, int]:
+        """The sealed node that holds an element, from how many are before it and from it on."""
+        if before < list_node.NODE_ELEMENTS_MAX:
+            part, node = next(self.collection.rows(_FIRST_SEALED, _SEALED_END))
+            if before < list_node.count_of(node):
+                return part, before
+        if behind < list_node.NODE_ELEMENTS_MAX:
+            part, node = next(self.collection.rows_back(_FIRST_SEALED, _SEALED_END))
+            if behind <= list_node.count_of(node):
+                return part, list_node.count_of(node) - behind
+        found = self._spans.find(before)
+        assert found is not None, "spans weigh what is between the ends"
+        return PART_ORDER + found[0], found[1]
 
     def _row(self, part: bytes) -> bytes:
         value = self.collection.get(part)
@@ -268,7 +282,7 @@ class ListRows:
             self._put_end(ENDS.index(part), old, elements)
             return
         if not elements:
-            self._delete_sealed(part, old)
+            self._delete_sealed([(part, old)])
             return
         first, *others = list_node.chunks(elements)
         self.collection.put(part, list_node.pack(first), old)
@@ -277,7 +291,7 @@ class ListRows:
             self._spans.add(part[1:], more)
         label = int.from_bytes(part[1:], "big")
         for chunk in others:
-            label = self._insert_sealed(label, self._neighbour(label), chunk)
+            label = self._insert_sealed(label, chunk)
 
     def _merge_around(self, part: bytes) -> None:
         """Join a node with what follows it, and what precedes it with it, where they are small."""
@@ -294,69 +308,94 @@ class ListRows:
             rows = list(islice(self.collection.rows(part, _SEALED_END), 2))
             if len(rows) < 2 or rows[0][0] != part:
                 return
-            (_, node), (next_part, next_node) = rows
+            (_, node), (_, next_node) = rows
             if len(node) + len(next_node) > MERGE_BYTES_MAX:
                 return
             elements = list_node.unpack(node) + list_node.unpack(next_node)
             if not list_node.fits(elements):
                 return
-            self._delete_sealed(next_part, next_node)
+            self._delete_sealed([rows[1]])
             self._rewrite(part, node, elements)
 
     # --- sealed nodes -----------------------------------------------------------------------------
 
-    def _seal(self, side: int, elements: list[bytes]) -> None:
-        """Make elements the first or the last of the sealed nodes."""
+    def _seal(self, side: int, nodes: list[list[bytes]]) -> None:
+        """Make elements the outermost of the sealed nodes, one node after the other."""
         walk = self.collection.rows_back if side else self.collection.rows
         edge = next(walk(_FIRST_SEALED, _SEALED_END), None)
         label = None if edge is None else _label(edge[0])
-        if side:
-            self._insert_sealed(label, None, elements)
-        else:
-            self._insert_sealed(None, label, elements)
+        sealed: list[Row] = []
+        for elements in nodes:
+            neighbours = (label, None) if side else (None, label)
+            label = list_labels.between(*neighbours)
+            if label is None:
+                self._put_sealed(_from(1 - side, sealed))
+                sealed = []
+                label = self._make_room(*neighbours)
+            sealed.append((_part(label), list_node.pack(elements)))
+        self._put_sealed(_from(1 - side, sealed))
 
-    def _insert_sealed(self, left: int | None, right: int | None, elements: list[bytes]) -> int:
-        """Put a node between two neighbours; returns its label."""
+    def _insert_sealed(self, left: int, elements: list[bytes]) -> int:
+        """Put a node behind the one of a label; returns its label."""
+        behind = next(self.collection.rows(_part(left) + b"\x00", _SEALED_END), None)
+        right = None if behind is None else _label(behind[0])
         label = list_labels.between(left, right)
         if label is None:
-            moved = self._spread(right if left is None else left)
-            left = None if left is None else moved[left]
-            if right is not None:
-                right = moved.get(right, right)
-            label = list_labels.between(left, right)
-            assert label is not None, "a range that was spread out has room"
-        self._put_sealed(_part(label), list_node.pack(elements))
+            label = self._make_room(left, right)
+        self._put_sealed([(_part(label), list_node.pack(elements))])
         return label
 
-    def _spread(self, label: int | None) -> dict[int, int]:
-        """Give the nodes around a label other labels; returns the new ones by the old."""
-        assert label is not None, "there is always room in an empty list"
-        old, new = list_labels.spread(label, self._labels)
-        nodes = [self._row(_part(each)) for each in old]
-        for each, node in zip(old, nodes, strict=True):
-            self._delete_sealed(_part(each), node)
-        for each, node in zip(new, nodes, strict=True):
-            self._put_sealed(_part(each), node)
-        return dict(zip(old, new, strict=True))
+    def _make_room(self, left: int | None, right: int | None) -> int:
+        """A label between neighbours that have no room: the nodes around get other labels."""
+        crowded = right if left is None else left
+        assert crowded is not None, "there is always room in an empty list"
+        old, new = list_labels.spread(crowded, self._labels)
+        nodes = [(_part(label), self._row(_part(label))) for label in old]
+        self._delete_sealed(nodes)
+        self._put_sealed(
+            [(_part(label), node) for label, (_, node) in zip(new, nodes, strict=True)]
+        )
+        moved: dict[int | None, int | None] = dict(zip(old, new, strict=True))
+        label = list_labels.between(moved.get(left, left), moved.get(right, right))
+        assert label is not None, "a range that was spread out has room"
+        return label
 
     def _labels(self, first: int, end: int) -> list[int]:
         stop = _SEALED_END if end == list_labels.LABELS else _part(end)
         return [_label(part) for part, _ in self.collection.rows(_part(first), stop)]
 
-    def _neighbour(self, label: int) -> int | None:
-        """The label that follows."""
-        following = next(self.collection.rows(_part(label) + b"\x00", _SEALED_END), None)
-        return None if following is None else _label(following[0])
+    def _put_sealed(self, nodes: Iterable[Row]) -> None:
+        """Add ascending nodes that have no others between them."""
+        self._change_sealed(nodes, self._put_new, self._spans.insert)
 
-    def _put_sealed(self, part: bytes, node: bytes) -> None:
+    def _put_new(self, part: bytes, node: bytes) -> None:
         self.collection.put(part, node, None)
-        position = part[1:]
-        self._spans.insert(position, self._height(position), list_node.count_of(node))
 
-    def _delete_sealed(self, part: bytes, node: bytes) -> None:
-        self.collection.delete(part, node)
-        position = part[1:]
-        self._spans.remove(position, self._height(position), list_node.count_of(node))
+    def _delete_sealed(self, nodes: Iterable[Row]) -> None:
+        """Take nodes away that have no others between them."""
+        self._change_sealed(nodes, self.collection.delete, self._spans.remove)
+
+    def _change_sealed(
+        self,
+        nodes: Iterable[Row],
+        change: Callable[[bytes, bytes], None],
+        weigh: Callable[[bytes, int, int], None],
+    ) -> None:
+        """Change rows and spans. A run of nodes that stand on no level shares its spans."""
+        run_at, run_weight = b"", 0
+        for part, node in nodes:
+            position = part[1:]
+            height, weight = self._height(position), list_node.count_of(node)
+            if height and run_weight:
+                weigh(run_at, 0, run_weight)
+                run_weight = 0
+            change(part, node)
+            if height:
+                weigh(position, height, weight)
+            else:
+                run_at, run_weight = position, run_weight + weight
+        if run_weight:
+            weigh(run_at, 0, run_weight)
 
     def _height(self, position: bytes) -> int:
         hashed = self.collection.space.locate(position)[:_HASH_BYTES]
@@ -371,13 +410,31 @@ def _label(part: bytes) -> int:
     return int.from_bytes(part[1:], "big")
 
 
+def _from(side: int, items: list[_T]) -> list[_T]:
+    """Items as they come from a side."""
+    return items[::-1] if side else items
+
+
+def _page_of(count: int) -> int:
+    """How many rows to look at for so many elements: each has one at least."""
+    return min(count, _PAGE_NODES)
+
+
+def _covered(rows: Iterable[Row], count: int) -> Iterator[Row]:
+    """The rows that the first `count` elements fill."""
+    for row in rows:
+        count -= list_node.count_of(row[1])
+        if count < 0:
+            return
+        yield row
+
+
 def _without(elements: list[bytes], element: bytes, limit: int, side: int) -> list[bytes]:
     """The elements but for up to `limit` that equal one, the nearest to a side."""
-    ordered = elements[::-1] if side else elements
     kept: list[bytes] = []
-    for each in ordered:
+    for each in _from(side, elements):
         if limit and each == element:
             limit -= 1
         else:
             kept.append(each)
-    return kept[::-1] if side else kept
+    return _from(side, kept)
