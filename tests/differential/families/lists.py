@@ -40,7 +40,7 @@ FAMILY: Final = Family(
             ),
             "lpushx": "LPUSHX lkey lelement+",
             "lrem": "LREM lkey lrank lelement",
-            "lset": "LSET lkey lindex lelement",
+            "lset": "LSET lkey {0|-1|lindex} lelement",
             "ltrim": "LTRIM lkey lindex lindex|LTRIM lkey 0 lindex|LTRIM lkey 1 -1",
             "rpop": "RPOP lkey [lcount]",
             "rpoplpush": "RPOPLPUSH lkey lkey",
