@@ -103,6 +103,16 @@ commands gather: a log entry costs about the same on every node however many com
 QUEUED_COMMANDS_MAX = 65_536
 """Commands of one node that wait for a batch; one more is refused."""
 
+BLOCKED_CLIENTS_PER_NODE_MAX = 20_000
+"""Blocked clients of one node: twice Redis' default for maxclients."""
+
+BLOCKED_CLIENTS_MAX = 100_000
+"""Blocked clients of the cluster: each is a row, and in memory on every node, about a kilobyte."""
+
+BLOCKED_CLIENTS_SILENT_MS = 2_000
+"""What was popped for clients of a node that the leader did not hear for this long goes to others:
+some elections long, so that no hiccup sends a queue's clients to its end."""
+
 HOLD_MS = 10_000
 """How long a command is held through an election before its client gets an answer."""
 

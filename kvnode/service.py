@@ -36,6 +36,30 @@ class Pending(Protocol):
         """Take the result. Called exactly once, in the event loop; must not raise or block."""
 
 
+class PatientPending:
+    """A `Pending` that may outlast the time for which commands are held: its client waits anyway.
+
+    Its outcome is not told as unknown while `is_patient` holds.
+    """
+
+    __slots__ = ()
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether it would rather wait on than hear that its outcome is unknown."""
+        raise NotImplementedError
+
+
+class Wait(Protocol):
+    """A blocked client, as the node knows it."""
+
+    def expire(self) -> None:
+        """Its time is over: it is completed with what it has in hand, or None."""
+
+    def leave(self) -> None:
+        """The client is gone: it is not completed any more, and nothing is consumed for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
     """One member as the node that was asked sees it. `match` and `lag` are the leader's view."""
@@ -92,6 +116,21 @@ class Service(Protocol):
 
     def submit_read(self, pending: Pending) -> None:
         """Run a read after a read index that was asked for after this call (linearizable)."""
+
+    def submit_blocking(self, db: int, op: Op, size: int, done: Callable[[Result], None]) -> Wait:
+        """Do a write that answers None when there is nothing, as soon as it has an answer.
+
+        `done` gets the answer, once; perhaps within this call, if it is an error.
+        """
+
+    def when_written(
+        self, db: int, keys: list[bytes], wake: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Call `wake` whenever this node has applied a write to one of these keys.
+
+        Returns:
+            what ends it.
+        """
 
     def status(self) -> NodeStatus:
         """Describe consensus as this node sees it now."""

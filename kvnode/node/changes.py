@@ -354,7 +354,7 @@ class Changes:
         """How long ago a peer was heard; None if it never was."""
         return self._since(self._heard[peer]) if peer in self._heard else None
 
-    def _silent_ms(self, peer: int) -> int:
+    def silent_ms(self, peer: int) -> int:
         """For how long a peer was not heard, or for how long this node leads without hearing it."""
         return self._since(self._heard.get(peer, self._took_office_at))
 
@@ -365,7 +365,7 @@ class Changes:
         node, roster = self._node, self._node.roster
         return Standing(
             is_connected=node.transport.is_connected(peer),
-            silent_ms=self._silent_ms(peer),
+            silent_ms=self.silent_ms(peer),
             lag=None if progress is None else node.raft.last_index - progress.match,
             is_recovering=progress is not None and progress.recovering,
             needs_snapshot=progress is not None and progress.state == SNAPSHOT.value,

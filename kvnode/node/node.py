@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -37,13 +37,15 @@ from kvnode.node.status import Contact, NodeIdentity, describe
 from kvnode.node.succession import Succession
 from kvnode.node.ticks import TICK_SECONDS, Ticks
 from kvnode.node.transport import Transport
+from kvnode.node.waiters import Waits
 from kvnode.node.wire import Forward, Register
 from kvnode.obs.log import event
-from kvnode.service import NodeStatus, Pending
+from kvnode.service import NodeStatus, Op, Pending, Wait
 from kvnode.store.batch import Kind
 from kvnode.store.engine import StoredEngine
 from kvnode.store.members import Member
 from kvnode.store.ops import LEVEL, can_grow
+from kvnode.store.reply import Result
 from kvnode.store.sessions import Outcome
 from kvnode.store.state_machine import Applied
 from raft.types import NONE, U32_MAX, NoLeader, ReadDropped, ReadState, Role, SoftState
@@ -131,6 +133,7 @@ class Node:
         self.proposer = Proposer(self, rng.getrandbits(63), loop.time)
         self.proposer.set_level(self.machine.level)
         self.reads = ReadRounds(self, first_request_id(identity.incarnation), loop.time)
+        self.waits = Waits(self, self.machine, identity.node_id)
         self.applier = self._make_applier()
         self.changes = Changes(
             self,
@@ -330,6 +333,7 @@ class Node:
             self.snapshots.sweep()
             self.membership.sweep()
             self.changes.sweep()
+            self.waits.sweep()
             self.wake()
         self.applier.collect_garbage()
         self._tick_due = max(self._tick_due + TICK_SECONDS, now)
@@ -371,6 +375,16 @@ class Node:
         """Queue a read for the round of this pass."""
         self.reads.submit(pending)
         self.wake()
+
+    def submit_blocking(self, db: int, op: Op, size: int, done: Callable[[Result], None]) -> Wait:
+        """Do a write as soon as it has an answer."""
+        return self.waits.wait(db, op, size, done)
+
+    def when_written(
+        self, db: int, keys: list[bytes], wake: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Tell of writes to keys; returns what ends it."""
+        return self.waits.when_written(db, keys, wake)
 
     def now_ms(self) -> int:
         """The cluster's clock in milliseconds."""
@@ -447,6 +461,7 @@ class Node:
         self.applier.restart()
         self.clock.observe(self.machine.stamp_ms)
         self.proposer.restored(self.machine.session(self.identity.node_id))
+        self.waits.replaced()
         self.wake()
 
     def _on_engine_full(self, full: bool) -> None:
@@ -474,8 +489,12 @@ class Node:
 
     def _on_applied(self, applied: Applied) -> None:
         self.stats.entries_applied += 1
-        if applied.node_id != self.identity.node_id:
-            return
+        if applied.node_id == self.identity.node_id:
+            self._on_own_applied(applied)
+        if applied.news is not None:
+            self.waits.applied(self.machine.applied, applied.news)
+
+    def _on_own_applied(self, applied: Applied) -> None:
         if applied.kind == Kind.BATCH:
             if applied.outcome is Outcome.FENCED:
                 self._check_fenced(applied)
@@ -521,6 +540,15 @@ class Node:
             return False
         self.transport.send(leader, message)
         return True
+
+    # --- blocked clients (kvnode.node.waiters.WaitsPort) ------------------------------------------
+
+    def silent_nodes(self, node_ids: Iterable[int], milliseconds: int) -> list[int]:
+        """Those of them that this node, as the leader, has not heard for so long; else none."""
+        if not self.duties.leads:
+            return []
+        own, silent_ms = self.identity.node_id, self.changes.silent_ms
+        return [one for one in node_ids if one != own and silent_ms(one) >= milliseconds]
 
     # --- reads (kvnode.node.reads.ReadPort) -------------------------------------------------------
 

@@ -30,7 +30,7 @@ from kvnode.limits import (
     QUEUED_COMMANDS_MAX,
     RESEND_MS,
 )
-from kvnode.service import Pending
+from kvnode.service import PatientPending, Pending
 from kvnode.store import ops
 from kvnode.store.batch import encode_ops
 from kvnode.store.reply import Result, Unfinished
@@ -80,6 +80,22 @@ class _Step:
     def complete(self, result: Result) -> None:
         """The client is answered; whatever hinders a step hinders the command."""
         self.client.complete(result)
+
+
+class _Answered:
+    """Stands in a batch for a command whose client was answered before the batch was applied."""
+
+    __slots__ = ("op", "size")
+
+    def __init__(self) -> None:
+        self.op: list[Any] = []
+        self.size = 0
+
+    def complete(self, result: Result) -> None:
+        """Nobody waits for it."""
+
+
+_ANSWERED = _Answered()
 
 
 class _Batch:
@@ -345,7 +361,7 @@ class Proposer:
         self._refuse_until(now - HOLD_MS / 1000)
         for batch in self._window.values():
             if batch.pendings is not None and (now - batch.submitted_at) * 1000 >= HOLD_MS:
-                self._answer_unknown(batch)
+                self._answer_unknown(batch, stays=True)
         head = next(iter(self._window.values()), None)
         if head is not None and (now - head.sent_at) * 1000 >= RESEND_MS:
             self._resend_from = head.sequence
@@ -358,12 +374,18 @@ class Proposer:
             self.refused += 1
             pending.complete(reason)
 
-    def _answer_unknown(self, batch: _Batch) -> None:
-        """Its clients go with an honest answer; the batch itself keeps its place."""
-        pendings, batch.pendings = batch.pendings, None
-        for pending in pendings or ():
-            self.outcomes_unknown += 1
-            pending.complete(UNKNOWN)
+    def _answer_unknown(self, batch: _Batch, *, stays: bool) -> None:
+        """Its clients go with an honest answer; the batch itself keeps its place.
+
+        Those that wait anyway stay, unless the node ends.
+        """
+        pendings = batch.pendings or []
+        kept = [pending if stays and _is_patient(pending) else _ANSWERED for pending in pendings]
+        batch.pendings = kept if any(pending is not _ANSWERED for pending in kept) else None
+        for pending, left in zip(pendings, kept, strict=True):
+            if left is _ANSWERED and pending is not _ANSWERED:
+                self.outcomes_unknown += 1
+                pending.complete(UNKNOWN)
 
     def hold(self, reason: Refused | None) -> None:
         """Refuse new commands for `reason` from now on; None takes them again."""
@@ -379,4 +401,8 @@ class Proposer:
         self.stop()
         self._refuse_until(float("inf"), STOPPING)
         for batch in self._window.values():
-            self._answer_unknown(batch)
+            self._answer_unknown(batch, stays=False)
+
+
+def _is_patient(pending: Pending) -> bool:
+    return isinstance(pending, PatientPending) and pending.is_patient

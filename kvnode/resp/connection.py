@@ -40,7 +40,7 @@ from kvnode.limits import (
     PIPELINE_COMMANDS_MAX,
     VALUE_BYTES_MAX,
 )
-from kvnode.resp.commands.command import LOCAL, READ, Command, MustWait
+from kvnode.resp.commands.command import LOCAL, READ, Blocks, Command, MustWait
 from kvnode.resp.commands.lookup import SPELLINGS, look_up
 from kvnode.resp.commands.transactions import Watch
 from kvnode.resp.encoder import QUEUED, RESP2, Render, error
@@ -167,13 +167,15 @@ class Connection(Session, asyncio.Protocol):
         self._hold(0)
         self.is_lost = True
         if self.blocked is not None:
-            self.blocked.finish(None)
+            self.blocked.leave()
         self.server.release(waiting_bytes)
         self.server.remove(self)
 
     def eof_received(self) -> bool:
-        """The client has said all; it still gets its answers."""
+        """The client has said all; it still gets its answers, unless they would cost others."""
         self.is_ending = True
+        if self.blocked is not None:
+            self.blocked.hang_up()
         self.touch()
         return True
 
@@ -306,6 +308,9 @@ class Connection(Session, asyncio.Protocol):
         except CommandError as bad:
             self._reject(command, bad.text)
             return True
+        except Blocks as wish:
+            self._block(command, wish, size)
+            return True
         server = self.server
         tally = server.tallies[command.index]
         tally.calls += 1
@@ -323,6 +328,17 @@ class Connection(Session, asyncio.Protocol):
         else:
             server.submit_write(request)
         return True
+
+    def _block(self, command: Command, wish: Blocks, size: int) -> None:
+        """Begin a command that may wait for others."""
+        self.last_command = command
+        self.server.tallies[command.index].calls += 1
+        render = command.renders[self.protocol - RESP2]
+        if self.is_ending:
+            # Nobody would notice that its client is gone: it takes what is there, or nothing.
+            self.submit(command.kind, wish.op, size, render)
+        else:
+            wish.begin(self, size, render)
 
     def _execute_local(self, command: Command, arguments: list[bytes]) -> bool:
         self.last_command = command

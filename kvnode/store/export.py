@@ -21,15 +21,18 @@ from kvnode.store.keyspace import (
     KIND_MASK,
     PREFIX_BYTES,
     SUM_MASK,
+    TAG_WAITER,
     collection_of,
     prefix_end,
 )
+from kvnode.store.waiting import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from kvnode.store.engine import Engine
     from kvnode.store.keyspace import Database
+    from kvnode.store.waiting import WaitingTotals
 
 _HASH_END = PREFIX_BYTES + HASH_BYTES
 _EXPECTED = Struct(">QQQB")
@@ -41,15 +44,19 @@ class RowsMissing(KvnodeError):
 
 
 def live_rows(
-    engine: Engine, databases: list[Database], unplaced: Iterable[bytes] = ()
+    engine: Engine,
+    databases: list[Database],
+    waiting: WaitingTotals,
+    unplaced: Iterable[bytes] = (),
 ) -> Iterator[tuple[bytes, bytes]]:
-    """All rows of the databases, ascending: records, expiry rows, then collections.
+    """All rows, ascending: records, expiry rows, then collections, then blocked clients.
 
-    All by generation. Of each collection some 60 bytes are kept in memory meanwhile.
+    The former by generation. Of each collection some 60 bytes are kept in memory meanwhile.
 
     Args:
         engine: after a commit.
         databases: all of them.
+        waiting: what the rows of blocked clients must add up to.
         unplaced: records of collections that no key tells of yet (`jobs`).
 
     Raises:
@@ -66,6 +73,7 @@ def live_rows(
     collections.sort()
     for expected in collections:
         yield from _elements(engine, *_EXPECTED.unpack(expected))
+    yield from _waiters(engine, waiting)
 
 
 def _expected(record: bytes) -> bytes:
@@ -116,4 +124,16 @@ def _elements(
         raise RowsMissing(
             f"collection {generation} has rows of {totals.content_bytes} bytes that do not add up "
             f"to the {content_bytes} of its record"
+        )
+
+
+def _waiters(engine: Engine, waiting: WaitingTotals) -> Iterator[tuple[bytes, bytes]]:
+    number = hash_sum = 0
+    for row in engine.rows(TAG_WAITER, prefix_end(TAG_WAITER)):
+        number += 1
+        hash_sum += hash_of(*row)
+        yield row
+    if (number, hash_sum & SUM_MASK) != (waiting.rows, waiting.hash_sum):
+        raise RowsMissing(
+            f"{number} rows of blocked clients do not add up to the {waiting.rows} of the meta row"
         )

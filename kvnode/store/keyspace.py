@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kvnode.store.engine import Engine
+    from kvnode.store.waiting import Waiters
 
 DATABASES: Final = 16
 
@@ -44,6 +45,7 @@ TAG_GARBAGE: Final = b"\x01"
 TAG_RECORD: Final = b"\x10"
 TAG_EXPIRY: Final = b"\x11"
 TAG_COLLECTION: Final = b"\x20"
+TAG_WAITER: Final = b"\x30"
 
 STRING: Final = 1
 HASH: Final = 2
@@ -217,7 +219,9 @@ class Keyspace:
         is_atomic: what is being applied must happen at once (EXEC).
         notices: events that somebody wants to hear of; None while nobody does (`notices`).
         awaited: (database, tail) of the keys that a client waits for.
-        ready: those of them that were stored since the last look.
+        ready: those of them that were stored or went since the last look; an empty tail stands for
+            all of the database.
+        waiters: who waits for them (`waiting`); set by the state machine.
         expired_keys: records deleted or overwritten because they had expired; local, for INFO.
         written_bytes: record bytes given to the engine so far; commits are bounded by it.
     """
@@ -239,8 +243,11 @@ class Keyspace:
         "removals",
         "revision",
         "stamp_ms",
+        "waiters",
         "written_bytes",
     )
+
+    waiters: Waiters
 
     def __init__(self, engine: Engine, hash_key: bytes) -> None:
         self.engine = engine
@@ -294,6 +301,11 @@ class Keyspace:
         if record is None or (record[0] & HAS_DEADLINE and self.is_expired(record)):
             return None
         return record
+
+    def find_at(self, number: int, tail: bytes) -> bytes | None:
+        """The same by the tail of its rows."""
+        record = self.engine.get(self.databases[number].record_prefix + tail)
+        return None if record is None or self.is_expired(record) else record
 
     def size(self, number: int, key: bytes) -> int | None:
         """Bytes of the value of a key that is there and has not expired; it is not copied."""
@@ -424,6 +436,8 @@ class Keyspace:
             self.expired_keys += 1
         self._unindex(database, tail, was_due_ms)
         self.removals.note(number, seed, max(version_of(old), database.swapped))
+        if self.awaited and (number, tail) in self.awaited:
+            self.ready.append((number, tail))
         self.engine.delete(database.record_prefix + tail)
 
     def notify(self, notice: Notice, name: bytes, number: int, key: bytes) -> None:
@@ -514,6 +528,8 @@ class Keyspace:
         self.databases[number] = Database(self.next_generation, floor=database.newest)
         self.next_generation += 1
         self._next_deadline = _UNKNOWN
+        if self.awaited:
+            self.ready.append((number, b""))
         return True
 
     def swap(self, first: int, second: int) -> None:
@@ -527,6 +543,8 @@ class Keyspace:
                     self.arrivals.bring(number, self.revision)
             newcomer.swapped = newcomer.newest = self.revision
         self.databases[first], self.databases[second] = other, one
+        if self.awaited:
+            self.ready += [(first, b""), (second, b"")]
 
     @property
     def has_garbage(self) -> bool:

@@ -141,6 +141,10 @@ PFCOUNT: Final = 356
 STEP: Final = 236
 
 # Waiting: 244–251.
+BLOCK: Final = 244
+RESOLVE: Final = 245
+ABANDON: Final = 246
+RETURN: Final = 247
 
 LEVEL: Final = 4
 """The newest feature level that this program knows."""
@@ -171,7 +175,7 @@ _BITS: Final[tuple[int, ...]] = (
 _STREAMS: Final[tuple[int, ...]] = (*range(XADD, XAUTOCLAIM + 1), *range(XLEN, XINFO_CONSUMERS + 1))
 _GEO: Final[tuple[int, ...]] = ()
 _GENERIC: Final[tuple[int, ...]] = (STEP,)
-_WAITING: Final[tuple[int, ...]] = ()
+_WAITING: Final[tuple[int, ...]] = (BLOCK, RESOLVE, ABANDON, RETURN)
 _COLLECTIONS: Final = (
     *_HASHES,
     *_LISTS,
@@ -217,6 +221,8 @@ def can_grow(op: Op) -> bool:
     """Whether an op, or one inside a transaction, can make the data larger."""
     if op[0] in (EXEC, EXEC_WATCHED):
         return any(inner[0] in GROWING for inner in op[3])
+    if op[0] == BLOCK:
+        return op[3][0] in GROWING
     return op[0] in GROWING
 
 
@@ -295,6 +301,17 @@ class HashPart(IntFlag):
 
     FIELDS = 1
     VALUES = 2
+
+
+class Resolution(IntEnum):
+    """What RESOLVE does with a waiter."""
+
+    CLAIM = 0
+    """It was served: its client gets the result."""
+    OVER = 1
+    """Its time is over: the client gets the result, or nil."""
+    LEAVE = 2
+    """The client is gone: what was done for it is undone."""
 
 
 class ObjectQuery(IntEnum):

@@ -15,6 +15,12 @@ class Status(str):
 
 OK = Status("OK")
 
+KEPT = Status("KEPT")
+"""BLOCK found nothing: its client waits (`kvnode.store.redis.waiting`). No client sees it."""
+
+GONE = Status("GONE")
+"""RESOLVE found no such waiter. No client sees it."""
+
 
 class Unfinished:
     """In the place of a result: propose STEP of this job (`kvnode.store.bulk`).

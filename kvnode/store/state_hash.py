@@ -21,13 +21,16 @@ from kvnode.store.keyspace import (
     KIND_MASK,
     PREFIX_BYTES,
     SUM_MASK,
+    TAG_WAITER,
     Database,
     bytes_of,
     collection_of,
     prefix_end,
 )
+from kvnode.store.waiting import WaitingTotals, count_of
 
 if TYPE_CHECKING:
+    from kvnode.store.engine import Engine
     from kvnode.store.keyspace import Keyspace
     from kvnode.store.members import Members
     from kvnode.store.sessions import Sessions
@@ -39,6 +42,7 @@ def fold(
     databases: list[Database],
     sessions: Sessions,
     members: Members,
+    waiting: WaitingTotals,
 ) -> str:
     """Sixteen hex digits over all that replicas must agree on; generations are not part of it."""
     counted = [
@@ -54,6 +58,8 @@ def fold(
         state.append(xxh3_64_intdigest(members.pack()))
     if space.jobs:
         state.append(xxh3_64_intdigest(space.jobs.pack()))
+    if waiting.next_ticket > 1:
+        state.append(waiting)
     return xxh3_64_hexdigest(msgpack.packb(state))
 
 
@@ -83,3 +89,10 @@ def _recounted(space: Keyspace, record: bytes) -> bytes:
     for row, value in space.engine.rows(prefix, prefix_end(prefix)):
         totals.add(row, value)
     return with_totals(record, totals.content_sum, totals.content_bytes)
+
+
+def recount_waiters(engine: Engine, kept: WaitingTotals) -> WaitingTotals:
+    """The same for the rows of blocked clients."""
+    return WaitingTotals(
+        kept.next_ticket, *count_of(engine.rows(TAG_WAITER, prefix_end(TAG_WAITER)))
+    )

@@ -39,10 +39,11 @@ from kvnode.store.keyspace import (
     Keyspace,
 )
 from kvnode.store.members import Members
-from kvnode.store.ops import UnknownOperation, check_level
-from kvnode.store.redis.table import READS, WRITES
+from kvnode.store.ops import ABANDON, UnknownOperation, check_level
+from kvnode.store.redis.table import READS, WRITES, serve
 from kvnode.store.reply import Unfinished
 from kvnode.store.sessions import Outcome, Session, Sessions
+from kvnode.store.waiting import News, Waiters, WaitingTotals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from kvnode.store.notices import Event
     from kvnode.store.ops import Op
     from kvnode.store.reply import Result
+    from kvnode.store.waiting import AwaitedKey, Waiter
 
 
 @dataclass(slots=True)
@@ -68,6 +70,7 @@ class Applied:
         is_unfinished: some of them are `Unfinished`.
         events: what happened to keys, if somebody listens. An entry that is applied again, because
             the engine fell back, tells them again.
+        news: what blocked clients must hear of, None if there is nothing.
     """
 
     kind: int
@@ -78,6 +81,7 @@ class Applied:
     results: list[Result] | None = None
     is_unfinished: bool = False
     events: list[Event] = field(default_factory=list)
+    news: News | None = None
 
 
 class StateMachine:
@@ -115,7 +119,7 @@ class StateMachine:
         self.uncommitted_ops = 0
         self._fingerprint = blake2b(digest_size=8, key=hash_key).digest()
         self._hash_key = hash_key
-        self._space = Keyspace(engine, hash_key)
+        self._space = _keyspace(engine, hash_key)
         self._load()
 
     # --- the log ------------------------------------------------------------------------------
@@ -162,6 +166,8 @@ class StateMachine:
         self.applied = index
         if self._space.notices:
             outcome.events, self._space.notices = self._space.notices, []
+        if self._space.waiters.has_news:
+            outcome.news = self._space.waiters.take_news()
         return outcome
 
     def listen(self, *, to_events: bool) -> None:
@@ -179,6 +185,7 @@ class StateMachine:
         if isinstance(entry, Expire):
             space.stamp_ms = max(space.stamp_ms, entry.stamp_ms)
             deleted = space.delete_expired(entry.limit)
+            serve(space)
             self.uncommitted_ops += deleted
             return Applied(Kind.EXPIRE, results=[deleted])
         if isinstance(entry, Configure):
@@ -193,12 +200,15 @@ class StateMachine:
             ops = batch.decode_ops(entry.ops_blob)
             space = self._space
             space.draws.reset(entry.seed)
+            space.waiters.origin = entry.node_id
             results = []
             for op in ops:
                 meaning = WRITES.get(op[0])
                 if meaning is None:
                     raise UnknownOperation(f"the log holds the unknown op code {op[0]}")
                 results.append(meaning(space, op))
+                if space.ready:
+                    serve(space)
             self.uncommitted_ops += len(ops)
             if space.jobs:
                 space.jobs.begun_by(entry.node_id)
@@ -213,6 +223,8 @@ class StateMachine:
         outcome = Outcome.FENCED
         if self._members.admits(entry.node_id, entry.storage_id):
             outcome = self._sessions.register(index, entry)
+            if outcome is Outcome.APPLIED:
+                self._abandon([entry.node_id])
         if outcome is not Outcome.FENCED:
             self._members.bind(entry.node_id, entry.storage_id)
         if outcome is Outcome.APPLIED:
@@ -227,12 +239,23 @@ class StateMachine:
         if refusal is not None:
             return Applied(Kind.CONFIGURE, results=[CommandError(f"ERR {refusal}")])
         check_level(members.level)
-        for node_id, session in list(sessions.items()):
-            if not members.admits(node_id, session.storage_id):
-                del sessions[node_id]
-                self._space.jobs.drop(self._space, node_id=node_id)
+        ended = [
+            node_id
+            for node_id, session in sorted(sessions.items())
+            if not members.admits(node_id, session.storage_id)
+        ]
+        for node_id in ended:
+            del sessions[node_id]
+            self._space.jobs.drop(self._space, node_id=node_id)
+        self._abandon(ended)
         self._members_changed = True
         return Applied(Kind.CONFIGURE, results=[None])
+
+    def _abandon(self, node_ids: list[int]) -> None:
+        """The clients of sessions that are over are gone."""
+        for node_id in node_ids:
+            WRITES[ABANDON](self._space, [ABANDON, 0, node_id])
+        serve(self._space)
 
     def read(self, op: Op) -> Result:
         """Answer a read op as of `applied`. Raises `UnknownOperation` for anything else."""
@@ -282,9 +305,10 @@ class StateMachine:
         self._engine.close(clean=False)
         self._engine = engine
         before = self._space
-        self._space = Keyspace(engine, self._hash_key)
+        self._space = _keyspace(engine, self._hash_key)
         self._space.expired_keys = before.expired_keys
         self.listen(to_events=before.notices is not None)
+        self._space.waiters.watch_as(before.waiters)
         self._load()
 
     def _fall_back(self, error: Exception) -> None:
@@ -305,12 +329,16 @@ class StateMachine:
         rows = self._sessions.to_rows()
         fields += [space.next_generation, databases, rows, space.removals.versions]
         arrivals = None if space.arrivals is None else space.arrivals.to_row()
-        if members.is_founded:
-            fields += [arrivals, members.pack()]
-            if space.jobs:
-                fields.append(space.jobs.pack())
-        elif arrivals is not None:
-            fields.append(arrivals)
+        waiting = space.waiters.totals
+        optional = [
+            arrivals,
+            members.pack() if members.is_founded else None,
+            space.jobs.pack() if space.jobs else None,
+            waiting if waiting.next_ticket > 1 else None,
+        ]
+        while optional and optional[-1] is None:
+            optional.pop()
+        fields += optional
         packed: bytes = msgpack.packb(fields)
         return packed
 
@@ -323,6 +351,7 @@ class StateMachine:
             space.restore(empty, DATABASES, Buckets(), None, Jobs())
             self._sessions = Sessions()
             self._members = Members()
+            space.waiters.load(WaitingTotals())
         else:
             form, fingerprint, *fields = msgpack.unpackb(meta)
             _check_format(form)
@@ -330,13 +359,14 @@ class StateMachine:
                 raise ConfigurationError("the engine belongs to another cluster")
             self.applied, space.stamp_ms, space.revision, generation, *fields = fields
             databases, sessions, removals, *rest = fields
-            arrivals, members, jobs = [*rest, None, None, None][:3]
+            arrivals, members, jobs, waiting = [*rest, None, None, None, None][:4]
             restored = [Database(*counted) for counted in databases]
             brought = Arrivals.from_row(arrivals) if arrivals else None
             self._members = Members.unpack(members) if members else Members()
             under_way = Jobs.unpack(jobs) if jobs else Jobs()
             space.restore(restored, generation, Buckets(removals), brought, under_way)
             self._sessions = Sessions.from_rows(sessions)
+            space.waiters.load(WaitingTotals(*waiting) if waiting else WaitingTotals())
         self._note_commit()
 
     def _note_commit(self) -> None:
@@ -371,6 +401,26 @@ class StateMachine:
         applied again at its start included). A figure of this node: it is in no hash."""
         return self._space.expired_keys
 
+    # --- who waits ----------------------------------------------------------------------------
+
+    def waiter(self, node_id: int, number: int) -> Waiter | None:
+        """The blocked client that a node calls by this number."""
+        return self._space.waiters.find(node_id, number)
+
+    def nodes_with_waiters(self) -> list[int]:
+        """Ids of the nodes that have blocked clients."""
+        return self._space.waiters.nodes()
+
+    def watch(self, number: int, key: bytes) -> AwaitedKey:
+        """Have writes to a key told in `Applied.news`, until `unwatch` was called as often."""
+        awaited = number, self._space.locate(key)
+        self._space.waiters.watch(awaited)
+        return awaited
+
+    def unwatch(self, awaited: AwaitedKey) -> None:
+        """See `watch`."""
+        self._space.waiters.unwatch(awaited)
+
     def session(self, node_id: int) -> Session | None:
         """The newest registration of a node."""
         return self._sessions.get(node_id)
@@ -381,14 +431,17 @@ class StateMachine:
 
     def state_hash(self) -> str:
         """Sixteen hex digits: equal on all nodes that have applied as much."""
-        return self._fold(self._space.databases)
+        return self._fold(self._space.databases, self._space.waiters.totals)
 
     def recomputed_hash(self) -> str:
         """The same from all rows: slow, and equal unless a row was lost or altered."""
-        return self._fold(state_hash.recount(self._space))
+        space = self._space
+        waiting = state_hash.recount_waiters(space.engine, space.waiters.totals)
+        return self._fold(state_hash.recount(space), waiting)
 
-    def _fold(self, databases: list[Database]) -> str:
-        return state_hash.fold(self.applied, self._space, databases, self._sessions, self._members)
+    def _fold(self, databases: list[Database], waiting: WaitingTotals) -> str:
+        sessions, members = self._sessions, self._members
+        return state_hash.fold(self.applied, self._space, databases, sessions, members, waiting)
 
     def live_rows(self) -> Iterator[tuple[bytes, bytes]]:
         """All rows of the state but the meta row, ascending; call it right after `commit`.
@@ -396,8 +449,9 @@ class StateMachine:
         Raises:
             RowsMissing: they do not add up to what the meta row counts.
         """
-        unplaced = [job.record for job in self._space.jobs]
-        return live_rows(self._engine, self._space.databases, unplaced)
+        space = self._space
+        unplaced = [job.record for job in space.jobs]
+        return live_rows(self._engine, space.databases, space.waiters.totals, unplaced)
 
     @property
     def has_garbage(self) -> bool:
@@ -416,6 +470,12 @@ class StateMachine:
             raise
         self.uncommitted_ops += deleted
         return deleted
+
+
+def _keyspace(engine: Engine, hash_key: bytes) -> Keyspace:
+    space = Keyspace(engine, hash_key)
+    space.waiters = Waiters(space)
+    return space
 
 
 def _check_format(form: int) -> None:

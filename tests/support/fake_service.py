@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kvnode.errors import CommandError
+from kvnode.node.waiters import Waits
 from kvnode.service import (
     LogDiskStatus,
     MemberStatus,
@@ -18,6 +19,7 @@ from kvnode.service import (
     Op,
     Pending,
     SnapshotStatus,
+    Wait,
 )
 from kvnode.store import batch
 from kvnode.store.memory_engine import MemoryEngine
@@ -36,7 +38,8 @@ class FakeService:
         written: how many writes arrived; `read`: how many reads; `read_stale`: how many of them
             without a round.
         matches: up to where each other voter has the log.
-        waits: who waits for them, as (index, count, what is called then).
+        coverage_waits: who waits for them, as (index, count, what is called then).
+        waits: blocked clients.
         snapshots: who waits for the end of a snapshot.
         role: what `status` claims this node to be.
         refuse: if set, every operation is answered with it.
@@ -46,7 +49,7 @@ class FakeService:
         self.held: list[Pending] = []
         self.written = self.read = self.read_stale = 0
         self._matches = [6]
-        self.waits: dict[object, tuple[int, int, Callable[[int], None]]] = {}
+        self.coverage_waits: dict[object, tuple[int, int, Callable[[int], None]]] = {}
         self.snapshots: list[Callable[[str | None], None]] = []
         self.log_disk = LogDiskStatus(is_full=False, is_slow=False, slow_syncs=0, wait_ms=0)
         self.saved_at_s = 0
@@ -58,6 +61,7 @@ class FakeService:
         self._machine = StateMachine(MemoryEngine(), hash_key=bytes(16))
         self._machine.apply(1, batch.encode_register(wall_ms(), 0, NODE_ID, 1, 1))
         self._sequence = 0
+        self.waits = Waits(self, self._machine, NODE_ID)
 
     # --- the port ---------------------------------------------------------------------------------
 
@@ -70,6 +74,23 @@ class FakeService:
         assert not is_write(pending.op), pending.op
         self.read += 1
         self._take(pending)
+
+    def submit_blocking(self, db: int, op: Op, size: int, done: Callable[[Result], None]) -> Wait:
+        return self.waits.wait(db, op, size, done)
+
+    def when_written(
+        self, db: int, keys: list[bytes], wake: Callable[[], None]
+    ) -> Callable[[], None]:
+        return self.waits.when_written(db, keys, wake)
+
+    def silent_nodes(self, node_ids: Iterable[int], milliseconds: int) -> list[int]:
+        del node_ids, milliseconds
+        return []
+
+    @property
+    def blocked(self) -> int:
+        """How many clients wait in the store."""
+        return len(self._machine._space.waiters.of_node(NODE_ID))
 
     def status(self) -> NodeStatus:
         members = (
@@ -113,8 +134,8 @@ class FakeService:
         self, index: int, count: int, done: Callable[[int], None]
     ) -> Callable[[], None]:
         key = object()
-        self.waits[key] = (index, count, done)
-        return lambda: self.waits.pop(key, None) and None
+        self.coverage_waits[key] = (index, count, done)
+        return lambda: self.coverage_waits.pop(key, None) and None
 
     @property
     def matches(self) -> list[int]:
@@ -123,7 +144,7 @@ class FakeService:
     @matches.setter
     def matches(self, matches: list[int]) -> None:
         self._matches = matches
-        for index, count, done in list(self.waits.values()):
+        for index, count, done in list(self.coverage_waits.values()):
             if self.replicas_covering(index) >= count:
                 done(self.replicas_covering(index))
 
@@ -177,6 +198,9 @@ class FakeService:
             self._wall_ms(), 0, NODE_ID, 1, self._sequence, batch.encode_ops([op])
         )
         applied = self._machine.apply(self._machine.applied + 1, data)
+        if applied.news is not None:
+            index = self._machine.applied
+            asyncio.get_running_loop().call_soon(self.waits.applied, index, applied.news)
         assert applied.results is not None
         return applied.results[0]
 

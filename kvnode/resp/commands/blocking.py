@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from kvnode.errors import CommandError
 from kvnode.resp.commands.command import LOCAL
 from kvnode.resp.commands.grammar import INT64_MAX, integer, wrong_subcommand
-from kvnode.resp.encoder import OK_BYTES, RESP2, encode2, encode3, status
+from kvnode.resp.encoder import OK_BYTES, RESP2, Render, encode2, encode3, status
 from kvnode.resp.encoder import integer as encode_integer
 from kvnode.store.reply import OK, Result
 
@@ -44,6 +44,8 @@ class Blocked:
         at_last: the result when the time is over, or the node stops.
         timeout_s: seconds, None: no limit.
         may_unblock: whether CLIENT UNBLOCK ends it.
+        size: bytes of the command.
+        render: writes the result; as it is, if None.
     """
 
     __slots__ = ("_at_last", "_connection", "_is_over", "_request", "_timer", "may_unblock")
@@ -55,6 +57,8 @@ class Blocked:
         timeout_s: float | None = None,
         *,
         may_unblock: bool = False,
+        size: int = 0,
+        render: Render | None = None,
     ) -> None:
         self._connection = connection
         self._at_last = at_last
@@ -62,8 +66,8 @@ class Blocked:
         self._is_over = False
         self._timer: TimerHandle | None = None
         connection.begin_barrier()
-        render = encode2 if connection.protocol == RESP2 else encode3
-        self._request = connection.expect(LOCAL, 0, render)
+        plain = encode2 if connection.protocol == RESP2 else encode3
+        self._request = connection.expect(LOCAL, size, render or plain)
         connection.blocked = self
         if timeout_s is not None:
             self._timer = connection.server.loop.call_later(timeout_s, self.expire)
@@ -82,6 +86,17 @@ class Blocked:
     def expire(self) -> None:
         """End as if its time were over."""
         self.finish(self._at_last)
+
+    def unblock(self, error: CommandError) -> None:
+        """End with an error, for CLIENT UNBLOCK."""
+        self.finish(error)
+
+    def leave(self) -> None:
+        """The client is gone."""
+        self.finish(None)
+
+    def hang_up(self) -> None:
+        """The client has said all. It still gets its answer, if it costs nobody anything."""
 
 
 class ReplicaWait(Blocked):
@@ -186,7 +201,7 @@ def client_unblock(connection: Connection, arguments: list[bytes]) -> bytes:
     if blocked is None or not blocked.may_unblock:
         return encode_integer(0)
     if reason == b"ERROR":
-        blocked.finish(CommandError(UNBLOCKED))
+        blocked.unblock(CommandError(UNBLOCKED))
     else:
         blocked.expire()
     return encode_integer(1)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvnode.errors import CommandError
 from kvnode.resp.commands.grammar import SUBCOMMAND_BYTES_MAX, text_of
-from kvnode.resp.encoder import ANY, Renders, array, status
+from kvnode.resp.encoder import ANY, Render, Renders, array, status
 from kvnode.service import Op
 
 if TYPE_CHECKING:
@@ -55,6 +55,20 @@ class Cost(StrEnum):
 
 class MustWait(Exception):
     """A local command that needs the answers of the commands before it."""
+
+
+class Blocks(Exception):
+    """Raised by `parse` for a command that waits if it finds nothing.
+
+    Attributes:
+        op: its form that never waits, for MULTI.
+        begin: begins to wait, given the connection, the size of the command and its renderer.
+    """
+
+    def __init__(self, op: Op, begin: Callable[[Connection, int, Render], object]) -> None:
+        super().__init__(op[0])
+        self.op = op
+        self.begin = begin
 
 
 def run_nothing(_connection: Connection, arguments: list[bytes]) -> bytes | None:

@@ -66,9 +66,10 @@ def _categories(row: Command) -> list[str]:
     """Redis' ACL categories, as far as the table implies them."""
     access: list[str] = {0: [], 1: ["@read"], 2: ["@write"]}[row.kind]
     admin = ["@admin", "@dangerous"] if "admin" in row.flags else []
+    blocking = ["@blocking"] if "blocking" in row.flags else []
     speed = "@fast" if "fast" in row.flags else "@slow"
     family = [] if row.group == "server" else [f"@{_FAMILIES.get(row.group, row.group)}"]
-    return [*access, *admin, *family, speed]
+    return [*access, *admin, *family, speed, *blocking]
 
 
 def command_info(connection: Connection, arguments: list[bytes]) -> bytes:

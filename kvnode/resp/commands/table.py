@@ -11,11 +11,20 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kvnode.resp.commands.command import READ, WRITE, Command
-from kvnode.resp.commands.facts import bitmaps, hashes, hyperloglog, keys, lists, streams, strings
+from kvnode.resp.commands.facts import (
+    bitmaps,
+    hashes,
+    hyperloglog,
+    keys,
+    lists,
+    streams,
+    strings,
+    waiting,
+)
 from kvnode.resp.commands.facts.row import to_command
 from kvnode.resp.commands.local_table import local_commands
 
-_FAMILIES: Final = (strings, keys, lists, bitmaps, hyperloglog, streams, hashes)
+_FAMILIES: Final = (strings, keys, lists, bitmaps, hyperloglog, streams, hashes, waiting)
 
 
 def _build() -> dict[str, Command]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
 from kvnode.limits import COMMAND_BYTES_MAX, TRANSACTION_COMMANDS_MAX
-from kvnode.resp.commands.command import LOCAL, READ, WRITE, Command
+from kvnode.resp.commands.command import LOCAL, READ, WRITE, Blocks, Command
 from kvnode.resp.commands.grammar import check_database, check_keys, int32
 from kvnode.resp.encoder import NULL_ARRAYS, OK_BYTES, RESP2, array, error
 from kvnode.service import Op
@@ -92,6 +92,8 @@ class Transaction:
             return command.parse(self.db, arguments)
         except CommandError as bad:
             return bad
+        except Blocks as wish:
+            return wish.op
 
     def _note_database(self, command: Command, arguments: list[bytes]) -> None:
         """After SELECT, commands of this transaction are parsed for the new database."""

@@ -16,6 +16,7 @@ from kvnode.store.redis import (
     streams,
     strings,
     transactions,
+    waiting,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ SIMPLE_WRITES: Final[dict[int, Meaning]] = {
 RECIPES: Final[dict[int, bulk.Recipe]] = {**keys.RECIPES}
 """Of commands that may store their result a part at a time."""
 
+_WAITING, serve = waiting.waiting_of({**READS, **SIMPLE_WRITES}, waiting.FORMS)
+
 
 def _step(space: Keyspace, op: Op) -> Result:
     """STEP: the next part of such a command; never inside EXEC."""
@@ -56,6 +59,7 @@ def _step(space: Keyspace, op: Op) -> Result:
 
 WRITES: Final[dict[int, Meaning]] = {
     **SIMPLE_WRITES,
+    **_WAITING,
     ops.STEP: _step,
     ops.EXEC: transactions.exec_of({**READS, **SIMPLE_WRITES}, by_arrivals=False),
     ops.EXEC_WATCHED: transactions.exec_of({**READS, **SIMPLE_WRITES}, by_arrivals=True),

@@ -10,6 +10,7 @@ from kvnode.errors import Refused
 from kvnode.limits import BATCH_COMMANDS_MAX, BATCHES_IN_FLIGHT_MAX, HOLD_MS, RESEND_MS
 from kvnode.node import proposals
 from kvnode.node.proposals import Proposer
+from kvnode.service import PatientPending
 from kvnode.store import ops
 from kvnode.store.batch import Kind, decode_ops
 from kvnode.store.reply import Result, Unfinished
@@ -226,6 +227,40 @@ def test_a_command_that_left_is_unknown_after_the_deadline_and_its_batch_keeps_i
     assert [sent[1] for sent in setup.leader.sent][-2:] == [1, 2]
     setup.applied(1, [1], Outcome.APPLIED)
     assert waiting.results == [proposals.UNKNOWN]
+
+
+class Patient(Waiting, PatientPending):
+    """A command whose client waits anyway."""
+
+    is_patient = True
+
+
+def test_a_command_whose_client_waits_anyway_is_not_told_that_its_outcome_is_unknown() -> None:
+    setup = Setup()
+    patient, other = Patient([1, 0, b"k"]), Waiting([1, 0, b"k"])
+    for waiting in (patient, other):
+        setup.proposer.submit(waiting)
+    setup.proposer.flush()
+    for _ in range(2):
+        setup.later(HOLD_MS)
+    assert (patient.results, other.results) == ([], [proposals.UNKNOWN])
+    setup.applied(1, [7, 8], Outcome.APPLIED)
+    assert (patient.results, other.results) == ([7], [proposals.UNKNOWN])
+    assert setup.proposer.outcomes_unknown == 1
+
+
+def test_patience_ends_with_the_wish_to_wait_and_with_the_node() -> None:
+    setup = Setup()
+    patients = [Patient([1, 0, b"k"]) for _ in range(2)]
+    for waiting in patients:
+        setup.proposer.submit(waiting)
+    setup.proposer.flush()
+    setup.later(HOLD_MS)
+    patients[0].is_patient = False
+    setup.later(0)
+    assert [waiting.results for waiting in patients] == [[proposals.UNKNOWN], []]
+    setup.proposer.abandon()
+    assert [waiting.results for waiting in patients] == [[proposals.UNKNOWN]] * 2
 
 
 def test_a_rejected_batch_waits_for_the_next_sweep_instead_of_spinning() -> None:

@@ -99,7 +99,7 @@ async def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind(
     await rest()
     assert server.pending_bytes == 0
     assert client.connection.blocked is None
-    assert not service.waits
+    assert not service.coverage_waits
     assert blocked is not None
     blocked.finish(7)  # late news changes nothing
     assert server.pending_bytes == 0

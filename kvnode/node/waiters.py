@@ -1,0 +1,377 @@
+"""The blocked clients of this node: what they wait with goes into the log, and comes back.
+
+The order in which clients are served is replicated state (`kvnode.store.waiting`). Here is the
+other half: one `Wait` per blocked client of this node, which asks by BLOCK, learns by what is
+applied that it was served, and fetches what it got by RESOLVE. All of that travels in the node's
+own batches, so it is as exactly-once as they are::
+
+    ASKING ── kept ──→ KEPT ── served ──→ RESOLVING (claim) ── result ──→ over
+      │ answered at once   │ its time is over, its client left ──→ RESOLVING (over, leave)
+      └──→ over            └ abandoned ──→ ASKING, under a new number
+
+A client that waits anyway is not told that there is no leader: its BLOCK is asked again until its
+own time is over. Only where a result was lost on its way, by a snapshot that took the place of the
+log, or where the time is over while nobody can tell whether something is in hand, does it see
+`-UNBLOCKED`.
+
+A leader also looks after the others: what the clients of a node have in hand that was not heard
+for `BLOCKED_CLIENTS_SILENT_MS` is given to the next. That node, if it lives, lets its clients wait
+again.
+
+Reads wait in a simpler way: `when_written` tells when this node has applied a write to a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Protocol
+
+from kvnode.errors import CommandError, OutcomeUnknown, Refused
+from kvnode.limits import BLOCKED_CLIENTS_SILENT_MS
+from kvnode.node.proposals import NO_LEADER
+from kvnode.service import Op, PatientPending, Pending
+from kvnode.store import ops
+from kvnode.store.ops import Resolution
+from kvnode.store.reply import GONE, KEPT, Result
+
+if TYPE_CHECKING:
+    from kvnode.store.state_machine import StateMachine
+    from kvnode.store.waiting import AwaitedKey, News, Waiter
+
+LOST = CommandError(
+    "UNBLOCKED force unblock from blocking operation: its outcome was not learned in time"
+)
+
+Done = Callable[[Result], None]
+
+
+class _Phase(Enum):
+    ASKING = auto()
+    """BLOCK is on its way."""
+    KEPT = auto()
+    """It stands in the store's queues, as far as is known here."""
+    RESOLVING = auto()
+    """RESOLVE is on its way."""
+    REFUSED = auto()
+    """BLOCK was not done; it is asked again."""
+    STUCK = auto()
+    """RESOLVE was not done; it is asked again."""
+    OVER = auto()
+
+
+class Wait(PatientPending):
+    """One blocked client, and the `Pending` of the op that is under way for it.
+
+    Args:
+        waits: where it belongs.
+        db: the number of its database.
+        inner: the op that it waits with.
+        size: bytes that it occupies.
+        done: takes the result, once, unless the client leaves before.
+    """
+
+    __slots__ = (
+        "_db",
+        "_done",
+        "_inner",
+        "_phase",
+        "_sent",
+        "_waits",
+        "_wish",
+        "number",
+        "op",
+        "size",
+    )
+
+    def __init__(self, waits: Waits, db: int, inner: Op, size: int, done: Done) -> None:
+        self._waits = waits
+        self._db = db
+        self._inner = inner
+        self._done: Done | None = done
+        self._wish: Resolution | None = None
+        self._sent = Resolution.CLAIM
+        self._phase = _Phase.ASKING
+        self.size = size
+        self.op: Op = []
+        self.number = 0
+
+    @property
+    def is_patient(self) -> bool:
+        """Its client waits anyway: an outcome that is not known yet is no answer."""
+        return self._wish is None
+
+    # --- the client -----------------------------------------------------------------------------
+
+    def expire(self) -> None:
+        """Its time is over: it gets what it has in hand, or nil."""
+        if self._wish is None:
+            self._end(Resolution.OVER)
+
+    def leave(self) -> None:
+        """Its client is gone: what it has in hand is for others."""
+        self._done = None
+        self._end(Resolution.LEAVE)
+
+    def _end(self, wish: Resolution) -> None:
+        self._wish = wish
+        if self._phase is _Phase.KEPT:
+            self._resolve(wish)
+        elif self._phase is _Phase.REFUSED:
+            self._finish(None)
+        elif self._phase is _Phase.STUCK:
+            self._answer(None)
+
+    def _answer(self, result: Result) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done(result)
+
+    def _finish(self, result: Result) -> None:
+        self._phase = _Phase.OVER
+        self._waits.forget(self)
+        if self._done is not None:
+            self._answer(result)
+        elif not (result is None or isinstance(result, CommandError)):
+            # It was on its way when the client left.
+            self._waits.submit(_Order([ops.RETURN, self._db, self._inner, result]))
+
+    # --- the log --------------------------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Wait, or wait again: the number is a new one each time."""
+        self.number = self._waits.register(self)
+        self.op = [ops.BLOCK, self._db, self.number, self._inner]
+        self._phase = _Phase.ASKING
+        self._waits.submit(self)
+
+    def _resolve(self, resolution: Resolution) -> None:
+        self._sent = resolution
+        self.op = [ops.RESOLVE, self._db, self.number, int(resolution)]
+        self._phase = _Phase.RESOLVING
+        self._waits.submit(self)
+
+    def try_again(self) -> None:
+        """Ask once more for what was refused."""
+        if self._phase is _Phase.REFUSED:
+            self._waits.forget(self)
+            self.ask()
+        elif self._phase is _Phase.STUCK:
+            # Who was answered nil must not get anything any more.
+            self._resolve(Resolution.LEAVE if self._done is None else Resolution.CLAIM)
+
+    def look(self) -> None:
+        """See what has become of it in the store."""
+        if self._phase is not _Phase.KEPT:
+            return
+        waiter = self._waits.in_store(self)
+        if waiter is None:
+            self._waits.forget(self)
+            self.ask()
+        elif waiter.state:
+            self._resolve(Resolution.CLAIM)
+
+    def complete(self, result: Result) -> None:
+        """What became of BLOCK or RESOLVE."""
+        if self._phase is _Phase.ASKING:
+            self._asked(result)
+        else:
+            self._resolved(result)
+
+    def _asked(self, result: Result) -> None:
+        if result is KEPT or (isinstance(result, OutcomeUnknown) and self._waits.in_store(self)):
+            self._phase = _Phase.KEPT
+            if self._wish is not None:
+                self._resolve(self._wish)
+            else:
+                self.look()
+        elif result is NO_LEADER and self._wish is None:
+            self._phase = _Phase.REFUSED
+            self._waits.postpone(self)
+        elif isinstance(result, OutcomeUnknown):
+            self._give_up()
+        else:
+            is_too_late = isinstance(result, Refused) and self._wish is not None
+            self._finish(None if is_too_late else result)
+
+    def _resolved(self, result: Result) -> None:
+        if isinstance(result, Refused):
+            self._phase = _Phase.STUCK
+            if self._wish is not None:
+                self._answer(None)
+            self._waits.postpone(self)
+        elif isinstance(result, OutcomeUnknown):
+            self._give_up()
+        elif result is GONE and self._wish is None:
+            self._waits.forget(self)
+            self.ask()
+        elif result is KEPT:
+            self._phase = _Phase.KEPT
+            if self._wish is not None:
+                self._resolve(self._wish)
+        else:
+            self._finish(None if result is GONE else result)
+
+    def _give_up(self) -> None:
+        """Nobody knows what it got; what it may still get is for others."""
+        if self._sent is Resolution.LEAVE and self._phase is _Phase.RESOLVING:
+            self._finish(None)
+            return
+        self._answer(LOST)
+        self._wish = Resolution.LEAVE
+        self._resolve(Resolution.LEAVE)
+
+
+def _nothing() -> None:
+    """Who ordered it does not care."""
+
+
+class _Order:
+    """The `Pending` of an op that no client waits for."""
+
+    __slots__ = ("_over", "op", "size")
+
+    def __init__(self, op: Op, over: Callable[[], None] = _nothing) -> None:
+        self.op = op
+        self.size = 0
+        self._over = over
+
+    def complete(self, result: Result) -> None:
+        """Done, or refused."""
+        del result
+        self._over()
+
+
+class WaitsPort(Protocol):
+    """What `Waits` needs of the node."""
+
+    def submit_write(self, pending: Pending) -> None:
+        """Put an op of this node into the log."""
+
+    def silent_nodes(self, node_ids: Iterable[int], milliseconds: int) -> list[int]:
+        """Others of them that this node, as the leader, has not heard for so long; else none."""
+
+
+class Waits:
+    """All blocked clients of this node.
+
+    Args:
+        port: the node.
+        machine: the store.
+        node_id: of this node.
+    """
+
+    def __init__(self, port: WaitsPort, machine: StateMachine, node_id: int) -> None:
+        self._port = port
+        self._machine = machine
+        self._node_id = node_id
+        self._last_number = 0
+        self._waits: dict[int, Wait] = {}
+        self._postponed: list[Wait] = []
+        self._abandoning: set[int] = set()
+        self._watches: dict[AwaitedKey, dict[object, Callable[[], None]]] = {}
+        self._told = 0
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def wait(self, db: int, inner: Op, size: int, done: Done) -> Wait:
+        """Do `inner` now or as soon as one of its keys allows; `done` is called once."""
+        wait = Wait(self, db, inner, size, done)
+        wait.ask()
+        return wait
+
+    def when_written(
+        self, db: int, keys: list[bytes], wake: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Call `wake` whenever this node has applied a write to one of the keys.
+
+        Returns:
+            what ends it.
+        """
+        token = object()
+        awaited = [self._machine.watch(db, key) for key in keys]
+        for key in awaited:
+            self._watches.setdefault(key, {})[token] = wake
+
+        def forget() -> None:
+            for key in awaited:
+                self._machine.unwatch(key)
+                self._watches[key].pop(token, None)
+                if not self._watches[key]:
+                    del self._watches[key]
+            awaited.clear()
+
+        return forget
+
+    # --- of a wait ------------------------------------------------------------------------------
+
+    def register(self, wait: Wait) -> int:
+        """A number for a wait that begins."""
+        self._last_number += 1
+        self._waits[self._last_number] = wait
+        return self._last_number
+
+    def forget(self, wait: Wait) -> None:
+        """Its number means nothing any more."""
+        self._waits.pop(wait.number, None)
+
+    def submit(self, pending: Pending) -> None:
+        """Put its op into the log."""
+        self._port.submit_write(pending)
+
+    def postpone(self, wait: Wait) -> None:
+        """Try again a little later."""
+        self._postponed.append(wait)
+
+    def in_store(self, wait: Wait) -> Waiter | None:
+        """What the store has of it."""
+        return self._machine.waiter(self._node_id, wait.number)
+
+    # --- what the store tells -------------------------------------------------------------------
+
+    def applied(self, index: int, news: News) -> None:
+        """By the entry at `index` some were served, or abandoned, or keys were written."""
+        if index <= self._told:
+            return  # applied again, after a full engine took the store back
+        self._told = index
+        for node_id, number in news.served:
+            wait = self._waits.get(number)
+            if node_id == self._node_id and wait is not None:
+                wait.look()
+        if self._node_id in news.abandoned:
+            self.restored()
+        for key in news.touched:
+            for wake in list(self._watches.get(key, {}).values()):
+                wake()
+
+    def restored(self) -> None:
+        """The store may know less or more of the waits than what was told: look at each."""
+        for wait in list(self._waits.values()):
+            wait.look()
+
+    def replaced(self) -> None:
+        """The store is another one now, further on."""
+        self.restored()
+        for watches in list(self._watches.values()):
+            for wake in list(watches.values()):
+                wake()
+
+    # --- the clock ------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Ten times a second: ask again for what was refused, and abandon those of silent nodes."""
+        postponed, self._postponed = self._postponed, []
+        for wait in postponed:
+            wait.try_again()
+        nodes = self._machine.nodes_with_waiters()
+        for node_id in self._port.silent_nodes(nodes, BLOCKED_CLIENTS_SILENT_MS) if nodes else ():
+            if node_id not in self._abandoning:
+                self._abandon(node_id)
+
+    def _abandon(self, node_id: int) -> None:
+        self._abandoning.add(node_id)
+
+        def over() -> None:
+            self._abandoning.discard(node_id)
+
+        self._port.submit_write(_Order([ops.ABANDON, 0, node_id], over))

@@ -1,0 +1,374 @@
+"""Commands that wait: when they do, what ends it, and that nothing is lost for who is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from kvnode.errors import CommandError
+from kvnode.node.proposals import NO_LEADER
+from kvnode.resp.commands.waiting import milliseconds, seconds
+from kvnode.resp.listener import RespServer
+from kvnode.service import Op
+from kvnode.store import ops
+from kvnode.store.ops import Resolution
+from tests.support.fake_service import FakeService
+from tests.unit.resp.memory_client import MemoryClient, encode, rest, serve
+from tests.unit.resp.test_resp_against_redis import ask, conversation, redis_socket
+from tests.unit.resp.test_resp_lists import decode
+
+__all__ = ["redis_socket"]
+
+NIL = b"*-1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "inner"),
+    [
+        ("BLPOP a b 0", [ops.LMPOP, 0, 0, 1, b"a", b"b"]),
+        ("BRPOP a 1.5", [ops.LMPOP, 0, 1, 1, b"a"]),
+        ("BLMOVE a b LEFT RIGHT 0", [ops.LMOVE, 0, b"a", b"b", 0, 1]),
+        ("BRPOPLPUSH a b 0", [ops.LMOVE, 0, b"a", b"b", 1, 0]),
+        ("BLMPOP 0 2 a b RIGHT COUNT 3", [ops.LMPOP, 0, 1, 3, b"a", b"b"]),
+    ],
+)
+async def test_a_command_waits_with_the_form_that_never_does(
+    service: FakeService, client: MemoryClient, line: str, inner: Op
+) -> None:
+    service.hold()
+    client.send(*line.split())
+    assert [pending.op for pending in service.held] == [[ops.BLOCK, 0, 1, inner]]
+    other = MemoryClient(client.connection.server)
+    for arguments in ("MULTI", line, "EXEC"):
+        other.send(*arguments.split())
+    assert service.held[1].op == [ops.EXEC, 0, [], [inner]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", None),
+        ("-0", None),
+        ("0.0001", 0.001),
+        ("1.5", 1.5),
+        ("0x10", 16),
+        ("1e-3", 0.001),
+        ("9223372036854775", 9223372036),
+    ],
+)
+def test_a_time_is_read_up_to_whole_milliseconds(text: str, expected: float | None) -> None:
+    assert seconds(text.encode()) == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "1 ", "nan", "-1", "inf", "1e400", "1e30"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(CommandError, match="ERR timeout is"):
+        seconds(text.encode())
+
+
+@pytest.mark.parametrize("text", ["", "1.5", "-1", "9223372036854775808"])
+def test_what_are_no_milliseconds_is_refused(text: str) -> None:
+    with pytest.raises(CommandError, match="ERR timeout is"):
+        milliseconds(text.encode())
+
+
+# --- what ends it ---------------------------------------------------------------------------------
+
+
+async def test_who_waits_is_served_and_what_is_behind_it_waits_too(
+    server: RespServer, client: MemoryClient
+) -> None:
+    client.send("BLPOP", "q", 0)
+    client.send("GET", "q")
+    assert await client.replies() == []
+    other = MemoryClient(server)
+    assert await other.call("RPUSH", "q", "a") == 1
+    assert await client.replies() == [[b"q", b"a"], None]
+    assert await other.call("LLEN", "q") == 0
+
+
+async def test_when_the_time_is_over_the_answer_is_nil(
+    service: FakeService, client: MemoryClient
+) -> None:
+    client.send("BLMOVE", "q", "r", "LEFT", "LEFT", "0.001")
+    while not client.transport.writes:
+        await asyncio.sleep(0.001)
+    assert await client.raw() == NIL
+    assert service.blocked == 0
+
+
+async def test_an_element_that_came_in_time_is_given_although_the_time_is_over(
+    service: FakeService, server: RespServer, client: MemoryClient
+) -> None:
+    """The timer fires before the node has heard of its luck."""
+    client.send("BLPOP", "q", 0)
+    await rest()
+    service.hold()
+    MemoryClient(server).send("RPUSH", "q", "a")
+    service.answer()
+    blocked = client.connection.blocked
+    assert blocked is not None
+    blocked.expire()
+    service.release()
+    assert await client.replies() == [[b"q", b"a"]]
+
+
+async def test_a_client_that_is_gone_consumes_nothing(
+    service: FakeService, server: RespServer, client: MemoryClient
+) -> None:
+    second, other = MemoryClient(server), MemoryClient(server)
+    for waiting in (client, second):
+        waiting.send("BLPOP", "q", 0)
+    await rest()
+    client.transport.close()
+    await rest()
+    assert service.blocked == 1
+    await other.call("RPUSH", "q", "a")
+    assert await second.replies() == [[b"q", b"a"]]
+
+
+async def test_a_client_that_closes_its_side_is_gone(
+    service: FakeService, server: RespServer, client: MemoryClient
+) -> None:
+    client.send("BLPOP", "q", 0)
+    client.send("SET", "k", "v")
+    await rest()
+    client.connection.eof_received()
+    await rest()
+    assert (service.blocked, client.transport.closed) == (0, True)
+    other = MemoryClient(server)
+    assert await other.call("RPUSH", "q", "a") == 1
+    assert await other.call("LRANGE", "q", 0, -1) == [b"a"]
+    assert await other.call("GET", "k") is None
+
+
+async def test_a_client_that_has_said_all_before_it_waits_takes_what_is_there(
+    service: FakeService, server: RespServer, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send_bytes(encode("GET", "k") + encode("BLPOP", "q", 0))
+    client.connection.eof_received()
+    service.release()
+    assert await client.raw() == b"$-1\r\n" + NIL
+    assert service.blocked == 0
+
+
+@pytest.mark.parametrize("is_claimed", [False, True])
+async def test_what_is_in_hand_for_a_client_that_leaves_goes_to_the_next(
+    service: FakeService, server: RespServer, client: MemoryClient, *, is_claimed: bool
+) -> None:
+    second, other = MemoryClient(server), MemoryClient(server)
+    for waiting in (client, second):
+        waiting.send("BLPOP", "q", 0)
+    await rest()
+    service.hold()
+    other.send("RPUSH", "q", "a")
+    service.answer()
+    if is_claimed:
+        await rest()
+        assert service.held[0].op == [ops.RESOLVE, 0, 1, Resolution.CLAIM]
+    client.connection.connection_lost(None)
+    service.release()
+    await rest()
+    assert await second.replies() == [[b"q", b"a"]]
+
+
+async def test_what_was_there_for_a_client_that_left_meanwhile_is_put_back(
+    service: FakeService, server: RespServer, client: MemoryClient
+) -> None:
+    other = MemoryClient(server)
+    await other.call("RPUSH", "q", "a", "b")
+    service.hold()
+    client.send("BLPOP", "q", 0)
+    client.connection.connection_lost(None)
+    service.release()
+    await rest()
+    assert await other.call("LRANGE", "q", 0, -1) == [b"a", b"b"]
+
+
+@pytest.mark.parametrize(("reason", "answer"), [("TIMEOUT", NIL), ("ERROR", b"-UNBLOCKED")])
+async def test_client_unblock_ends_it(
+    server: RespServer, client: MemoryClient, reason: str, answer: bytes
+) -> None:
+    client.send("BLPOP", "q", 0)
+    await rest()
+    other = MemoryClient(server)
+    assert await other.call("CLIENT", "UNBLOCK", client.connection.id, reason) == 1
+    assert (await client.raw()).startswith(answer)
+    assert await other.call("CLIENT", "UNBLOCK", client.connection.id, reason) == 0
+    await other.call("RPUSH", "q", "a")
+    assert await other.call("LLEN", "q") == 1
+
+
+async def test_a_drain_answers_who_waits(server: RespServer, client: MemoryClient) -> None:
+    client.send("BLPOP", "q", 0)
+    await rest()
+    await server.drain(1)
+    assert await client.raw() == NIL
+
+
+async def test_who_waits_is_told_by_info(server: RespServer, client: MemoryClient) -> None:
+    client.send("BLPOP", "q", 0)
+    await rest()
+    other = MemoryClient(server)
+    assert b"blocked_clients:1" in await other.call("INFO", "clients")
+    assert b"flags=b" in await other.call("CLIENT", "LIST", "ID", client.connection.id)
+
+
+async def test_without_a_leader_a_client_that_waits_anyway_waits_on(
+    service: FakeService, client: MemoryClient
+) -> None:
+    service.hold()
+    client.send("BLPOP", "q", 0)
+    service.held.pop().complete(NO_LEADER)
+    assert await client.replies() == []
+    service.waits.sweep()
+    assert [pending.op[0] for pending in service.held] == [ops.BLOCK]
+    service.release()
+    await rest()
+    assert service.blocked == 1
+    blocked = client.connection.blocked
+    assert blocked is not None
+    service.hold()
+    blocked.expire()
+    service.held.pop().complete(NO_LEADER)
+    assert await client.raw() == NIL
+    service.waits.sweep()
+    assert service.held[0].op == [ops.RESOLVE, 0, 2, Resolution.LEAVE]
+
+
+async def test_who_was_abandoned_waits_again(service: FakeService, client: MemoryClient) -> None:
+    client.send("BLPOP", "q", 0)
+    await rest()
+    service.run([ops.ABANDON, 0, 1])
+    await rest()
+    assert service.blocked == 1
+    await MemoryClient(client.connection.server).call("RPUSH", "q", "a")
+    assert await client.replies() == [[b"q", b"a"]]
+
+
+# --- as Redis does --------------------------------------------------------------------------------
+
+LINES = """
+    BLPOP a | BLPOP a x | BLPOP a -1 | BLPOP a 1e400 | BLPOP a inf | BLPOP a nan | BLPOP a "" |
+    BLPOP a " 1" | BLPOP a 99999999999999999999 | BRPOP a -0.5 | BRPOPLPUSH a b x |
+    BRPOPLPUSH a b -1 | BLMOVE a b x left -1 | BLMOVE a b left x -1 | BLMOVE a b left right x |
+    BLMPOP x 0 a left | BLMPOP 1 0 a left | BLMPOP 1 x a left | BLMPOP -1 1 a left |
+    BLMPOP 1 1 a up | BLMPOP 1 1 a left count 0 | BLMPOP 1 1 a left count x |
+    BLMPOP 1 1 a left cnt | BLMPOP 1 2 a left | BLMPOP 1 1 a left count 1 count 2 |
+    BLMPOP -1 1 a up | RPUSH a 1 2 3 4 5 6 7 8 | BLPOP a 0 | BRPOP none a 0.5 | BLPOP a a 0 |
+    BLMOVE a b LEFT LEFT 0 | BRPOPLPUSH a b 0 | BLMPOP 0 2 none a LEFT COUNT 2 | LRANGE b 0 -1 |
+    BLMOVE a a LEFT RIGHT 0 | BRPOPLPUSH a a 0 | LRANGE a 0 -1 | BLPOP a 0 |
+    MULTI | BLPOP none 0 | BRPOP none 0 | BLMOVE none b LEFT LEFT 0 | BRPOPLPUSH none b 0 |
+    BLMPOP 0 1 none LEFT | BLPOP b 0 | BLPOP none x | BLPOP none -1 | EXEC |
+    SET s v | BLPOP s 0 | BLPOP none s 0 | BLMOVE s b LEFT LEFT 0 | BLMOVE b s LEFT LEFT 0 |
+    BLMPOP 0 2 none s LEFT | BLMOVE s b LEFT LEFT x | CLIENT UNBLOCK 999 | CLIENT UNBLOCK x |
+    CLIENT UNBLOCK 999 FOO | COMMAND GETKEYS BLPOP a b 0 | COMMAND GETKEYS BLMPOP 0 2 a b LEFT |
+    COMMAND GETKEYS BLMOVE a b LEFT LEFT 0 | COMMAND GETKEYS BLMPOP 0 3 a b LEFT
+"""
+
+SCENARIOS = [
+    "1 BLPOP q 0 | 2 RPUSH q a b | 2 LRANGE q 0 -1",
+    "1 BRPOP p q 0 | 3 BRPOP q 0 | 2 RPUSH q a b c | 2 LRANGE q 0 -1",
+    "1 BLMPOP 0 2 p q RIGHT COUNT 2 | 2 RPUSH q a b c",
+    "1 BLMOVE q r LEFT RIGHT 0 | 3 BLMOVE r p LEFT LEFT 0 | 2 RPUSH q a | 2 LRANGE p 0 -1",
+    "1 BLMOVE q r LEFT RIGHT 0 | 3 BLMOVE r q LEFT RIGHT 0 | 2 RPUSH q a | 2 LRANGE q 0 -1",
+    "1 BRPOPLPUSH q q 0 | 2 RPUSH q a | 2 LRANGE q 0 -1",
+    "1 BLPOP q r 0 | 2 MULTI | 2 RPUSH r b | 2 RPUSH q a | 2 EXEC | 2 LRANGE q 0 -1",
+    "1 BLPOP q 0 | 2 MULTI | 2 RPUSH q b | 2 DEL q | 2 EXEC | 2 RPUSH q c",
+    "1 BLPOP q 0 | 2 SET s x | 2 RENAME s q | 2 DEL q | 2 RPUSH r a | 2 RENAME r q",
+    "1 BLMOVE q s LEFT LEFT 0 | 2 SET s x | 2 RPUSH q a | 2 LRANGE q 0 -1",
+    "1 BLPOP q 0 | 2 SELECT 1 | 2 RPUSH q a | 2 SWAPDB 0 1 | 2 LLEN q",
+    "1 BLPOP q 0 | 2 RPUSH r b | 2 COPY r q | 2 LLEN q",
+    "1 BLPOP q 0.01",
+    "1 BLMOVE q r LEFT LEFT 0.01",
+    "1 BLMPOP 0.01 1 q LEFT",
+    "1 BRPOPLPUSH q r 0.01",
+]
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+@pytest.mark.parametrize("protocol", ["2", "3"])
+async def test_redis_and_we_answer_alike(redis_socket: Path, protocol: str) -> None:
+    client = MemoryClient(serve(FakeService()))
+    await client.call("HELLO", protocol)
+    with socket.socket(socket.AF_UNIX) as redis:
+        redis.connect(str(redis_socket))
+        ask(redis, "HELLO", protocol)
+        for arguments in conversation(LINES):
+            ours = await client.call_raw(*arguments)
+            assert (arguments, ours) == (arguments, ask(redis, *arguments))
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+@pytest.mark.parametrize("protocol", ["2", "3"])
+async def test_redis_and_we_serve_alike(redis_socket: Path, protocol: str) -> None:
+    for scenario in SCENARIOS:
+        ours = await _play(scenario, protocol)
+        theirs = await asyncio.to_thread(_play_on_redis, scenario, protocol, redis_socket, ours)
+        assert (scenario, ours) == (scenario, theirs)
+
+
+async def _play(scenario: str, protocol: str) -> dict[str, bytes]:
+    """What each client reads, when all has been said and done."""
+    server = serve(FakeService())
+    clients = {name: MemoryClient(server) for name in "123"}
+    replies = dict.fromkeys("123", b"")
+    for client in clients.values():
+        await client.call("HELLO", protocol)
+    for step in scenario.split("|"):
+        name, *arguments = step.split()
+        clients[name].send(*arguments)
+        for each, client in clients.items():
+            replies[each] += await client.raw()
+    while "0.01" in scenario and not replies["1"]:
+        await asyncio.sleep(0.005)
+        replies["1"] += await clients["1"].raw()
+    return replies
+
+
+def _play_on_redis(
+    scenario: str, protocol: str, path: Path, expected: dict[str, bytes]
+) -> dict[str, bytes]:
+    clients = {name: socket.socket(socket.AF_UNIX) for name in "123i"}
+    replies = dict.fromkeys("123", b"")
+    waiting = 0
+    try:
+        for client in clients.values():
+            client.connect(str(path))
+            ask(client, "HELLO", protocol)
+        ask(clients["i"], "FLUSHALL")
+        for step in scenario.split("|"):
+            name, *arguments = step.split()
+            clients[name].sendall(encode(*arguments))
+            waiting += name != "2"
+            while name != "2" and "0.01" not in scenario and _blocked(clients["i"]) < waiting:
+                pass
+        for name in replies:
+            clients[name].settimeout(2)
+            while len(replies[name]) < len(expected[name]):
+                replies[name] += clients[name].recv(65536)
+    finally:
+        for client in clients.values():
+            client.close()
+    return replies
+
+
+def _blocked(client: socket.socket) -> int:
+    info = ask(client, "INFO", "clients").decode()
+    return int(info.partition("blocked_clients:")[2].partition("\r")[0])
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+async def test_the_facts_are_those_of_redis(redis_socket: Path) -> None:
+    client = MemoryClient(serve(FakeService()))
+    with socket.socket(socket.AF_UNIX) as redis:
+        redis.connect(str(redis_socket))
+        for name in ("blpop", "brpop", "blmove", "brpoplpush", "blmpop"):
+            (ours,) = await client.call("COMMAND", "INFO", name)
+            theirs = decode(ask(redis, "COMMAND", "INFO", name))[0]
+            assert [*ours[:6], set(ours[6])] == [*theirs[:6], set(theirs[6])]
