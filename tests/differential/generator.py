@@ -125,10 +125,13 @@ class _Author:
         if dice < 0.124:
             return [(step,) for step in self._swept_while_watched()]
         joined = self._rng.random() < JOINED_SHARE
-        connection = self._connection()
-        first, *others = self._cast.unit(self._arguments(self._cast.choose(self._rng)))
-        sends = [Send(first, connection, joined)]
-        return [(*sends, *(Send(line, connection, joined=True) for line in others))]
+        return [self._unit(self._cast.choose(self._rng), self._connection(), joined=joined)]
+
+    def _unit(self, name: str, connection: int, *, joined: bool) -> Unit:
+        """A command, with the lines that go with it in one write."""
+        first, *others = self._cast.unit(self._arguments(name))
+        head = Send(first, connection, joined)
+        return (head, *(Send(line, connection, joined=True) for line in others))
 
     def _connection(self) -> int:
         return SECOND if self._rng.random() < SECOND_SHARE else FIRST
@@ -143,20 +146,19 @@ class _Author:
 
     def _transaction(self) -> list[Unit]:
         """WATCH, perhaps interference, MULTI, commands, perhaps interference, EXEC or DISCARD."""
-        steps: list[Send] = []
+        units: list[Unit] = []
         if self._rng.random() < 0.6:
             keys = tuple(self._atom("key") for _ in range(self._rng.randint(1, 2)))
-            steps.append(Send((b"WATCH", *keys)))
+            units.append((Send((b"WATCH", *keys)),))
             if self._rng.random() < 0.5:
-                steps.append(self._interference(keys[0]))
-        steps.append(Send((b"MULTI",)))
+                units.append(self._interference(keys[0]))
+        units.append((Send((b"MULTI",)),))
         for _ in range(self._rng.randint(0, 5)):
-            lines = self._cast.unit(self._arguments(self._queueable()))
-            steps += [Send(line, joined=True) for line in lines]
+            units.append(self._unit(self._queueable(), FIRST, joined=True))
             if self._rng.random() < 0.1:
-                steps.append(self._interference(self._atom("key")))
-        steps.append(Send((b"EXEC" if self._rng.random() < 0.9 else b"DISCARD",), joined=True))
-        return [(step,) for step in steps]
+                units.append(self._interference(self._atom("key")))
+        end = b"EXEC" if self._rng.random() < 0.9 else b"DISCARD"
+        return [*units, (Send((end,), joined=True),)]
 
     def _queueable(self) -> str:
         """A command that does not end the transaction: those come by themselves often enough."""
@@ -165,12 +167,12 @@ class _Author:
             if name.encode() not in (*_CLOSES_TRANSACTION, b"multi", b"watch", b"hello"):
                 return name
 
-    def _interference(self, key: bytes) -> Send:
+    def _interference(self, key: bytes) -> Unit:
         """Something between, on the other connection: to this key, or of the family's commands."""
         lines = ((b"SET", key, b"1"), (b"DEL", key), (b"EXPIRE", key, b"10000"), (b"GET", key))
         if self._rng.random() < 0.5:
-            return Send(self._rng.choice(lines), SECOND)
-        return Send(self._arguments(self._queueable()), SECOND)
+            return (Send(self._rng.choice(lines), SECOND),)
+        return self._unit(self._queueable(), SECOND, joined=False)
 
     def _walk(self) -> Walk:
         options: tuple[bytes, ...] = (b"COUNT", self._rng.choice((b"1", b"2", b"5", b"100")))

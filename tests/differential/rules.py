@@ -143,6 +143,11 @@ def _beyond_all_dates(_name: str, line: tuple[bytes, ...], _redis: str, kvnode: 
     return beyond and kvnode.startswith('-b"ERR invalid expire time in ')
 
 
+def _encoding_by_history(name: str, _line: tuple[bytes, ...], redis: str, kvnode: str) -> bool:
+    grown = {"$b'hashtable'": ("$b'listpack'", "$b'intset'"), "$b'skiplist'": ("$b'listpack'",)}
+    return name == "object|encoding" and kvnode in grown.get(redis, ())
+
+
 def _aborted(name: str, _line: tuple[bytes, ...], redis: str, kvnode: str) -> bool:
     return name == "exec" and not redis.endswith("(null)") and kvnode.endswith("(null)")
 
@@ -151,6 +156,11 @@ DELIBERATE: Final[tuple[Accepted, ...]] = (
     Accepted(
         "Error texts name the whole argument; Redis' end at the first NUL byte",
         _cut_at_nul,
+    ),
+    Accepted(
+        "OBJECT ENCODING of a collection follows from what is in it; in Redis one that was a "
+        "hashtable or a skiplist stays one",
+        _encoding_by_history,
     ),
     Accepted(
         "Deadlines end 2^43 ms before the largest 64-bit number, since the grammar has no clock",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shlex
+from itertools import pairwise
 
 import pytest
 
@@ -229,6 +230,56 @@ def test_keys_may_come_in_any_order_but_must_be_the_same() -> None:
     one, other = Reply(b"$", b"a"), Reply(b"$", b"b")
     assert not different(b"KEYS *", Reply(b"*", (one, other)), Reply(b"*", (other, one)))
     assert different(b"KEYS *", Reply(b"*", (one, other)), Reply(b"*", (one, one)))
+
+
+def bulks(*texts: bytes) -> Reply:
+    return Reply(b"*", tuple(Reply(b"$", text) for text in texts))
+
+
+def test_pairs_may_come_in_any_order_but_stay_together() -> None:
+    line, one = b"HGETALL h", bulks(b"a", b"1", b"b", b"2")
+    assert not different(line, one, bulks(b"b", b"2", b"a", b"1"))
+    assert different(line, one, bulks(b"b", b"1", b"a", b"2"))
+    assert different(line, one, bulks(b"a", b"1"))
+    assert different(line, one, Reply(b"%", one.value))
+    assert different(line, bulks(), Reply(b"*", None))
+
+
+def test_what_is_drawn_must_be_as_much_and_from_the_collection() -> None:
+    def drew(line: bytes, drawn: Reply) -> Transcript:
+        return transcript((line, drawn), (b"HGETALL h", bulks(b"a", b"1", b"b", b"2")))
+
+    fields, pairs = b"HRANDFIELD h -2", b"HRANDFIELD h -2 WITHVALUES"
+    assert not differences(drew(fields, bulks(b"a", b"a")), drew(fields, bulks(b"b", b"a")))
+    assert differences(drew(fields, bulks(b"a", b"a")), drew(fields, bulks(b"a")))
+    assert differences(drew(fields, bulks(b"a", b"a")), drew(fields, bulks(b"a", b"1")))
+    one, other = Reply(b"$", b"a"), Reply(b"$", b"1")
+    assert not differences(drew(b"HRANDFIELD h", one), drew(b"HRANDFIELD h", one))
+    assert differences(drew(b"HRANDFIELD h", one), drew(b"HRANDFIELD h", other))
+    assert not differences(
+        drew(pairs, bulks(b"a", b"1", b"a", b"1")), drew(pairs, bulks(b"b", b"2", b"a", b"1"))
+    )
+    assert differences(
+        drew(pairs, bulks(b"a", b"1", b"a", b"1")), drew(pairs, bulks(b"b", b"1", b"a", b"1"))
+    )
+    nested = Reply(b"*", (bulks(b"a", b"1"),))
+    wrong = Reply(b"*", (bulks(b"a", b"2"),))
+    assert not differences(drew(pairs, nested), drew(pairs, nested))
+    assert differences(drew(pairs, nested), drew(pairs, wrong))
+
+
+def test_a_random_choice_is_followed_by_the_listing_that_judges_it() -> None:
+    generator = Generator(7, COMMANDS, ["hashes"])
+    steps = [step for number in range(30) for step in generator.sequence(number).steps]
+    drawn = 0
+    for step, behind in pairwise(steps):
+        if isinstance(step, Send) and step.name == b"hrandfield" and len(step.arguments) > 1:
+            drawn += 1
+            assert isinstance(behind, Send)
+            assert behind.arguments == (b"HGETALL", step.arguments[1])
+            assert behind.joined
+            assert behind.connection == step.connection
+    assert drawn > 5
 
 
 def test_lifetimes_are_close_but_none_is_not_some() -> None:

@@ -63,8 +63,10 @@ def real_redis(folder: Path, *options: str, protocol: str = "2") -> Iterator[Rea
                 if b"ready to accept" in line.lower():
                     break
             connection = RealRedis(path, protocol)
-            yield connection
-            connection.close()
+            try:
+                yield connection
+            finally:
+                connection.close()
         finally:
             process.terminate()
             process.stdout.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from tests.differential.comparing import (
-    Accepted,
     Rule,
     as_pairs,
     drawn_from,
@@ -21,10 +20,6 @@ KEYS: Final = (b"h1", b"h2", b"h3")
 NUMBER_FIELDS: Final = (b"f1", b"f2")
 FIELDS: Final = (b"a", b"b", b"c")
 ODD_FIELDS: Final = (b"", b"\x00\r\n\xff", b"x" * 65, b"y" * 450, b"d")
-
-
-def _encoding_by_history(name: str, _line: tuple[bytes, ...], redis: str, kvnode: str) -> bool:
-    return name == "object|encoding" and (redis, kvnode) == ("$b'hashtable'", "$b'listpack'")
 
 
 FAMILY: Final = Family(
@@ -75,13 +70,6 @@ FAMILY: Final = Family(
              "behind it", drawn_from(b"HGETALL", 2)),
         Rule(("hscan",), "as SCAN; pages that hold everything are compared as sets of pairs",
              same_page(2, as_pairs)),
-    ),
-    deliberate=(
-        Accepted(
-            "OBJECT ENCODING of a hash follows from its fields; in Redis one that was a hashtable "
-            "stays one",
-            _encoding_by_history,
-        ),
     ),
     companions={b"hrandfield": followed_by(b"HGETALL")},
     walks=(WalkForm(b"HSCAN", KEYS, 2),),
