@@ -164,8 +164,11 @@ class Stream:
         return removed
 
     def has_deleted_from(self, identity: StreamId) -> bool:
-        """Whether XDEL may have deleted something from this id on."""
-        return bool(self.length) and ZERO != self.max_deleted >= identity
+        """Whether XDEL may have made a hole from this id on: at or behind the first entry."""
+        if not self.length or self.max_deleted == ZERO or identity > self.max_deleted:
+            return False
+        found = self.first()
+        return found is not None and found[0] <= self.max_deleted
 
     def read_up_to(self, identity: StreamId) -> int | None:
         """How many entries were ever added up to an id; None where nobody can tell.

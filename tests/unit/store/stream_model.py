@@ -101,7 +101,9 @@ class Stream:
         return self.added - len(ids) + (identity == ids[0])
 
     def holes_from(self, identity: Id) -> bool:
-        return bool(self.entries) and self.deleted != ZERO and identity <= self.deleted
+        return any(first <= self.deleted for first in self.ids()[:1]) and (
+            self.deleted != ZERO and identity <= self.deleted
+        )
 
     def lag(self, group: Group) -> int | None:
         if not self.added:
