@@ -64,11 +64,12 @@ class Spans:
         weigh: weight of a base row, from its value; None: each weighs 1.
     """
 
-    __slots__ = ("_collection", "_weigh")
+    __slots__ = ("_collection", "_known_top", "_weigh")
 
     def __init__(self, collection: Collection, weigh: Callable[[bytes], int] | None = None) -> None:
         self._collection = collection
         self._weigh = weigh
+        self._known_top: int | None = None
 
     # --- changing ---------------------------------------------------------------------------------
 
@@ -79,7 +80,7 @@ class Spans:
             total = self._total(top, position)
             for level in range(top + 1, height + 1):
                 self._put(level, _HEAD, total)
-            top = height
+            self._known_top = top = height
         reached = position
         before = 0
         for level in range(1, top + 1):
@@ -107,12 +108,39 @@ class Spans:
         for level in range(min(top, height), 0, -1):
             if level == self._top() and self._is_bare(level):
                 self._collection.delete_derived(_LEVELS[level])
+                self._known_top = level - 1
 
     def add(self, position: bytes, delta: int) -> None:
         """The base row of a position weighs more, or less, than before."""
         for level in range(1, self._top() + 1):
             start, span = self._last_before(level, position + b"\x00")
             self._put(level, start, span + delta)
+
+    def rebuild(self, height_of_row: Callable[[bytes, bytes], int]) -> None:
+        """Make all spans anew from the base rows: cheaper than mending after many changes.
+
+        Args:
+            height_of_row: from position and value of a base row.
+        """
+        collection = self._collection
+        for part, _ in list(collection.rows(PART_SPANS, _SPANS_END)):
+            collection.delete_derived(part)
+        starts, weights = [_HEAD] * (HEIGHT_MAX + 1), [0] * (HEIGHT_MAX + 1)
+        spans: list[tuple[int, bytes, int]] = []
+        top = before = 0
+        for part, value in collection.rows(PART_ORDER, _ORDER_END):
+            position = part[1:]
+            height = height_of_row(position, value)
+            for level in range(1, height + 1):
+                spans.append((level, starts[level], before - weights[level]))
+                starts[level], weights[level] = position, before
+            top = max(top, height)
+            before += 1 if self._weigh is None else self._weigh(value)
+        levels = range(1, top + 1)
+        spans += [(level, starts[level], before - weights[level]) for level in levels]
+        for level, position, weight in spans:
+            self._put(level, position, weight)
+        self._known_top = top
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -149,9 +177,12 @@ class Spans:
     # --- rows -------------------------------------------------------------------------------------
 
     def _top(self) -> int:
-        """The highest level."""
-        last = next(self._collection.rows_back(PART_SPANS, _SPANS_END), None)
-        return 0 if last is None else last[0][1]
+        """The highest level. It is looked up once: nobody else changes the spans meanwhile."""
+        top = self._known_top
+        if top is None:
+            last = next(self._collection.rows_back(PART_SPANS, _SPANS_END), None)
+            self._known_top = top = 0 if last is None else last[0][1]
+        return top
 
     def _total(self, top: int, but: bytes) -> int:
         """The whole weight, without that of the position `but`."""

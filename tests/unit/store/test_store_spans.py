@@ -128,3 +128,23 @@ def test_spans_depend_on_the_contents_and_not_on_the_history(engine: Engine) -> 
 def test_a_thirty_second_of_a_level_stands_on_the_next(bits: int) -> None:
     assert height_of(1 << bits) == bits // 5
     assert height_of(0) == 12
+
+
+def test_spans_made_anew_are_those_that_were_kept(engine: Engine) -> None:
+    ranked = Ranked(engine)
+    for number in range(150):
+        ranked.insert(b"%03d" % number, 1 + number % 5)
+    kept = ranked.rows()
+    assert {part[1] for part, _ in kept} >= {1, 2}
+    ranked.spans.rebuild(lambda position, _value: tower(position))
+    assert ranked.rows() == kept
+    ranked.insert(b"1000", 2)
+    ranked.check()
+
+
+def test_spans_made_anew_of_nothing_are_none(engine: Engine) -> None:
+    ranked = Ranked(engine)
+    ranked.insert(b"a", 1)
+    ranked.remove(b"a")
+    ranked.spans.rebuild(lambda position, _value: tower(position))
+    assert ranked.rows() == []
