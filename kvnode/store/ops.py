@@ -98,6 +98,23 @@ LPOS: Final = 275
 # Sets: 160–175, 288–303.
 
 # Sorted sets: 176–191, 304–319.
+ZADD: Final = 176
+ZREM: Final = 177
+ZREMRANGE: Final = 178
+ZPOP: Final = 179
+ZMPOP: Final = 180
+ZRANGESTORE: Final = 181
+ZALGEBRASTORE: Final = 182
+ZSCORE: Final = 304
+ZMSCORE: Final = 305
+ZCARD: Final = 306
+ZCOUNT: Final = 307
+ZRANK: Final = 308
+ZRANGE: Final = 309
+ZALGEBRA: Final = 310
+ZINTERCARD: Final = 311
+ZRANDMEMBER: Final = 312
+ZSCAN: Final = 313
 
 # Streams: 192–223, 320–351.
 XADD: Final = 192
@@ -136,6 +153,11 @@ BITFIELD_RO: Final = 355
 PFCOUNT: Final = 356
 
 # Geo: 232–235, 360–363.
+GEOSEARCHSTORE: Final = 232
+GEOPOS: Final = 360
+GEOHASH: Final = 361
+GEODIST: Final = 362
+GEOSEARCH: Final = 363
 
 # Sorting, serialisation, bulk: 236–243, 364–371.
 STEP: Final = 236
@@ -167,13 +189,16 @@ _LISTS: Final[tuple[int, ...]] = (
     *(LLEN, LINDEX, LRANGE, LPOS),
 )
 _SETS: Final[tuple[int, ...]] = ()
-_SORTED_SETS: Final[tuple[int, ...]] = ()
+_SORTED_SETS: Final = (
+    *(ZADD, ZREM, ZREMRANGE, ZPOP, ZMPOP, ZRANGESTORE, ZALGEBRASTORE),
+    *(ZSCORE, ZMSCORE, ZCARD, ZCOUNT, ZRANK, ZRANGE, ZALGEBRA, ZINTERCARD, ZRANDMEMBER, ZSCAN),
+)
 _BITS: Final[tuple[int, ...]] = (
     *(SETBIT, BITOP, BITFIELD, PFADD, PFMERGE),
     *(GETBIT, BITCOUNT, BITPOS, BITFIELD_RO, PFCOUNT),
 )
 _STREAMS: Final[tuple[int, ...]] = (*range(XADD, XAUTOCLAIM + 1), *range(XLEN, XINFO_CONSUMERS + 1))
-_GEO: Final[tuple[int, ...]] = ()
+_GEO: Final = (GEOSEARCHSTORE, GEOPOS, GEOHASH, GEODIST, GEOSEARCH)
 _GENERIC: Final[tuple[int, ...]] = (STEP,)
 _WAITING: Final[tuple[int, ...]] = (BLOCK, RESOLVE, ABANDON, RETURN)
 _COLLECTIONS: Final = (
@@ -203,10 +228,10 @@ _GROWING_COLLECTIONS: Final[dict[str, tuple[int, ...]]] = {
     "hashes": (HSET, HSETNX, HINCRBY, HINCRBYFLOAT),
     "lists": (LIST_PUSH, LSET, LINSERT, LMOVE),
     "sets": (),
-    "sorted sets": (),
+    "sorted sets": (ZADD, ZRANGESTORE, ZALGEBRASTORE),
     "bits": (SETBIT, BITOP, BITFIELD, PFADD, PFMERGE),
     "streams": (XADD, XGROUP_CREATE, XGROUP_CREATECONSUMER, XREADGROUP, XCLAIM, XAUTOCLAIM),
-    "geo": (),
+    "geo": (GEOSEARCHSTORE,),
     "generic": (),
 }
 GROWING: Final = frozenset(
@@ -312,6 +337,73 @@ class Resolution(IntEnum):
     """Its time is over: the client gets the result, or nil."""
     LEAVE = 2
     """The client is gone: what was done for it is undone."""
+
+
+class GeoFlag(IntFlag):
+    """What GEOSEARCH shows of a match, and in which order; what GEOSEARCHSTORE keeps as score."""
+
+    WITHDIST = 1
+    WITHHASH = 2
+    WITHCOORD = 4
+    ASC = 8
+    DESC = 16
+    ANY = 32
+    STOREDIST = 64
+    RADIUS = 128
+    """It came as GEORADIUS or GEORADIUSBYMEMBER, whose notification has another name."""
+
+
+class GeoCheck(IntEnum):
+    """What GEOSEARCH looks at before it searches, in the order of the command's arguments."""
+
+    MEMBER = 0
+    """If the key is there, this must be a member, and is the centre."""
+    REFUSE_IF_THERE = 1
+    """If the key is there, this is the answer."""
+    REFUSE = 2
+    """This is the answer."""
+
+
+class ZAddFlag(IntFlag):
+    """Options of ZADD. With INCR the score is added to what there is."""
+
+    NX = 1
+    XX = 2
+    GT = 4
+    LT = 8
+    CH = 16
+    INCR = 32
+
+
+class ZBy(IntEnum):
+    """How the bounds of a range of a sorted set are meant (`kvnode.store.redis.sorted_sets`)."""
+
+    RANK = 0
+    SCORE = 1
+    LEX = 2
+
+
+class ZRangeFlag(IntFlag):
+    """The direction of ZRANGE, and whether it shows scores."""
+
+    REV = 1
+    WITHSCORES = 2
+
+
+class ZOperation(IntEnum):
+    """What ZALGEBRA makes of its operands."""
+
+    UNION = 0
+    INTER = 1
+    DIFF = 2
+
+
+class ZAggregate(IntEnum):
+    """What becomes of the scores of a member that several operands have."""
+
+    SUM = 0
+    MIN = 1
+    MAX = 2
 
 
 class ObjectQuery(IntEnum):

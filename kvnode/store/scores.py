@@ -7,7 +7,8 @@ compare as the scores do. Minus zero equals zero there, as it does in Redis.
 
 from __future__ import annotations
 
-from math import isnan
+import re
+from math import isinf, isnan
 from struct import Struct
 from typing import Final
 
@@ -16,6 +17,15 @@ SCORE_BYTES: Final = 8
 _DOUBLE = Struct(">d")
 _SIGN: Final = 1 << 63
 _ALL: Final = (1 << 64) - 1
+
+_DECIMAL = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_HEXADECIMAL = re.compile(
+    rb"[+-]?0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)(?:[pP][+-]?[0-9]+)?"
+)
+_INFINITE = re.compile(rb"[+-]?inf(?:inity)?", re.IGNORECASE)
+_NON_ZERO_DIGIT = re.compile(rb"[1-9a-fA-F]")
+_SPACES: Final = b" \t\n\v\f\r"
+_TEXT_INTEGER_MAX: Final = (2**63 - 1) // 2
 
 
 def pack_score(score: float) -> bytes:
@@ -41,3 +51,58 @@ def from_sortable(ordered: bytes) -> float:
     """The score of `sortable`'s bytes."""
     bits = int.from_bytes(ordered, "big")
     return unpack_score((bits ^ (_SIGN if bits & _SIGN else _ALL)).to_bytes(SCORE_BYTES, "big"))
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+def parse_score(text: bytes) -> float | None:
+    """The number that a text is in C (`strtod`), as Redis takes scores and coordinates.
+
+    None for no number, spaces, NaN, and for what is too large or too small for a double.
+    """
+    number = _parse(text)
+    if number is None:
+        return None
+    if isinf(number):
+        return number if _INFINITE.fullmatch(text) else None
+    if number == 0.0 and _is_not_zero(text):
+        return None
+    return number
+
+
+def parse_bound(text: bytes) -> float | None:
+    """As `parse_score`, for the bounds of ranges, where Redis is laxer.
+
+    It does not look behind a NUL, takes spaces in front, nothing at all for 0, and too large a
+    number for infinity.
+    """
+    text = text.split(b"\x00", 1)[0]
+    return _parse(text.lstrip(_SPACES)) if text else 0.0
+
+
+def _parse(text: bytes) -> float | None:
+    if _DECIMAL.fullmatch(text) or _INFINITE.fullmatch(text):
+        return float(text)
+    if not _HEXADECIMAL.fullmatch(text):
+        return None
+    try:
+        return float.fromhex(text.decode())
+    except OverflowError:
+        return float("-inf" if text[:1] == b"-" else "inf")
+
+
+def _is_not_zero(text: bytes) -> bool:
+    """Whether the digits of a number, its exponent left out, are not all zeros."""
+    if _HEXADECIMAL.fullmatch(text):
+        digits = re.split(rb"[pP]", text)[0]
+    else:
+        digits = re.split(rb"[eE]", text)[0]
+    return _NON_ZERO_DIGIT.search(digits) is not None
+
+
+def score_text(score: float) -> bytes:
+    """A score as ZSCAN shows it, in either protocol: integers without an exponent."""
+    if abs(score) <= _TEXT_INTEGER_MAX and score == int(score):
+        return b"%d" % int(score)
+    return b"%.17g" % score

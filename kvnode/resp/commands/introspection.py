@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PATTERN_BYTES_MAX = 128
 
-_FAMILIES = {"generic": "keyspace", "transactions": "transaction"}
+_FAMILIES = {"generic": "keyspace", "sorted-set": "sortedset", "transactions": "transaction"}
 """Groups of the documentation whose ACL category has another name."""
 
 

@@ -13,10 +13,12 @@ from typing import Final
 from kvnode.resp.commands.command import READ, WRITE, Command
 from kvnode.resp.commands.facts import (
     bitmaps,
+    geo,
     hashes,
     hyperloglog,
     keys,
     lists,
+    sorted_sets,
     streams,
     strings,
     waiting,
@@ -24,7 +26,18 @@ from kvnode.resp.commands.facts import (
 from kvnode.resp.commands.facts.row import to_command
 from kvnode.resp.commands.local_table import local_commands
 
-_FAMILIES: Final = (strings, keys, lists, bitmaps, hyperloglog, streams, hashes, waiting)
+_FAMILIES: Final = (
+    strings,
+    keys,
+    lists,
+    bitmaps,
+    hyperloglog,
+    streams,
+    hashes,
+    sorted_sets,
+    geo,
+    waiting,
+)
 
 
 def _build() -> dict[str, Command]:

@@ -22,6 +22,7 @@ STRING_TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bul
 INVALID_EXPIRE_IN_SET: Final = "ERR invalid expire time in 'set' command"
 INVALID_EXPIRE_IN_EXPIRE: Final = "ERR invalid expire time in 'expire' command"
 INVALID_EXPIRE_IN_GETEX: Final = "ERR invalid expire time in 'getex' command"
+SCORE_IS_NAN: Final = "ERR resulting score is not a number (NaN)"
 NO_SUCH_KEY: Final = "ERR no such key"
 INDEX_OUT_OF_RANGE: Final = "ERR index out of range"
 INVALID_ID: Final = "ERR Invalid stream ID specified as stream command argument"

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final
 from kvnode.store import bulk, ops
 from kvnode.store.redis import (
     bitmaps,
+    geo,
     hashes,
     hyperloglog,
     keys,
     lists,
     server,
+    sorted_sets,
     stream_groups,
     streams,
     strings,
@@ -35,6 +37,8 @@ _FAMILIES: Final = (
     streams,
     stream_groups,
     hashes,
+    sorted_sets,
+    geo,
 )
 
 READS: Final[dict[int, Meaning]] = {

@@ -1,0 +1,222 @@
+"""Places: sorted sets whose scores are geohashes (`geohash`), and what lies near a place.
+
+GEOADD is a ZADD whose scores the front end computed. GEOSEARCH and GEORADIUS look at their
+arguments and at the key in turns; so an op carries what is to be checked once the key is known
+(`GeoCheck`), in the order in which Redis finds fault.
+
+GEORADIUS without STORE is a write in Redis' command table and travels like one, but changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from kvnode.errors import CommandError
+from kvnode.store import ops
+from kvnode.store.collection import Collection, find
+from kvnode.store.keyspace import ZSET
+from kvnode.store.ops import GeoCheck, GeoFlag
+from kvnode.store.redis import geohash, trigonometry
+from kvnode.store.redis.geohash import Box, Circle, Point
+from kvnode.store.redis.sorted_sets import refused, store
+from kvnode.store.scores import sortable, unpack_score
+from kvnode.store.sorted_set import SortedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvnode.store.keyspace import Keyspace
+    from kvnode.store.ops import Op
+    from kvnode.store.redis.geohash import Trigonometry
+    from kvnode.store.redis.meaning import Meaning
+    from kvnode.store.reply import Result
+
+NO_PLACE: Final = "ERR could not decode requested zset member"
+
+_ROUGHLY: Final = 1.000001
+"""So much larger is the shape within which a quick look says that a closer one is needed."""
+
+
+class Match(NamedTuple):
+    """A place that was searched for, and how far it is from the centre."""
+
+    member: bytes
+    score: float
+    point: Point
+    far_m: float
+
+
+def _place(members: SortedSet, member: bytes) -> Point | None:
+    score = members.score(member)
+    return None if score is None else geohash.decode(geohash.bits_of(score))
+
+
+def _places(space: Keyspace, op: Op) -> list[Point | None] | CommandError:
+    _, number, key, *named = op
+    found = find(space, number, key, ZSET)
+    if isinstance(found, CommandError):
+        return found
+    if found is None:
+        return [None] * len(named)
+    members = SortedSet(found)
+    return [_place(members, member) for member in named]
+
+
+def geopos(space: Keyspace, op: Op) -> Result:
+    """GEOPOS: [longitude, latitude], or nil, of each member."""
+    places = _places(space, op)
+    if isinstance(places, CommandError):
+        return places
+    return [None if place is None else [*place] for place in places]
+
+
+def geohash_(space: Keyspace, op: Op) -> Result:
+    """GEOHASH: the text form of a place, or nil, of each member."""
+    places = _places(space, op)
+    if isinstance(places, CommandError):
+        return places
+    return [None if place is None else geohash.text(place) for place in places]
+
+
+def geodist(space: Keyspace, op: Op) -> Result:
+    """GEODIST: how far two members are apart, nil if one is missing."""
+    _, number, key, one, other, unit = op
+    places = _places(space, [ops.GEODIST, number, key, one, other])
+    if isinstance(places, CommandError):
+        return places
+    first, second = places
+    if first is None or second is None:
+        return None
+    return _distance_text(geohash.distance_m(first, second), unpack_score(unit))
+
+
+def geosearch(space: Keyspace, op: Op) -> Result:
+    """GEOSEARCH, GEORADIUS_RO, GEORADIUSBYMEMBER_RO: members, or lists of what is to be shown."""
+    _, number, key, checks, centre, shape, flags, count = op
+    found, point = _judge(space, number, key, checks)
+    if isinstance(found, CommandError):
+        return found
+    if found is None:
+        return []
+    wanted = _shape(point or _point(centre), shape)
+    matches = _search(SortedSet(found), wanted, flags, count, math)
+    return [_shown(match, flags, unpack_score(shape[0])) for match in matches]
+
+
+def geosearchstore(space: Keyspace, op: Op) -> Result:
+    """GEOSEARCHSTORE, GEORADIUS, GEORADIUSBYMEMBER: the number of matches that were stored.
+
+    Without a target it only answers, as GEOSEARCH does.
+    """
+    _, number, target, key, checks, centre, shape, flags, count = op
+    if target is None:
+        return geosearch(space, [ops.GEOSEARCH, number, key, checks, centre, shape, flags, count])
+    found, point = _judge(space, number, key, checks)
+    if isinstance(found, CommandError):
+        return found
+    matches: list[Match] = []
+    if found is not None:
+        wanted = _shape(point or _point(centre), shape)
+        matches = _search(SortedSet(found), wanted, flags, count, trigonometry)
+    unit_m = unpack_score(shape[0])
+    by_distance = flags & GeoFlag.STOREDIST
+    pairs = {each.member: each.far_m / unit_m if by_distance else each.score for each in matches}
+    event = b"georadiusstore" if flags & GeoFlag.RADIUS else b"geosearchstore"
+    store(space, number, target, list(pairs.items()), event)
+    return len(matches)
+
+
+def _judge(
+    space: Keyspace, number: int, key: bytes, checks: list[tuple[int, bytes]]
+) -> tuple[Collection | CommandError | None, Point | None]:
+    """The key's sorted set, or why there is no answer; and the place of the member asked for."""
+    found = find(space, number, key, ZSET)
+    point: Point | None = None
+    if isinstance(found, CommandError):
+        return found, None
+    for check, text in checks:
+        if check == GeoCheck.REFUSE or (check == GeoCheck.REFUSE_IF_THERE and found is not None):
+            return refused(text), None
+        if check == GeoCheck.MEMBER and found is not None:
+            point = _place(SortedSet(found), text)
+            if point is None:
+                return CommandError(NO_PLACE), None
+    return found, point
+
+
+def _point(centre: bytes) -> Point:
+    return Point(unpack_score(centre[:8]), unpack_score(centre[8:]))
+
+
+def _shape(centre: Point, packed: list[bytes]) -> Circle | Box:
+    """From its unit in metres and a radius, or a width and a height, in that unit."""
+    unit_m, *sizes = map(unpack_score, packed)
+    if len(sizes) == 1:
+        return Circle(centre, sizes[0] * unit_m)
+    return Box(centre, sizes[0] * unit_m, sizes[1] * unit_m)
+
+
+def _search(
+    members: SortedSet, shape: Circle | Box, flags: int, count: int, functions: Trigonometry
+) -> list[Match]:
+    """What lies within the shape: all, or `count` of them; the nearest ones, unless ANY will do."""
+    is_any = bool(flags & GeoFlag.ANY)
+    matches = list(islice(_matches(members, shape, functions), count if is_any and count else None))
+    if flags & GeoFlag.DESC:
+        matches.sort(key=_far, reverse=True)
+    elif flags & GeoFlag.ASC or (count and not is_any):
+        matches.sort(key=_far)
+    return matches[:count] if count else matches
+
+
+def _far(match: Match) -> float:
+    return match.far_m
+
+
+def _matches(members: SortedSet, shape: Circle | Box, functions: Trigonometry) -> Iterator[Match]:
+    roughly = _wider(shape)
+    for low, high in geohash.score_ranges(shape, functions):
+        first, end = sortable(float(low)), sortable(float(high))
+        for member, score in members.between(first, end, reverse=False):
+            point = geohash.decode(geohash.bits_of(score))
+            far_m = geohash.within(roughly, point)
+            if far_m is not None:
+                far_m = geohash.within(shape, point, functions)
+            if far_m is not None:
+                yield Match(member, score, point, far_m)
+
+
+def _wider(shape: Circle | Box) -> Circle | Box:
+    if isinstance(shape, Circle):
+        return Circle(shape.centre, shape.radius_m * _ROUGHLY)
+    return Box(shape.centre, shape.width_m * _ROUGHLY, shape.height_m * _ROUGHLY)
+
+
+def _shown(match: Match, flags: int, unit_m: float) -> Result:
+    if not flags & (GeoFlag.WITHDIST | GeoFlag.WITHHASH | GeoFlag.WITHCOORD):
+        return match.member
+    shown: list[Result] = [match.member]
+    if flags & GeoFlag.WITHDIST:
+        shown.append(_distance_text(match.far_m, unit_m))
+    if flags & GeoFlag.WITHHASH:
+        shown.append(int(match.score))
+    if flags & GeoFlag.WITHCOORD:
+        shown.append([*match.point])
+    return shown
+
+
+def _distance_text(far_m: float, unit_m: float) -> bytes:
+    return b"%.4f" % (far_m / unit_m)
+
+
+READS: Final[dict[int, Meaning]] = {
+    ops.GEOPOS: geopos,
+    ops.GEOHASH: geohash_,
+    ops.GEODIST: geodist,
+    ops.GEOSEARCH: geosearch,
+}
+
+WRITES: Final[dict[int, Meaning]] = {ops.GEOSEARCHSTORE: geosearchstore}

@@ -1,0 +1,528 @@
+"""Sorted sets: adding, counting, ranges, ranks, popping, and the algebra of several sets.
+
+A range is three arguments of an op: how it is meant (`ZBy`), and its two bounds. A rank is a
+number; a score is `[` or `(` (without it) and eight bytes; a member is `[` or `(` and the member,
+`-` or `+` for the ends. In a set whose scores differ a range by members goes from its lower bound
+among the lowest score to its upper bound among the highest: Redis leaves open what it means there.
+
+Redis looks at some options only after it has looked at the keys. An op carries the text of such a
+refusal as its last argument, and it is given where Redis gives it.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from math import isnan
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from kvnode.errors import CommandError
+from kvnode.store import ops
+from kvnode.store.collection import Collection, create, find, open_
+from kvnode.store.draws import Draws
+from kvnode.store.keyspace import KIND_MASK, SET, ZSET
+from kvnode.store.notices import Notice
+from kvnode.store.ops import ZAddFlag, ZAggregate, ZBy, ZOperation, ZRangeFlag
+from kvnode.store.redis import drawing, messages, scanning
+from kvnode.store.scores import score_text, sortable, unpack_score
+from kvnode.store.sorted_set import PLACES_END, SortedSet, after_score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from kvnode.store.keyspace import Keyspace
+    from kvnode.store.ops import Op
+    from kvnode.store.redis.meaning import Meaning
+    from kvnode.store.reply import Result
+
+Pair = tuple[bytes, float]
+
+_NX, _XX, _GT, _LT, _CH, _INCR = (int(flag) for flag in ZAddFlag)
+_REV, _WITHSCORES = (int(flag) for flag in ZRangeFlag)
+
+
+# --- members and scores ---------------------------------------------------------------------------
+
+
+def zadd(space: Keyspace, op: Op) -> Result:
+    """ZADD, ZINCRBY, GEOADD: how many members came, with CH or changed; with INCR the new score."""
+    _, number, key, flags, *given = op
+    opened = open_(space, number, key, ZSET)
+    if isinstance(opened, CommandError):
+        return opened
+    if opened.is_new and flags & _XX:
+        return None if flags & _INCR else 0
+    members = SortedSet(opened)
+    members.expect(len(given) // 2)
+    answer: Result = None
+    before, updated = opened.count, 0
+    for packed, member in zip(given[::2], given[1::2], strict=True):
+        old = members.score(member)
+        score = _new_score(unpack_score(packed), old, flags)
+        if score is None:
+            continue
+        if isnan(score):  # there is one pair only, so nothing was written yet
+            return CommandError(messages.SCORE_IS_NAN)
+        answer = score
+        if score != old:
+            members.put(member, score, old)
+            updated += old is not None
+    added = opened.count - before
+    if added or updated:
+        members.settle()
+        _save(opened, b"zincr" if flags & _INCR else b"zadd")
+    if flags & _INCR:
+        return answer
+    return added + updated if flags & _CH else added
+
+
+def _new_score(given: float, old: float | None, flags: int) -> float | None:
+    """What a member gets, None for nothing: the conditions do not allow it."""
+    if old is None:
+        return None if flags & _XX else given
+    if flags & _NX:
+        return None
+    score = old + given if flags & _INCR else given
+    if (flags & _GT and score <= old) or (flags & _LT and score >= old):
+        return None
+    return score
+
+
+def zrem(space: Keyspace, op: Op) -> Result:
+    """ZREM: how many of the members were there."""
+    _, number, key, *named = op
+    opened = open_(space, number, key, ZSET)
+    if isinstance(opened, CommandError):
+        return opened
+    if opened.is_new:
+        return 0
+    members = SortedSet(opened)
+    there = {
+        member: score
+        for member in dict.fromkeys(named)
+        if (score := members.score(member)) is not None
+    }
+    if there:
+        members.remove_all(list(there.items()))
+        _save(opened, b"zrem")
+    return len(there)
+
+
+def zscore(space: Keyspace, op: Op) -> Result:
+    """ZSCORE."""
+    _, number, key, member = op
+    found = find(space, number, key, ZSET)
+    return SortedSet(found).score(member) if isinstance(found, Collection) else found
+
+
+def zmscore(space: Keyspace, op: Op) -> Result:
+    """ZMSCORE: a score, or nil, for each member."""
+    _, number, key, *named = op
+    found = find(space, number, key, ZSET)
+    if isinstance(found, CommandError):
+        return found
+    if found is None:
+        return [None] * len(named)
+    members = SortedSet(found)
+    return [members.score(member) for member in named]
+
+
+def zcard(space: Keyspace, op: Op) -> Result:
+    """ZCARD."""
+    _, number, key = op
+    found = find(space, number, key, ZSET)
+    return found.count if isinstance(found, Collection) else found or 0
+
+
+def zrank(space: Keyspace, op: Op) -> Result:
+    """ZRANK and ZREVRANK: how many members stand before it, or behind it; nil if it is none."""
+    _, number, key, member, reverse = op
+    found = find(space, number, key, ZSET)
+    if not isinstance(found, Collection):
+        return found
+    members = SortedSet(found)
+    score = members.score(member)
+    if score is None:
+        return None
+    rank = members.rank(member, score)
+    return found.count - 1 - rank if reverse else rank
+
+
+# --- ranges ---------------------------------------------------------------------------------------
+
+
+def zcount(space: Keyspace, op: Op) -> Result:
+    """ZCOUNT and ZLEXCOUNT: the size of a range by score or by member."""
+    _, number, key, by, low, high = op
+    found = find(space, number, key, ZSET)
+    if not isinstance(found, Collection):
+        return found or 0
+    members = SortedSet(found)
+    return members.count_between(*_places(members, by, low, high))
+
+
+def zrange(space: Keyspace, op: Op) -> Result:
+    """ZRANGE and its older forms: members, or pairs of member and score."""
+    _, number, key, by, low, high, flags, offset, limit = op
+    found = find(space, number, key, ZSET)
+    if not isinstance(found, Collection):
+        return [] if found is None else found
+    pairs = _select(SortedSet(found), by, low, high, flags, offset, limit)
+    return _shown(pairs, with_scores=flags & _WITHSCORES)
+
+
+def zrangestore(space: Keyspace, op: Op) -> Result:
+    """ZRANGESTORE: a range becomes the sorted set of another key; its size."""
+    _, number, target, key, by, low, high, flags, offset, limit = op
+    found = find(space, number, key, ZSET)
+    if isinstance(found, CommandError):
+        return found
+    pairs: list[Pair] = []
+    if found is not None:
+        pairs = list(_select(SortedSet(found), by, low, high, flags, offset, limit))
+    return store(space, number, target, pairs, b"zrangestore")
+
+
+def zremrange(space: Keyspace, op: Op) -> Result:
+    """ZREMRANGEBYRANK, …BYSCORE, …BYLEX: how many members went."""
+    _, number, key, by, low, high = op
+    opened = open_(space, number, key, ZSET)
+    if isinstance(opened, CommandError):
+        return opened
+    if opened.is_new:
+        return 0
+    members = SortedSet(opened)
+    pairs = list(_select(members, by, low, high, 0, 0, -1))
+    if pairs:
+        members.remove_all(pairs)
+        _save(opened, _REMOVED_BY[by])
+    return len(pairs)
+
+
+_REMOVED_BY: Final = {
+    ZBy.RANK: b"zremrangebyrank",
+    ZBy.SCORE: b"zremrangebyscore",
+    ZBy.LEX: b"zremrangebylex",
+}
+
+
+def _select(
+    members: SortedSet, by: int, low: int | bytes, high: int | bytes, flags: int, offset: int,
+    limit: int,
+) -> Iterator[Pair]:  # fmt: skip
+    """The pairs of a range, in its direction; a negative limit is none."""
+    reverse = bool(flags & _REV)
+    if by == ZBy.RANK:
+        assert isinstance(low, int)
+        assert isinstance(high, int)
+        count = members.collection.count
+        first = max(low + count, 0) if low < 0 else low
+        last = high + count if high < 0 else high
+        size = max(min(last, count - 1) + 1 - first, 0)
+        return islice(members.from_rank(first, reverse=reverse), size)
+    if offset < 0:
+        return iter(())
+    first_place, end = _places(members, by, low, high)
+    pairs = members.between(first_place, end, reverse=reverse, skip=offset)
+    return pairs if limit < 0 else islice(pairs, limit)
+
+
+def _places(
+    members: SortedSet, by: int, low: int | bytes, high: int | bytes
+) -> tuple[bytes, bytes]:
+    """The range of places that a range by scores or members means."""
+    assert isinstance(low, bytes)
+    assert isinstance(high, bytes)
+    if by == ZBy.SCORE:
+        least, most = unpack_score(low[1:]), unpack_score(high[1:])
+        first = sortable(least) if low[:1] == b"[" else after_score(least)
+        return first, after_score(most) if high[:1] == b"[" else sortable(most)
+    ends = members.ends()
+    if ends is None or low[:1] == b"+" or high[:1] == b"-":
+        return PLACES_END, PLACES_END
+    lowest, highest = ends
+    first = b""
+    if low[:1] != b"-":
+        first = members.bound(low[1:], lowest, after=low[:1] == b"(")
+    if high[:1] == b"+":
+        return first, PLACES_END
+    return first, members.bound(high[1:], highest, after=high[:1] == b"[")
+
+
+def _shown(pairs: Iterable[Pair], *, with_scores: int) -> Result:
+    if with_scores:
+        return [[member, score] for member, score in pairs]
+    return [member for member, _ in pairs]
+
+
+# --- popping --------------------------------------------------------------------------------------
+
+
+def zpop(space: Keyspace, op: Op) -> Result:
+    """ZPOPMIN and ZPOPMAX: [member, score], with a count pairs of them; empty if there is none."""
+    _, number, key, from_end, count = op
+    opened = open_(space, number, key, ZSET)
+    if isinstance(opened, CommandError):
+        return opened
+    pairs = _pop(opened, from_end, 1 if count is None else count)
+    if count is None:
+        return [*pairs[0]] if pairs else []
+    return _shown(pairs, with_scores=1)
+
+
+def zmpop(space: Keyspace, op: Op) -> Result:
+    """ZMPOP: from the first key that has members [key, pairs]; nil if none has."""
+    _, number, from_end, count, *keys = op
+    for key in keys:
+        opened = open_(space, number, key, ZSET)
+        if isinstance(opened, CommandError):
+            return opened
+        if not opened.is_new:
+            return [key, _shown(_pop(opened, from_end, count), with_scores=1)]
+    return None
+
+
+def _pop(opened: Collection, from_end: int, count: int) -> list[Pair]:
+    if opened.is_new or not count:
+        return []
+    members = SortedSet(opened)
+    pairs = list(islice(members.from_rank(0, reverse=bool(from_end)), count))
+    members.remove_all(pairs)
+    _save(opened, b"zpopmax" if from_end else b"zpopmin")
+    return pairs
+
+
+# --- algebra --------------------------------------------------------------------------------------
+
+
+class Source(NamedTuple):
+    """One operand: a sorted set, a set whose members count 1, or nothing for an absent key."""
+
+    collection: Collection | None
+    weight: float
+
+    @property
+    def size(self) -> int:
+        """How many members it has."""
+        return 0 if self.collection is None else self.collection.count
+
+    def pairs(self) -> Iterator[Pair]:
+        """Its members and scores, unweighted."""
+        if self.collection is None:
+            return
+        has_scores = self.collection.kind == ZSET
+        for _, member, packed in self.collection.members():
+            yield member, unpack_score(packed) if has_scores else 1.0
+
+    def score(self, member: bytes) -> float | None:
+        """The score of a member, unweighted."""
+        if self.collection is None:
+            return None
+        packed = self.collection.member(member)
+        if packed is None:
+            return None
+        return unpack_score(packed) if self.collection.kind == ZSET else 1.0
+
+
+def zalgebra(space: Keyspace, op: Op) -> Result:
+    """ZUNION, ZINTER, ZDIFF: members in their new order, or pairs of member and score."""
+    _, number, operation, keys, weights, aggregate, with_scores, refusal = op
+    sources = _sources(space, number, keys, weights, refusal)
+    if isinstance(sources, CommandError):
+        return sources
+    pairs = sorted(_combined(operation, sources, aggregate), key=lambda pair: (pair[1], pair[0]))
+    return _shown(pairs, with_scores=with_scores)
+
+
+def zalgebrastore(space: Keyspace, op: Op) -> Result:
+    """ZUNIONSTORE, ZINTERSTORE, ZDIFFSTORE: the result becomes the value of a key; its size."""
+    _, number, operation, target, keys, weights, aggregate, refusal = op
+    sources = _sources(space, number, keys, weights, refusal)
+    if isinstance(sources, CommandError):
+        return sources
+    pairs = list(_combined(operation, sources, aggregate))
+    return store(space, number, target, pairs, _STORED_BY[operation])
+
+
+_STORED_BY: Final = {
+    ZOperation.UNION: b"zunionstore",
+    ZOperation.INTER: b"zinterstore",
+    ZOperation.DIFF: b"zdiffstore",
+}
+
+
+def zintercard(space: Keyspace, op: Op) -> Result:
+    """ZINTERCARD: how many members all have; it stops counting at the limit, if that is not 0."""
+    _, number, keys, limit, refusal = op
+    sources = _sources(space, number, keys, [], refusal)
+    if isinstance(sources, CommandError):
+        return sources
+    smallest, *others = sorted(sources, key=_count_of)
+    common = (
+        member
+        for member, _ in smallest.pairs()
+        if all(other.score(member) is not None for other in others)
+    )
+    return sum(1 for _ in (islice(common, limit) if limit else common))
+
+
+def _sources(
+    space: Keyspace, number: int, keys: list[bytes], weights: list[bytes], refusal: bytes | None
+) -> list[Source] | CommandError:
+    """The operands, or why there is no result."""
+    sources = []
+    for at, key in enumerate(keys):
+        record = space.find(number, key)
+        kind = ZSET if record is None else record[0] & KIND_MASK
+        found = find(space, number, key, kind if kind == SET else ZSET)
+        if isinstance(found, CommandError):
+            return found
+        sources.append(Source(found, unpack_score(weights[at]) if weights else 1.0))
+    return sources if refusal is None else refused(refusal)
+
+
+def _combined(operation: int, sources: list[Source], aggregate: int) -> Iterable[Pair]:
+    """The pairs of the result, in no order."""
+    if operation == ZOperation.DIFF:
+        first, *others = sources
+        return (
+            (member, score)
+            for member, score in first.pairs()
+            if all(other.score(member) is None for other in others)
+        )
+    # Redis begins with the smallest, and the order of an addition is seen in its last digit.
+    sources = sorted(sources, key=_count_of)
+    combine = _AGGREGATES[aggregate]
+    return (_union if operation == ZOperation.UNION else _inter)(sources, combine)
+
+
+def _count_of(source: Source) -> int:
+    return source.size
+
+
+def _union(sources: list[Source], combine: Callable[[float, float], float]) -> Iterable[Pair]:
+    total: dict[bytes, float] = {}
+    for source in sources:
+        for member, score in source.pairs():
+            weighted = _number(source.weight * score)
+            there = total.get(member)
+            total[member] = weighted if there is None else combine(there, weighted)
+    return total.items()
+
+
+def _inter(sources: list[Source], combine: Callable[[float, float], float]) -> Iterator[Pair]:
+    smallest, *others = sources
+    for member, score in smallest.pairs():
+        total = _number(smallest.weight * score)
+        for other in others:
+            there = other.score(member)
+            if there is None:
+                break
+            total = combine(total, other.weight * there)
+        else:
+            yield member, total
+
+
+def _number(score: float) -> float:
+    """Infinity times zero is zero here."""
+    return 0.0 if isnan(score) else score
+
+
+_AGGREGATES: Final[dict[int, Callable[[float, float], float]]] = {
+    ZAggregate.SUM: lambda one, other: _number(one + other),
+    ZAggregate.MIN: min,
+    ZAggregate.MAX: max,
+}
+
+
+# --- random members and pages ---------------------------------------------------------------------
+
+
+def zrandmember(space: Keyspace, op: Op) -> Result:
+    """ZRANDMEMBER: one member; with a count several, no two alike unless it is negative."""
+    _, number, key, seed, count, with_scores = op
+    found = find(space, number, key, ZSET)
+    if not isinstance(found, Collection):
+        return [] if found is None and count is not None else found
+    draws = Draws(seed)
+    if count is None:
+        return drawing.draw_one(found, draws)
+    drawn = drawing.draw(found, draws, count)
+    if isinstance(drawn, CommandError):
+        return drawn
+    pairs = [(member, unpack_score(packed)) for member, packed in drawn]
+    return _shown(pairs, with_scores=with_scores)
+
+
+def zscan(space: Keyspace, op: Op) -> Result:
+    """ZSCAN: a page of members and the texts of their scores."""
+    found = scanning.page(space, op, ZSET)
+    if isinstance(found, CommandError):
+        return found
+    cursor, pairs = found
+    shown = [part for member, packed in pairs for part in (member, _score_text(packed))]
+    return [cursor, [*shown]]
+
+
+def _score_text(packed: bytes) -> bytes:
+    return score_text(unpack_score(packed))
+
+
+# --- what several ops share -----------------------------------------------------------------------
+
+
+def store(space: Keyspace, number: int, key: bytes, pairs: list[Pair], event: bytes) -> int:
+    """Make these pairs the sorted set of a key, in place of what it holds; their number.
+
+    Without pairs the key goes away.
+    """
+    if not pairs:
+        tail, _, live = space.look_up(number, key)
+        if live is not None:
+            space.advance()
+            space.remove(number, tail, live)
+            space.notify(Notice.GENERIC, b"del", number, key)
+        return 0
+    made = create(space, number, key, ZSET)
+    SortedSet(made).fill(pairs)
+    space.advance()
+    made.save()
+    space.notify(Notice.ZSET, event, number, key)
+    return len(pairs)
+
+
+def refused(text: bytes) -> CommandError:
+    """An error whose text an op carried."""
+    return CommandError(text.decode("utf-8", "surrogateescape"))
+
+
+def _save(collection: Collection, event: bytes) -> None:
+    space = collection.space
+    space.advance()
+    collection.save()
+    space.notify(Notice.ZSET, event, collection.number, collection.key)
+    if not collection.count:
+        space.notify(Notice.GENERIC, b"del", collection.number, collection.key)
+
+
+READS: Final[dict[int, Meaning]] = {
+    ops.ZSCORE: zscore,
+    ops.ZMSCORE: zmscore,
+    ops.ZCARD: zcard,
+    ops.ZCOUNT: zcount,
+    ops.ZRANK: zrank,
+    ops.ZRANGE: zrange,
+    ops.ZALGEBRA: zalgebra,
+    ops.ZINTERCARD: zintercard,
+    ops.ZRANDMEMBER: zrandmember,
+    ops.ZSCAN: zscan,
+}
+
+WRITES: Final[dict[int, Meaning]] = {
+    ops.ZADD: zadd,
+    ops.ZREM: zrem,
+    ops.ZREMRANGE: zremrange,
+    ops.ZPOP: zpop,
+    ops.ZMPOP: zmpop,
+    ops.ZRANGESTORE: zrangestore,
+    ops.ZALGEBRASTORE: zalgebrastore,
+}
