@@ -96,6 +96,20 @@ LRANGE: Final = 274
 LPOS: Final = 275
 
 # Sets: 160–175, 288–303.
+SADD: Final = 160
+SREM: Final = 161
+SPOP: Final = 162
+SMOVE: Final = 163
+SCOMBINESTORE: Final = 164
+
+SMEMBERS: Final = 288
+SISMEMBER: Final = 289
+SMISMEMBER: Final = 290
+SCARD: Final = 291
+SRANDMEMBER: Final = 292
+SCOMBINE: Final = 293
+SINTERCARD: Final = 294
+SSCAN: Final = 295
 
 # Sorted sets: 176–191, 304–319.
 ZADD: Final = 176
@@ -188,7 +202,10 @@ _LISTS: Final[tuple[int, ...]] = (
     *(LIST_PUSH, LIST_POP, LSET, LINSERT, LREM, LTRIM, LMOVE, LMPOP),
     *(LLEN, LINDEX, LRANGE, LPOS),
 )
-_SETS: Final[tuple[int, ...]] = ()
+_SETS: Final[tuple[int, ...]] = (
+    *(SADD, SREM, SPOP, SMOVE, SCOMBINESTORE),
+    *(SMEMBERS, SISMEMBER, SMISMEMBER, SCARD, SRANDMEMBER, SCOMBINE, SINTERCARD, SSCAN),
+)
 _SORTED_SETS: Final = (
     *(ZADD, ZREM, ZREMRANGE, ZPOP, ZMPOP, ZRANGESTORE, ZALGEBRASTORE),
     *(ZSCORE, ZMSCORE, ZCARD, ZCOUNT, ZRANK, ZRANGE, ZALGEBRA, ZINTERCARD, ZRANDMEMBER, ZSCAN),
@@ -227,7 +244,7 @@ SINCE: Final[dict[int, int]] = {
 _GROWING_COLLECTIONS: Final[dict[str, tuple[int, ...]]] = {
     "hashes": (HSET, HSETNX, HINCRBY, HINCRBYFLOAT),
     "lists": (LIST_PUSH, LSET, LINSERT, LMOVE),
-    "sets": (),
+    "sets": (SADD, SCOMBINESTORE),
     "sorted sets": (ZADD, ZRANGESTORE, ZALGEBRASTORE),
     "bits": (SETBIT, BITOP, BITFIELD, PFADD, PFMERGE),
     "streams": (XADD, XGROUP_CREATE, XGROUP_CREATECONSUMER, XREADGROUP, XCLAIM, XAUTOCLAIM),
@@ -404,6 +421,14 @@ class ZAggregate(IntEnum):
     SUM = 0
     MIN = 1
     MAX = 2
+
+
+class SetOperation(IntEnum):
+    """What SCOMBINE and SCOMBINESTORE make of several sets."""
+
+    UNION = 0
+    INTERSECTION = 1
+    DIFFERENCE = 2
 
 
 class ObjectQuery(IntEnum):

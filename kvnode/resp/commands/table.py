@@ -18,6 +18,7 @@ from kvnode.resp.commands.facts import (
     hyperloglog,
     keys,
     lists,
+    sets,
     sorted_sets,
     streams,
     strings,
@@ -37,6 +38,7 @@ _FAMILIES: Final = (
     sorted_sets,
     geo,
     waiting,
+    sets,
 )
 
 

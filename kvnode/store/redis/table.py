@@ -13,6 +13,7 @@ from kvnode.store.redis import (
     keys,
     lists,
     server,
+    sets,
     sorted_sets,
     stream_groups,
     streams,
@@ -39,6 +40,7 @@ _FAMILIES: Final = (
     hashes,
     sorted_sets,
     geo,
+    sets,
 )
 
 READS: Final[dict[int, Meaning]] = {
@@ -50,7 +52,7 @@ SIMPLE_WRITES: Final[dict[int, Meaning]] = {
     code: meaning for family in _FAMILIES for code, meaning in family.WRITES.items()
 }
 
-RECIPES: Final[dict[int, bulk.Recipe]] = {**keys.RECIPES}
+RECIPES: Final[dict[int, bulk.Recipe]] = {**keys.RECIPES, **sets.RECIPES}
 """Of commands that may store their result a part at a time."""
 
 _WAITING, serve = waiting.waiting_of({**READS, **SIMPLE_WRITES}, waiting.FORMS)

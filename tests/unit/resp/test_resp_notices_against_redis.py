@@ -53,7 +53,15 @@ hincrby h f x | hincrbyfloat h f 1.5 | hset h t x | hincrby h t 1 | hincrbyfloat
 hdel h none | hdel none none | hdel h f none | hget h f | hset a f 1 | hdel h g i t
 hset h f 1 | rename h hh | set hh v | hdel hh f
 """
-LINES = [STRINGS_AND_KEYS, LISTS, HASHES]
+SETS = """
+sadd s a b c | sadd s a | srem s a | srem s none | srem none a | sadd one a | srem one a
+sadd s a b c d | spop s | spop s 0 | spop s 2 | spop s 9 | spop none | spop none 1
+sadd s a b c | sadd one a | smove one t a | smove s t a | smove s s b | smove s t none
+sadd one b | smove one s b | smove none t a | sunionstore d s t | sinterstore d s s
+sdiffstore d s t | sunionstore s none | sunionstore none none | sinterstore d d none
+set text v | sadd text a | sunionstore text t | sdiffstore text t t | sadd t x | set t v
+"""
+LINES = [STRINGS_AND_KEYS, LISTS, HASHES, SETS]
 
 LETTERS = {b"__keyevent@0__": 0, b"__keyevent@2__": 2}
 
