@@ -123,7 +123,7 @@ class Stream:
         """Add an entry behind all others."""
         self.rows.put(ENTRIES + identity, _pack(fields), None)
         self.rows.count += 1
-        self.added = (self.added + 1) & U64_MAX
+        self.added += 1
         self.last = identity
 
     def delete(self, ids: Iterable[StreamId]) -> int:

@@ -80,6 +80,8 @@ def test_a_star_is_the_stamp_or_follows_the_last_id(driver: Driver) -> None:
         for pair in ((START_MS, 0), (START_MS, 1), (START_MS + 5, 0))
     ]
     driver.do(ops.XADD, 0, K, make(START_MS + 900, 2**64 - 1), 0, [], b"f", b"v")
+    full = driver.do(ops.XADD, 0, K, make(START_MS + 900, 0)[:8], 0, [], b"f", b"v")
+    assert "equal or smaller" in error(full)
     assert driver.do(ops.XADD, 0, K, b"", 0, [], b"f", b"v") == b"%d-0" % (START_MS + 901)
 
 
@@ -195,6 +197,7 @@ def test_nothing_is_written_when_nothing_changes(driver: Driver) -> None:
         (ops.XGROUP_DESTROY, 0, K, b"none"),
         (ops.XSETID, 0, K, make(1, 0), -1, ZERO),
         (ops.XREADGROUP, 0, G, C, 0, 0, K, NEWEST),
+        (ops.XREADGROUP, 0, G, C, 0, 0, K, ZERO),
         (ops.XCLAIM, 0, K, G, C, 0, 0, 0, -1, ZERO, b"ERR fault", make(1, 0)),
         (ops.XCLAIM, 0, K, G, b"new", 0, 0, 0, -1, ZERO, None, make(1, 0)),
     ):
@@ -274,7 +277,9 @@ def test_a_group_that_is_destroyed_leaves_no_row(driver: Driver) -> None:
         driver.do(ops.XGROUP_CREATE, 0, K, name, ZERO, -1, 0)
         driver.do(ops.XREADGROUP, 0, name, LONG, 3, 0, K, TOP)
         driver.do(ops.XREADGROUP, 0, name, C, 0, 0, K, TOP)
+    counted = rows(driver)
     assert driver.do(ops.XGROUP_DELCONSUMER, 0, K, G, LONG) == 3
+    assert rows(driver) == counted - 2 * 3 - 2  # each entry by id and by consumer, row and name
     assert driver.do(ops.XGROUP_DELCONSUMER, 0, K, G, LONG) == 0
     driver.check()
     assert driver.do(ops.XGROUP_DESTROY, 0, K, G) == 1
@@ -308,6 +313,47 @@ def test_a_stream_moves_with_its_groups(driver: Driver) -> None:
     assert driver.do(ops.XACK, 0, b"renamed", G, make(1, 0)) == 1
     assert driver.read(ops.XINFO_STREAM, 1, b"copy", 0, None) == told
     driver.check()
+
+
+def test_what_is_wrong_with_an_id_is_told_where_key_and_group_are_there(driver: Driver) -> None:
+    add(driver, 1)
+    driver.do(ops.XGROUP_CREATE, 0, K, G, ZERO, -1, 0)
+    driver.do(ops.XREADGROUP, 0, G, C, 0, 0, K, TOP)
+    claim = (ops.XCLAIM, 0, K, G, C, 0, 0, 0, -1, ZERO, b"ERR \xff", make(1, 0))
+    assert error(driver.do(*claim)) == "ERR \udcff"
+    for op in (
+        (ops.XACK, 0, K, G, make(1, 0), INVALID),
+        (ops.XDEL, 0, K, make(1, 0), INVALID),
+        (ops.XGROUP_SETID, 0, K, G, INVALID, -1),
+        (ops.XGROUP_CREATE, 0, K, b"new", INVALID, -1, 1),
+        (ops.XREADGROUP, 0, G, C, 0, 0, K, TOP, K, INVALID),
+    ):
+        assert "Invalid stream ID" in error(driver.do(*op))
+    assert driver.read(ops.XPENDING, 0, K, G) == [1, b"1-0", b"1-0", [[C, b"1"]]]
+    assert driver.read(ops.XLEN, 0, K) == 1
+
+
+def test_what_is_forced_was_never_idle(driver: Driver) -> None:
+    add(driver, 1)
+    driver.do(ops.XGROUP_CREATE, 0, K, G, ZERO, -1, 0)
+    force = (ops.XCLAIM, 0, K, G, C, 2**62, int(ClaimFlag.FORCE), 0, -1, ZERO, None, make(1, 0))
+    assert driver.do(*force) == entries(1)
+    assert driver.do(*force) == []
+
+
+def test_xautoclaim_looks_at_ten_times_as_many_as_it_may_return(driver: Driver) -> None:
+    add(driver, *range(1, 31))
+    driver.do(ops.XGROUP_CREATE, 0, K, G, ZERO, -1, 0)
+    driver.do(ops.XREADGROUP, 0, G, C, 0, 0, K, TOP)
+    claim = (ops.XAUTOCLAIM, 0, K, G, b"other", 5)
+    assert driver.do(*claim, ZERO, 2, 0) == [b"21-0", [], []]
+    driver.now_ms += 5
+    assert driver.do(*claim, make(21, 0), 2, 0) == [b"23-0", entries(21, 22), []]
+    driver.do(ops.XDEL, 0, K, make(23, 0), make(24, 0), make(25, 0))
+    assert driver.do(*claim, make(22, 0), 2, 0) == [b"25-0", [], [b"23-0", b"24-0"]]
+    assert driver.do(*claim, make(25, 0), 9, int(ClaimFlag.JUSTID)) == [
+        *(b"0-0", [b"%d-0" % ms for ms in range(26, 31)], [b"25-0"]),
+    ]
 
 
 def test_deliveries_wrap_as_in_redis(driver: Driver) -> None:
