@@ -124,9 +124,9 @@ class Service(Protocol):
         """
 
     def when_written(
-        self, db: int, keys: list[bytes], wake: Callable[[], None]
+        self, db: int, keys: list[bytes], wake: Callable[[bytes], None]
     ) -> Callable[[], None]:
-        """Call `wake` whenever this node has applied a write to one of these keys.
+        """Call `wake` with the key whenever this node has applied a write to one of these.
 
         Returns:
             what ends it.

@@ -381,7 +381,7 @@ class Node:
         return self.waits.wait(db, op, size, done)
 
     def when_written(
-        self, db: int, keys: list[bytes], wake: Callable[[], None]
+        self, db: int, keys: list[bytes], wake: Callable[[bytes], None]
     ) -> Callable[[], None]:
         """Tell of writes to keys; returns what ends it."""
         return self.waits.when_written(db, keys, wake)

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from kvnode.errors import CommandError, OutcomeUnknown, Refused
@@ -281,25 +282,25 @@ class Waits:
         return wait
 
     def when_written(
-        self, db: int, keys: list[bytes], wake: Callable[[], None]
+        self, db: int, keys: list[bytes], wake: Callable[[bytes], None]
     ) -> Callable[[], None]:
-        """Call `wake` whenever this node has applied a write to one of the keys.
+        """Call `wake` with the key whenever this node has applied a write to one of these.
 
         Returns:
             what ends it.
         """
         token = object()
-        awaited = [self._machine.watch(db, key) for key in keys]
-        for key in awaited:
-            self._watches.setdefault(key, {})[token] = wake
+        watched = [self._machine.watch(db, key) for key in dict.fromkeys(keys)]
+        for awaited, key in zip(watched, dict.fromkeys(keys), strict=True):
+            self._watches.setdefault(awaited, {})[token] = partial(wake, key)
 
         def forget() -> None:
-            for key in awaited:
-                self._machine.unwatch(key)
-                self._watches[key].pop(token, None)
-                if not self._watches[key]:
-                    del self._watches[key]
-            awaited.clear()
+            for awaited in watched:
+                self._machine.unwatch(awaited)
+                del self._watches[awaited][token]
+                if not self._watches[awaited]:
+                    del self._watches[awaited]
+            watched.clear()
 
         return forget
 

@@ -79,7 +79,7 @@ class FakeService:
         return self.waits.wait(db, op, size, done)
 
     def when_written(
-        self, db: int, keys: list[bytes], wake: Callable[[], None]
+        self, db: int, keys: list[bytes], wake: Callable[[bytes], None]
     ) -> Callable[[], None]:
         return self.waits.when_written(db, keys, wake)
 

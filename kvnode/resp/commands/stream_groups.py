@@ -15,11 +15,11 @@ from kvnode.resp.commands.grammar import (
     wrong_subcommand,
 )
 from kvnode.resp.commands.streams import (
+    Reading,
     described,
     ids_or_marks,
     interval_end,
     interval_start,
-    read_streams,
     stream_id,
 )
 from kvnode.resp.encoder import (
@@ -111,9 +111,8 @@ def parse_xgroup_delconsumer(db: int, arguments: list[bytes]) -> Op:
 # --- what consumers do ----------------------------------------------------------------------------
 
 
-def parse_xreadgroup(db: int, arguments: list[bytes]) -> Op:
+def xreadgroup(db: int, reading: Reading) -> Op:
     """XREADGROUP as it is without BLOCK, and with it inside MULTI."""
-    reading = read_streams(arguments, in_group=True)
     limit, _, group, consumer, without_ack, streams = reading
     marks = [stream_ids.TOP if mark == stream_ids.UNSEEN else mark for mark in streams[1::2]]
     pairs = [part for pair in zip(streams[::2], marks, strict=True) for part in pair]

@@ -1,6 +1,6 @@
 """Grammar of the stream commands that know no groups, and the shapes of their replies.
 
-XREAD is here without its waiting: what BLOCK says is told by `read_streams`, for who can wait.
+XREAD is here without its waiting, which is in `waiting`.
 """
 
 from __future__ import annotations
@@ -334,9 +334,8 @@ def _since(argument: bytes) -> bytes:
     return stream_ids.parse(argument) or INVALID
 
 
-def parse_xread(db: int, arguments: list[bytes]) -> Op:
+def xread(db: int, reading: Reading) -> Op:
     """XREAD as it is without BLOCK, and with it inside MULTI."""
-    reading = read_streams(arguments, in_group=False)
     return [ops.XREAD, db, reading.limit, *reading.streams]
 
 

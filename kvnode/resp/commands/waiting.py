@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kvnode.errors import CommandError
-from kvnode.resp.commands import lists
+from kvnode.errors import CommandError, Refused
+from kvnode.resp.commands import lists, stream_groups, streams
 from kvnode.resp.commands.blocking import TIMEOUT_SECONDS_MAX, Blocked
 from kvnode.resp.commands.command import Blocks
-from kvnode.resp.commands.grammar import INT64_MAX, check_keys, integer
+from kvnode.resp.commands.grammar import INT64_MAX, check_keys
 from kvnode.resp.encoder import NULL_ARRAYS, RESP2, RESP3, Render, Renders, encode2, encode3
 from kvnode.service import Op
 from kvnode.store import ops
@@ -23,10 +23,11 @@ from kvnode.store.redis import long_double
 from kvnode.store.reply import Result
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kvnode.resp.connection import Connection
 
 NOT_A_TIME: Final = "ERR timeout is not a float or out of range"
-NOT_MILLISECONDS: Final = "ERR timeout is not an integer or out of range"
 NEGATIVE: Final = "ERR timeout is negative"
 
 
@@ -39,13 +40,13 @@ def or_null_array(protocol: int, render: Render) -> Render:
     return lambda result: null if result is None else render(result)
 
 
-class KeyWait(Blocked):
-    """A write that waits in the log, so that all nodes agree on who is served first."""
+class _KeyBlocked(Blocked):
+    """A client that waits for keys: when its time is over, or it is told to go on, it gets nil."""
 
-    __slots__ = ("_wait",)
+    __slots__ = ()
 
     def __init__(
-        self, connection: Connection, op: Op, timeout_s: float | None, size: int, render: Render
+        self, connection: Connection, timeout_s: float | None, size: int, render: Render
     ) -> None:
         super().__init__(
             connection,
@@ -55,6 +56,22 @@ class KeyWait(Blocked):
             size=size,
             render=or_null_array(connection.protocol, render),
         )
+
+    def hang_up(self) -> None:
+        """As in Redis, who closes its side is gone."""
+        self._connection.is_closing = True
+        self.leave()
+
+
+class KeyWait(_KeyBlocked):
+    """A write that waits in the log, so that all nodes agree on who is served first."""
+
+    __slots__ = ("_wait",)
+
+    def __init__(
+        self, connection: Connection, op: Op, timeout_s: float | None, size: int, render: Render
+    ) -> None:
+        super().__init__(connection, timeout_s, size, render)
         submit = connection.server.service.submit_blocking
         self._wait = submit(op[1], op, size, self._done)
 
@@ -74,16 +91,96 @@ class KeyWait(Blocked):
         self._wait.leave()
         self.finish(None)
 
-    def hang_up(self) -> None:
-        self._connection.is_closing = True
-        self.leave()
-
 
 def wait_for_key(op: Op, timeout_s: float | None) -> Blocks:
     """What `parse` raises for a write that waits."""
     return Blocks(
         op, lambda connection, size, render: KeyWait(connection, op, timeout_s, size, render)
     )
+
+
+class StreamWait(_KeyBlocked):
+    """XREAD that waits. It is a read, so it waits on its own node and for nobody else.
+
+    It asks for the ids that `$` stands for, then for newer entries, and then again for those of a
+    stream that a write was applied to here. Each of these is a read like any other, linearizable
+    unless the client wants it otherwise.
+    """
+
+    __slots__ = ("_db", "_forget", "_ids", "_is_asking", "_keys", "_limit", "_written")
+
+    def __init__(
+        self, connection: Connection, op: Op, timeout_s: float | None, size: int, render: Render
+    ) -> None:
+        super().__init__(connection, timeout_s, size, render)
+        _, self._db, self._limit, *wanted = op
+        self._keys: list[bytes] = wanted[::2]
+        self._ids: list[Result] = wanted[1::2]
+        self._written: dict[bytes, None] = {}
+        self._forget: Callable[[], None] | None = None
+        self._is_asking = True
+        self._ask([ops.XREAD_SINCE, self._db, *wanted], self._begin)
+
+    def _ask(self, op: Op, then: Callable[[Result], None]) -> None:
+        self._connection.submit_read(_Question(op, then))
+
+    def _read(self, keys: list[bytes], ids: list[Result], then: Callable[[Result], None]) -> None:
+        pairs = [part for pair in zip(keys, ids, strict=True) for part in pair]
+        self._ask([ops.XREAD, self._db, self._limit, *pairs], then)
+
+    def _begin(self, result: Result) -> None:
+        """The ids are known: from now on what comes behind them counts."""
+        if isinstance(result, list):
+            self._ids = result
+            self._read(self._keys, self._ids, self._look)
+        else:
+            self.finish(result)
+
+    def _look(self, result: Result) -> None:
+        """There was nothing at first: no write is missed between this answer and the watch."""
+        if result is not None or self._is_over:
+            self.finish(result)
+            return
+        self._is_asking = False
+        when_written = self._connection.server.service.when_written
+        self._forget = when_written(self._db, self._keys, self._note)
+
+    def _note(self, key: bytes) -> None:
+        self._written[key] = None
+        if not self._is_asking:
+            self._read_next()
+
+    def _read_next(self) -> None:
+        key = next(iter(self._written))
+        del self._written[key]
+        self._is_asking = True
+        self._read([key], [self._ids[self._keys.index(key)]], self._look_again)
+
+    def _look_again(self, result: Result) -> None:
+        """It may have been another kind of write, or no stream any more: then it waits on."""
+        self._is_asking = False
+        is_wrong = isinstance(result, CommandError) and not isinstance(result, Refused)
+        if result is not None and not is_wrong:
+            self.finish(result)
+        elif self._written and not self._is_over:
+            self._read_next()
+
+    def finish(self, result: Result) -> None:
+        if self._forget is not None:
+            self._forget()
+            self._forget = None
+        super().finish(result)
+
+
+class _Question:
+    """The `Pending` of a read that a waiting client asks."""
+
+    __slots__ = ("complete", "op", "size")
+
+    def __init__(self, op: Op, complete: Callable[[Result], None]) -> None:
+        self.op = op
+        self.size = 0
+        self.complete = complete
 
 
 # --- times ----------------------------------------------------------------------------------------
@@ -104,14 +201,6 @@ def seconds(argument: bytes) -> float | None:
     if not 0 <= milliseconds <= INT64_MAX:
         raise CommandError(NEGATIVE)
     return min(milliseconds / 1000, TIMEOUT_SECONDS_MAX) or None
-
-
-def milliseconds(argument: bytes) -> float | None:
-    """A time in milliseconds as seconds, None for 0; raises `CommandError`."""
-    value = integer(argument, NOT_MILLISECONDS)
-    if value < 0:
-        raise CommandError(NEGATIVE)
-    return min(value / 1000, TIMEOUT_SECONDS_MAX) or None
 
 
 # --- lists ----------------------------------------------------------------------------------------
@@ -163,3 +252,29 @@ def _of_one(protocol: int) -> Render:
 
 ELEMENT: Final[Renders] = (_of_one(RESP2), _of_one(RESP3))
 """BLPOP and BRPOP are LMPOP of one element."""
+
+
+# --- streams --------------------------------------------------------------------------------------
+
+
+def _seconds(block_ms: int) -> float | None:
+    return min(block_ms / 1000, TIMEOUT_SECONDS_MAX) or None
+
+
+def parse_xread(db: int, arguments: list[bytes]) -> Op:
+    reading = streams.read_streams(arguments, in_group=False)
+    op = streams.xread(db, reading)
+    if reading.block_ms is None:
+        return op
+    timeout_s = _seconds(reading.block_ms)
+    raise Blocks(
+        op, lambda connection, size, render: StreamWait(connection, op, timeout_s, size, render)
+    )
+
+
+def parse_xreadgroup(db: int, arguments: list[bytes]) -> Op:
+    reading = streams.read_streams(arguments, in_group=True)
+    op = stream_groups.xreadgroup(db, reading)
+    if reading.block_ms is None:
+        return op
+    raise wait_for_key(op, _seconds(reading.block_ms))

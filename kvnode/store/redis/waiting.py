@@ -237,6 +237,18 @@ def _lmove_undo(op: Op, held: Result, do: Callable[[Op], Result]) -> Op | None:
     return [ops.LMOVE, number, target, source, target_side, source_side]
 
 
+def _xreadgroup_keys(op: Op) -> list[bytes]:
+    return op[6::2]
+
+
+def _xreadgroup_narrowed(op: Op, at: int) -> Op:
+    return [*op[:6], *op[6 + 2 * at : 8 + 2 * at]]
+
+
+def _xreadgroup_undo(_op: Op, _held: Result, _do: Callable[[Op], Result]) -> None:
+    """The entries are pending, as for any consumer that went: others may claim them."""
+
+
 def _pair(held: Any) -> tuple[bytes, list[Any]]:
     key, items = held
     return key, items
@@ -245,4 +257,5 @@ def _pair(held: Any) -> tuple[bytes, list[Any]]:
 FORMS: Final[dict[int, Form]] = {
     ops.LMPOP: Form(LIST, _lmpop_keys, _lmpop_narrowed, _lmpop_undo),
     ops.LMOVE: Form(LIST, _lmove_keys, _lmove_narrowed, _lmove_undo),
+    ops.XREADGROUP: Form(STREAM, _xreadgroup_keys, _xreadgroup_narrowed, _xreadgroup_undo),
 }

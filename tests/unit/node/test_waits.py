@@ -113,7 +113,7 @@ async def test_who_was_abandoned_waits_again_behind_the_others(cluster: Cluster)
 
 async def test_a_reader_is_told_of_writes_that_its_node_has_applied(cluster: Cluster) -> None:
     told: list[int] = []
-    forget = cluster.nodes[2].when_written(0, [b"k", b"l"], lambda: told.append(1))
+    forget = cluster.nodes[2].when_written(0, [b"k", b"l"], lambda _: told.append(1))
     await write(cluster.nodes[1], ops.SET, 0, b"other", b"v")
     await write(cluster.nodes[1], ops.SET, 0, b"k", b"v")
     await until(lambda: bool(told))
@@ -324,8 +324,8 @@ def test_a_wait_is_patient_until_its_time_is_over(steps: Steps) -> None:
 def test_when_written_tells_of_each_key_until_it_is_forgotten(steps: Steps) -> None:
     told: list[str] = []
 
-    def note(name: str) -> Callable[[], None]:
-        return lambda: told.append(name)
+    def note(name: str) -> Callable[[bytes], None]:
+        return lambda _: told.append(name)
 
     forget = steps.waits.when_written(0, [b"k", b"l", b"k"], note("one"))
     steps.waits.when_written(0, [b"k"], note("other"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvnode.resp.commands import stream_groups, streams
+from kvnode.resp.commands import stream_groups, streams, waiting
 from kvnode.resp.commands.command import NO_KEY, READ, WRITE, Command, container
 from kvnode.resp.commands.facts.row import ONE_KEY, POINT, RANGE, SECOND, WHOLE, Row, to_command
 
@@ -18,7 +18,7 @@ READS: Final[tuple[Row, ...]] = (
         streams.parse_xrevrange,
         "Returns the entries of a stream between two ids, the newest first.", streams.ENTRIES),
     Row("xread", -4, "readonly blocking movablekeys", NO_KEY, "5.0.0", "stream", RANGE,
-        streams.parse_xread, "Returns the entries of streams that are newer than given ids.",
+        waiting.parse_xread, "Returns the entries of streams that are newer than given ids.",
         streams.STREAMS, streams.keys_behind_streams),
     Row("xpending", -3, "readonly", ONE_KEY, "5.0.0", "stream", RANGE,
         stream_groups.parse_xpending,
@@ -35,7 +35,7 @@ WRITES: Final[tuple[Row, ...]] = (
     Row("xsetid", -3, "write denyoom fast", ONE_KEY, "5.0.0", "stream", POINT,
         streams.parse_xsetid, "Sets the last id of a stream and what it counts."),
     Row("xreadgroup", -7, "write blocking movablekeys", NO_KEY, "5.0.0", "stream", RANGE,
-        stream_groups.parse_xreadgroup,
+        waiting.parse_xreadgroup,
         "Gives a consumer entries that none of its group was given, or its own again.",
         streams.STREAMS, streams.keys_behind_streams),
     Row("xack", -4, "write fast", ONE_KEY, "5.0.0", "stream", RANGE,
