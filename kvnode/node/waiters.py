@@ -35,6 +35,7 @@ from kvnode.service import Op, PatientPending, Pending
 from kvnode.store import ops
 from kvnode.store.ops import Resolution
 from kvnode.store.reply import GONE, KEPT, Result
+from kvnode.store.scores import pack_score
 
 if TYPE_CHECKING:
     from kvnode.store.state_machine import StateMachine
@@ -135,7 +136,7 @@ class Wait(PatientPending):
             self._answer(result)
         elif not (result is None or isinstance(result, CommandError)):
             # It was on its way when the client left.
-            self._waits.submit(_Order([ops.RETURN, self._db, self._inner, result]))
+            self._waits.submit(_Order([ops.RETURN, self._db, self._inner, _packed(result)]))
 
     # --- the log --------------------------------------------------------------------------------
 
@@ -221,6 +222,13 @@ class Wait(PatientPending):
         self._answer(LOST)
         self._wish = Resolution.LEAVE
         self._resolve(Resolution.LEAVE)
+
+
+def _packed(result: Result) -> Result:
+    """The result as an entry may hold it: no floats."""
+    if isinstance(result, list):
+        return [_packed(item) for item in result]
+    return pack_score(result) if isinstance(result, float) else result
 
 
 def _nothing() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError, Refused
-from kvnode.resp.commands import lists, stream_groups, streams
+from kvnode.resp.commands import lists, sorted_sets, stream_groups, streams
 from kvnode.resp.commands.blocking import TIMEOUT_SECONDS_MAX, Blocked
 from kvnode.resp.commands.command import Blocks
 from kvnode.resp.commands.grammar import INT64_MAX, check_keys
@@ -236,22 +236,45 @@ def parse_brpoplpush(db: int, arguments: list[bytes]) -> Op:
 
 
 def _of_one(protocol: int) -> Render:
-    """The first element with its key, where the op answers the key and a list of elements."""
+    """One element, or member and score, with its key, where the op answers the key and a list."""
     encode = encode2 if protocol == RESP2 else encode3
     null = NULL_ARRAYS[protocol - RESP2]
 
     def render(result: Result) -> bytes:
         if not isinstance(result, list):
             return null if result is None else encode(result)
-        key, elements = result
-        assert isinstance(elements, list)
-        return encode([key, elements[0]])
+        key, popped = result
+        assert isinstance(popped, list)
+        (one,) = popped
+        return encode([key, *one] if isinstance(one, list) else [key, one])
 
     return render
 
 
-ELEMENT: Final[Renders] = (_of_one(RESP2), _of_one(RESP3))
-"""BLPOP and BRPOP are LMPOP of one element."""
+ONE: Final[Renders] = (_of_one(RESP2), _of_one(RESP3))
+"""BLPOP and BRPOP are LMPOP of one element, BZPOPMIN and BZPOPMAX are ZMPOP of one member."""
+
+
+# --- sorted sets ----------------------------------------------------------------------------------
+
+
+def parse_bzpopmin(db: int, arguments: list[bytes]) -> Op:
+    return _parse_zpop(db, arguments, 0)
+
+
+def parse_bzpopmax(db: int, arguments: list[bytes]) -> Op:
+    return _parse_zpop(db, arguments, 1)
+
+
+def _parse_zpop(db: int, arguments: list[bytes], from_end: int) -> Op:
+    timeout_s = seconds(arguments[-1])
+    op = [ops.ZMPOP, db, from_end, 1, *check_keys(arguments[1:-1])]
+    raise wait_for_key(op, timeout_s)
+
+
+def parse_bzmpop(db: int, arguments: list[bytes]) -> Op:
+    op = sorted_sets.parse_pop_of_many(db, arguments[2:])
+    raise wait_for_key(op, seconds(arguments[1]))
 
 
 # --- streams --------------------------------------------------------------------------------------

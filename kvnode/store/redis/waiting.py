@@ -30,9 +30,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kvnode.errors import CommandError
 from kvnode.store import ops
-from kvnode.store.keyspace import KIND_MASK, LIST, STREAM
-from kvnode.store.ops import Resolution, UnknownOperation
+from kvnode.store.keyspace import KIND_MASK, LIST, STREAM, ZSET
+from kvnode.store.ops import Resolution, UnknownOperation, ZAddFlag
 from kvnode.store.reply import GONE, KEPT
+from kvnode.store.scores import pack_score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -206,11 +207,11 @@ class _Serving:
 # --- what can wait --------------------------------------------------------------------------------
 
 
-def _lmpop_keys(op: Op) -> list[bytes]:
+def _mpop_keys(op: Op) -> list[bytes]:
     return op[4:]
 
 
-def _lmpop_narrowed(op: Op, at: int) -> Op:
+def _mpop_narrowed(op: Op, at: int) -> Op:
     return [*op[:4], op[4 + at]]
 
 
@@ -219,6 +220,18 @@ def _lmpop_undo(op: Op, held: Result, _do: Callable[[Op], Result]) -> Op:
     _, number, side, *_ = op
     key, elements = _pair(held)
     return [ops.LIST_PUSH, number, key, side, 0, *reversed(elements)]
+
+
+def _zmpop_undo(op: Op, held: Result, _do: Callable[[Op], Result]) -> Op:
+    """Add the members again, unless somebody has meanwhile."""
+    key, pairs = _pair(held)
+    given = [part for member, score in pairs for part in (_packed(score), member)]
+    return [ops.ZADD, op[1], key, int(ZAddFlag.NX), *given]
+
+
+def _packed(score: float | bytes) -> bytes:
+    """RETURN holds scores packed, as all entries do."""
+    return score if isinstance(score, bytes) else pack_score(score)
 
 
 def _lmove_keys(op: Op) -> list[bytes]:
@@ -255,7 +268,8 @@ def _pair(held: Any) -> tuple[bytes, list[Any]]:
 
 
 FORMS: Final[dict[int, Form]] = {
-    ops.LMPOP: Form(LIST, _lmpop_keys, _lmpop_narrowed, _lmpop_undo),
+    ops.LMPOP: Form(LIST, _mpop_keys, _mpop_narrowed, _lmpop_undo),
     ops.LMOVE: Form(LIST, _lmove_keys, _lmove_narrowed, _lmove_undo),
+    ops.ZMPOP: Form(ZSET, _mpop_keys, _mpop_narrowed, _zmpop_undo),
     ops.XREADGROUP: Form(STREAM, _xreadgroup_keys, _xreadgroup_narrowed, _xreadgroup_undo),
 }

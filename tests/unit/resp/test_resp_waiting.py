@@ -34,6 +34,9 @@ NIL = b"*-1\r\n"
         ("BLMOVE a b LEFT RIGHT 0", [ops.LMOVE, 0, b"a", b"b", 0, 1]),
         ("BRPOPLPUSH a b 0", [ops.LMOVE, 0, b"a", b"b", 1, 0]),
         ("BLMPOP 0 2 a b RIGHT COUNT 3", [ops.LMPOP, 0, 1, 3, b"a", b"b"]),
+        ("BZPOPMIN a b 0", [ops.ZMPOP, 0, 0, 1, b"a", b"b"]),
+        ("BZPOPMAX a 1", [ops.ZMPOP, 0, 1, 1, b"a"]),
+        ("BZMPOP 1 1 a MAX COUNT 2", [ops.ZMPOP, 0, 1, 2, b"a"]),
     ],
 )
 async def test_a_command_waits_with_the_form_that_never_does(
@@ -171,6 +174,29 @@ async def test_what_is_in_hand_for_a_client_that_leaves_goes_to_the_next(
     assert await second.replies() == [[b"q", b"a"]]
 
 
+@pytest.mark.parametrize(
+    ("line", "fill", "look"),
+    [
+        ("BRPOP q 0", "RPUSH q a b", "LRANGE q 0 -1"),
+        ("BLMPOP 0 1 q LEFT COUNT 2", "RPUSH q a b c", "LRANGE q 0 -1"),
+        ("BLMOVE q r LEFT RIGHT 0", "RPUSH q a b", "LRANGE q 0 -1"),
+        ("BZMPOP 0 1 z MAX COUNT 2", "ZADD z 1.25 a -inf b 3e100 c", "ZRANGE z 0 -1 WITHSCORES"),
+    ],
+)
+async def test_each_command_is_undone_for_a_client_that_left_meanwhile(
+    service: FakeService, server: RespServer, client: MemoryClient, line: str, fill: str, look: str
+) -> None:
+    other = MemoryClient(server)
+    await other.call(*fill.split())
+    before = await other.call(*look.split())
+    service.hold()
+    client.send(*line.split())
+    client.connection.connection_lost(None)
+    service.release()
+    await rest()
+    assert await other.call(*look.split()) == before != []
+
+
 async def test_what_was_there_for_a_client_that_left_meanwhile_is_put_back(
     service: FakeService, server: RespServer, client: MemoryClient
 ) -> None:
@@ -261,57 +287,75 @@ LINES = """
     BLMPOP 0 1 none LEFT | BLPOP b 0 | BLPOP none x | BLPOP none -1 | EXEC |
     SET s v | BLPOP s 0 | BLPOP none s 0 | BLMOVE s b LEFT LEFT 0 | BLMOVE b s LEFT LEFT 0 |
     BLMPOP 0 2 none s LEFT | BLMOVE s b LEFT LEFT x | CLIENT UNBLOCK 999 | CLIENT UNBLOCK x |
-    CLIENT UNBLOCK 999 FOO | XREAD BLOCK x STREAMS a 0 | XREAD BLOCK -1 STREAMS a 0 |
+    BZPOPMIN a -0.5 | BZPOPMIN a | BZPOPMAX a x | BZMPOP 1 1 a up | BZMPOP 1 1 a min count -1 |
+    BZMPOP 1 0 a min | BZMPOP x 1 a min | BZMPOP x 0 a min | BZMPOP 1 1 a min count 1 count 1 |
+    ZADD z 1.5 a 2 b 3 c inf d 5e300 e 17 f | BZPOPMIN z 0 | BZPOPMAX none z 0 | BZPOPMAX z 0 |
+    BZMPOP 0 2 none z MIN COUNT 2 | BZPOPMIN s 0 | BZMPOP 0 1 s MIN | MULTI | BZPOPMIN z 0 |
+    BZPOPMIN none 0 | BZPOPMAX none 0 | BZMPOP 0 1 none MIN | EXEC |
+    COMMAND GETKEYS BZPOPMIN a b 0 |
+    COMMAND GETKEYS BZMPOP 0 2 a b MIN | CLIENT UNBLOCK 999 FOO |
+    XREAD BLOCK x STREAMS a 0 | XREAD BLOCK -1 STREAMS a 0 |
     XREAD BLOCK 1.5 STREAMS a 0 | XREAD BLOCK 99999999999999999999 STREAMS a 0 |
     XREAD BLOCK 0 STREAMS s 0 | XREAD BLOCK 0 STREAMS x > | XREAD BLOCK 0 STREAMS x y |
     XREADGROUP GROUP g c BLOCK 10 STREAMS x > | XREADGROUP GROUP g c BLOCK x STREAMS x > |
     XADD x 1-1 a b | XREAD BLOCK 0 STREAMS x y 0 $ | XGROUP CREATE x g $ |
     XREADGROUP GROUP g c BLOCK 0 STREAMS x 0 | MULTI | XREAD BLOCK 0 STREAMS x $ |
-    XREADGROUP GROUP g c BLOCK 0 STREAMS x > | XREAD BLOCK 0 STREAMS x 0 | EXEC | COMMAND GETKEYS BLPOP a b 0 | COMMAND GETKEYS BLMPOP 0 2 a b LEFT |
+    XREADGROUP GROUP g c BLOCK 0 STREAMS x > | XREAD BLOCK 0 STREAMS x 0 | EXEC |
+    COMMAND GETKEYS BLPOP a b 0 | COMMAND GETKEYS BLMPOP 0 2 a b LEFT |
     COMMAND GETKEYS BLMOVE a b LEFT LEFT 0 | COMMAND GETKEYS BLMPOP 0 3 a b LEFT
 """
 
-SCENARIOS = [
-    "1 BLPOP q 0 | 2 RPUSH q a b | 2 LRANGE q 0 -1",
-    "1 BRPOP p q 0 | 3 BRPOP q 0 | 2 RPUSH q a b c | 2 LRANGE q 0 -1",
-    "1 BLMPOP 0 2 p q RIGHT COUNT 2 | 2 RPUSH q a b c",
-    "1 BLMOVE q r LEFT RIGHT 0 | 3 BLMOVE r p LEFT LEFT 0 | 2 RPUSH q a | 2 LRANGE p 0 -1",
-    "1 BLMOVE q r LEFT RIGHT 0 | 3 BLMOVE r q LEFT RIGHT 0 | 2 RPUSH q a | 2 LRANGE q 0 -1",
-    "1 BRPOPLPUSH q q 0 | 2 RPUSH q a | 2 LRANGE q 0 -1",
-    "1 BLPOP q r 0 | 2 MULTI | 2 RPUSH r b | 2 RPUSH q a | 2 EXEC | 2 LRANGE q 0 -1",
-    "1 BLPOP q 0 | 2 MULTI | 2 RPUSH q b | 2 DEL q | 2 EXEC | 2 RPUSH q c",
-    "1 BLPOP q 0 | 2 SET s x | 2 RENAME s q | 2 DEL q | 2 RPUSH r a | 2 RENAME r q",
-    "1 BLMOVE q s LEFT LEFT 0 | 2 SET s x | 2 RPUSH q a | 2 LRANGE q 0 -1",
-    "1 BLPOP q 0 | 2 SELECT 1 | 2 RPUSH q a | 2 SWAPDB 0 1 | 2 LLEN q",
-    "1 BLPOP q 0 | 2 RPUSH r b | 2 COPY r q | 2 LLEN q",
-    "1 XREAD BLOCK 0 STREAMS s $ | 2 XADD s 1-1 f v",
-    "1 XREAD COUNT 1 BLOCK 0 STREAMS s t 0 5-5 | 2 XADD t 5-5 a b | 2 XADD t 6-0 c d",
-    "2 XADD s 1-1 f v | 1 XREAD BLOCK 0 STREAMS s t $ $ | 2 XADD t 1-1 g w",
-    "1 XREAD BLOCK 0 STREAMS s t 0 0 | 2 MULTI | 2 XADD t 1-1 a b | 2 XADD s 1-1 a b | 2 EXEC",
-    "1 XREAD BLOCK 0 STREAMS s $ | 2 SET s x | 2 DEL s | 2 XADD s 1-1 a b",
-    "1 XREAD BLOCK 0 STREAMS s $ | 2 SELECT 1 | 2 XADD s 1-1 a b | 2 SWAPDB 0 1",
-    "2 XADD s 5-0 f v | 1 XREAD BLOCK 0 STREAMS s $ | 2 DEL s | 2 XADD s 1-1 a b | 2 XADD s 6-0 a b",
-    "2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > | 2 XADD s 1-1 f v"
-    " | 2 XPENDING s g",
-    "2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > |"
-    " 3 XREADGROUP GROUP g d BLOCK 0 NOACK STREAMS s > | 2 XADD s 1-1 f v | 2 XADD s 1-2 f v |"
-    " 2 XPENDING s g",
-    "2 XGROUP CREATE s g $ MKSTREAM | 2 XGROUP CREATE s h $ |"
-    " 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > | 3 XREADGROUP GROUP h c BLOCK 0 STREAMS s > |"
-    " 2 XADD s 1-1 f v",
-    *[
-        "2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > | 2 " + end
-        for end in ("DEL s", "XGROUP DESTROY s g", "SET s x", "FLUSHALL", "RENAME s t")
-    ],
-    "2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > | 2 MULTI |"
-    " 2 DEL s | 2 XADD s 1-1 f v | 2 EXEC",
-    "2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 10 STREAMS s >",
-    "1 XREAD BLOCK 10 STREAMS s $",
-    "1 BLPOP q 0.01",
-    "1 BLMOVE q r LEFT LEFT 0.01",
-    "1 BLMPOP 0.01 1 q LEFT",
-    "1 BRPOPLPUSH q r 0.01",
-]
+SCENARIOS = """
+    1 BLPOP q 0 | 2 RPUSH q a b | 2 LRANGE q 0 -1
+    1 BRPOP p q 0 | 3 BRPOP q 0 | 2 RPUSH q a b c | 2 LRANGE q 0 -1
+    1 BLMPOP 0 2 p q RIGHT COUNT 2 | 2 RPUSH q a b c
+    1 BLMOVE q r LEFT RIGHT 0 | 3 BLMOVE r p LEFT LEFT 0 | 2 RPUSH q a | 2 LRANGE p 0 -1
+    1 BLMOVE q r LEFT RIGHT 0 | 3 BLMOVE r q LEFT RIGHT 0 | 2 RPUSH q a | 2 LRANGE q 0 -1
+    1 BRPOPLPUSH q q 0 | 2 RPUSH q a | 2 LRANGE q 0 -1
+    1 BLPOP q r 0 | 2 MULTI | 2 RPUSH r b | 2 RPUSH q a | 2 EXEC | 2 LRANGE q 0 -1
+    1 BLPOP q 0 | 2 MULTI | 2 RPUSH q b | 2 DEL q | 2 EXEC | 2 RPUSH q c
+    1 BLPOP q 0 | 2 SET s x | 2 RENAME s q | 2 DEL q | 2 RPUSH r a | 2 RENAME r q
+    1 BLMOVE q s LEFT LEFT 0 | 2 SET s x | 2 RPUSH q a | 2 LRANGE q 0 -1
+    1 BLPOP q 0 | 2 SELECT 1 | 2 RPUSH q a | 2 SWAPDB 0 1 | 2 LLEN q
+    1 BLPOP q 0 | 2 RPUSH r b | 2 COPY r q | 2 LLEN q
+    1 BZPOPMIN p z 0 | 2 ZADD z 2 b 1 a | 2 ZRANGE z 0 -1
+    1 BZPOPMAX z 0 | 3 BZPOPMIN z 0 | 2 ZADD z 2 b 1 a 1.5 c | 2 ZRANGE z 0 -1
+    1 BZMPOP 0 2 p z MAX COUNT 2 | 2 ZINCRBY z 2.5 a
+    1 BZPOPMIN z 0 | 3 BLPOP z 0 | 2 RPUSH z a | 2 ZADD z 1 a
+    1 BLPOP z 0 | 3 BZPOPMIN z 0 | 2 ZADD y 1 a | 2 ZUNIONSTORE z 1 y | 2 RPUSH z b
+    1 BZPOPMIN z 0.01
+    1 BZMPOP 0.01 1 z MIN
+    1 XREAD BLOCK 0 STREAMS s $ | 2 XADD s 1-1 f v
+    1 XREAD COUNT 1 BLOCK 0 STREAMS s t 0 5-5 | 2 XADD t 5-5 a b | 2 XADD t 6-0 c d
+    2 XADD s 1-1 f v | 1 XREAD BLOCK 0 STREAMS s t $ $ | 2 XADD t 1-1 g w
+    1 XREAD BLOCK 0 STREAMS s t 0 0 | 2 MULTI | 2 XADD t 1-1 a b | 2 XADD s 1-1 a b | 2 EXEC
+    1 XREAD BLOCK 0 STREAMS s $ | 2 SET s x | 2 DEL s | 2 XADD s 1-1 a b
+    1 XREAD BLOCK 0 STREAMS s $ | 2 SELECT 1 | 2 XADD s 1-1 a b | 2 SWAPDB 0 1
+    2 XADD s 5-0 f v | 1 XREAD BLOCK 0 STREAMS s $ | 2 DEL s | 2 XADD s 1-1 a b | 2 XADD s 6-0 a b
+    2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > |
+        2 XADD s 1-1 f v | 2 XPENDING s g
+    2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > |
+        3 XREADGROUP GROUP g d BLOCK 0 NOACK STREAMS s > | 2 XADD s 1-1 f v | 2 XADD s 1-2 f v |
+        2 XPENDING s g
+    2 XGROUP CREATE s g $ MKSTREAM | 2 XGROUP CREATE s h $ |
+        1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > | 3 XREADGROUP GROUP h c BLOCK 0 STREAMS s > |
+        2 XADD s 1-1 f v
+    2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > | 2 DEL s
+    2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > |
+        2 XGROUP DESTROY s g
+    2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > | 2 SET s x
+    2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > | 2 FLUSHALL
+    2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > | 2 RENAME s t
+    2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > | 2 MULTI |
+        2 DEL s | 2 XADD s 1-1 f v | 2 EXEC
+    2 XGROUP CREATE s g $ MKSTREAM | 1 XREADGROUP GROUP g c BLOCK 10 STREAMS s >
+    1 XREAD BLOCK 10 STREAMS s $
+    1 BLPOP q 0.01
+    1 BLMOVE q r LEFT LEFT 0.01
+    1 BLMPOP 0.01 1 q LEFT
+    1 BRPOPLPUSH q r 0.01
+"""
+"""One to a line, and further lines behind a `|`: which of three clients says what."""
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
@@ -330,7 +374,7 @@ async def test_redis_and_we_answer_alike(redis_socket: Path, protocol: str) -> N
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 @pytest.mark.parametrize("protocol", ["2", "3"])
 async def test_redis_and_we_serve_alike(redis_socket: Path, protocol: str) -> None:
-    for scenario in SCENARIOS:
+    for scenario in SCENARIOS.replace("|\n", "|").strip().splitlines():
         ours = await _play(scenario, protocol)
         theirs = await asyncio.to_thread(_play_on_redis, scenario, protocol, redis_socket, ours)
         assert (scenario, ours) == (scenario, theirs)
@@ -396,7 +440,8 @@ async def test_the_facts_are_those_of_redis(redis_socket: Path) -> None:
     client = MemoryClient(serve(FakeService()))
     with socket.socket(socket.AF_UNIX) as redis:
         redis.connect(str(redis_socket))
-        for name in ("blpop", "brpop", "blmove", "brpoplpush", "blmpop"):
+        lists, sets = "blpop brpop blmove brpoplpush blmpop", "bzpopmin bzpopmax bzmpop"
+        for name in f"{lists} {sets} xread xreadgroup".split():
             (ours,) = await client.call("COMMAND", "INFO", name)
             theirs = decode(ask(redis, "COMMAND", "INFO", name))[0]
             assert [*ours[:6], set(ours[6])] == [*theirs[:6], set(theirs[6])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,9 @@ from kvnode.store import batch, ops, waiting
 from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import Resolution
 from kvnode.store.redis.messages import WRONG_TYPE
+from kvnode.store.redis.stream_ids import TOP
 from kvnode.store.reply import GONE, KEPT
+from kvnode.store.scores import pack_score
 from tests.unit.store.driver import NODE, Driver
 
 if TYPE_CHECKING:
@@ -258,6 +261,37 @@ def test_a_move_for_who_left_is_undone_unless_somebody_took_the_element(nodes: N
     nodes.do(ops.LIST_POP, 0, b"r", LEFT, None)
     nodes.resolve(2, Resolution.LEAVE)
     assert (nodes.list(b"q"), nodes.list(b"r")) == ([], [])
+
+
+def test_members_go_back_with_their_scores_unless_they_have_another(nodes: Nodes) -> None:
+    nodes.do(ops.BLOCK, 0, 1, [ops.ZMPOP, 0, 0, 2, b"z"])
+    scores = pack_score(1.5), pack_score(-inf), pack_score(7.0)
+    nodes.do(ops.ZADD, 0, b"z", 0, scores[0], b"a", scores[1], b"b", scores[2], b"c")
+    nodes.do(ops.ZADD, 0, b"z", 0, pack_score(9.0), b"a")
+    nodes.resolve(1, Resolution.LEAVE)
+    shown = [nodes.driver.read(ops.ZSCORE, 0, b"z", member) for member in (b"a", b"b", b"c")]
+    assert shown == [9.0, -inf, 7.0]
+
+
+def test_a_waiter_of_a_sorted_set_has_its_scores_in_hand_after_a_crash(nodes: Nodes) -> None:
+    nodes.do(ops.BLOCK, 0, 1, [ops.ZMPOP, 0, 1, 1, b"z"])
+    nodes.do(ops.ZADD, 0, b"z", 0, pack_score(0.1), b"a")
+    nodes.driver.machine.commit()
+    nodes.driver.crash()
+    nodes.driver.check()
+    assert nodes.claim(1) == [b"z", [[b"a", 0.1]]]
+
+
+def test_entries_for_who_left_stay_with_the_consumer(nodes: Nodes) -> None:
+    """As with any consumer that goes: they are pending, and others may claim them."""
+    nodes.do(ops.XGROUP_CREATE, 0, b"s", b"g", bytes(16), -1, 1)
+    nodes.do(ops.BLOCK, 0, 1, [ops.XREADGROUP, 0, b"g", b"c", 0, 0, b"s", TOP])
+    nodes.do(ops.XADD, 0, b"s", b"", 0, None, b"field", b"value")
+    assert nodes.served == [(NODE, 1)]
+    nodes.resolve(1, Resolution.LEAVE)
+    again = nodes.do(ops.XREADGROUP, 0, b"g", b"c", 0, 0, b"s", bytes(16))
+    assert isinstance(again, list)
+    assert len(again[1]) == 1
 
 
 def test_more_than_the_limit_is_refused(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
