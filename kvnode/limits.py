@@ -17,6 +17,12 @@ KEY_BYTES_MAX = 64 * KIB
 VALUE_BYTES_MAX = 8 * MIB
 """One value travels in one log entry and one message; heartbeats wait behind neither."""
 
+DUMP_BYTES_MAX = 32 * MIB
+"""Rows of a value that DUMP serialises: the payload is one reply, and is made in the loop."""
+
+PFADD_BYTES_MAX = 4 * MIB
+"""Elements of one PFADD: hashing them takes the client's node a tenth of a second."""
+
 BIT_OFFSETS_BYTES_MAX = 512 * MIB
 """Redis' longest string: reads of bits may ask for any of its bits, which are 0 behind the end."""
 

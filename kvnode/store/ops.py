@@ -175,6 +175,8 @@ GEOSEARCH: Final = 363
 
 # Sorting, serialisation, bulk: 236–243, 364–371.
 STEP: Final = 236
+RESTORE: Final = 237
+DUMP: Final = 365
 
 # Waiting: 244–251.
 BLOCK: Final = 244
@@ -216,7 +218,7 @@ _BITS: Final[tuple[int, ...]] = (
 )
 _STREAMS: Final[tuple[int, ...]] = (*range(XADD, XAUTOCLAIM + 1), *range(XLEN, XINFO_CONSUMERS + 1))
 _GEO: Final = (GEOSEARCHSTORE, GEOPOS, GEOHASH, GEODIST, GEOSEARCH)
-_GENERIC: Final[tuple[int, ...]] = (STEP,)
+_GENERIC: Final[tuple[int, ...]] = (STEP, RESTORE, DUMP)
 _WAITING: Final[tuple[int, ...]] = (BLOCK, RESOLVE, ABANDON, RETURN)
 _COLLECTIONS: Final = (
     *_HASHES,
@@ -249,7 +251,7 @@ _GROWING_COLLECTIONS: Final[dict[str, tuple[int, ...]]] = {
     "bits": (SETBIT, BITOP, BITFIELD, PFADD, PFMERGE),
     "streams": (XADD, XGROUP_CREATE, XGROUP_CREATECONSUMER, XREADGROUP, XCLAIM, XAUTOCLAIM),
     "geo": (GEOSEARCHSTORE,),
-    "generic": (),
+    "generic": (RESTORE,),
 }
 GROWING: Final = frozenset(
     {SET, MSET, INCRBY, APPEND, MSETNX, INCRBYFLOAT, SETRANGE, COPY}.union(
@@ -438,6 +440,13 @@ class ObjectQuery(IntEnum):
     FREQ = 1
     IDLETIME = 2
     REFCOUNT = 3
+
+
+class RestoreFlag(IntFlag):
+    """Flags of RESTORE."""
+
+    REPLACE = 1
+    ABSTTL = 2
 
 
 class BitUnit(IntEnum):

@@ -18,6 +18,7 @@ from kvnode.resp.commands.facts import (
     hyperloglog,
     keys,
     lists,
+    serialisation,
     sets,
     sorted_sets,
     streams,
@@ -39,6 +40,7 @@ _FAMILIES: Final = (
     geo,
     waiting,
     sets,
+    serialisation,
 )
 
 

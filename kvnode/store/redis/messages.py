@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvnode.limits import BULK_ROWS_AT_ONCE_MAX, VALUE_BYTES_MAX
+
 WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
 NOT_AN_INTEGER: Final = "ERR value is not an integer or out of range"
 NOT_A_FLOAT: Final = "ERR value is not a valid float"
@@ -14,6 +16,15 @@ HASH_NOT_AN_INTEGER: Final = "ERR hash value is not an integer"
 HASH_NOT_A_FLOAT: Final = "ERR hash value is not a float"
 SYNTAX: Final = "ERR syntax error"
 OVERFLOW: Final = "ERR increment or decrement would overflow"
+BUSY_KEY: Final = "BUSYKEY Target key name already exists."
+INVALID_TTL: Final = "ERR Invalid TTL value, must be >= 0"
+BAD_CHECKSUM: Final = "ERR DUMP payload version or checksum are wrong"
+BAD_DATA: Final = "ERR Bad data format"
+TOO_LARGE_TO_RESTORE: Final = (
+    f"ERR the value is too large for RESTORE: more than {BULK_ROWS_AT_ONCE_MAX} elements, or more "
+    f"than {VALUE_BYTES_MAX} bytes in a string or in all that are compressed"
+)
+TOO_LARGE_TO_DUMP: Final = "ERR the value is too large for DUMP"
 SYNTAX_ERROR: Final = "ERR syntax error"
 BIT_OFFSET: Final = "ERR bit offset is not an integer or out of range"
 NO_HYPERLOGLOG: Final = "WRONGTYPE Key is not a valid HyperLogLog string value."

@@ -12,6 +12,7 @@ from kvnode.store.redis import (
     hyperloglog,
     keys,
     lists,
+    serialisation,
     server,
     sets,
     sorted_sets,
@@ -41,6 +42,7 @@ _FAMILIES: Final = (
     sorted_sets,
     geo,
     sets,
+    serialisation,
 )
 
 READS: Final[dict[int, Meaning]] = {

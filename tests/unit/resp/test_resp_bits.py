@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvnode.errors import CommandError
-from kvnode.limits import VALUE_BYTES_MAX
+from kvnode.limits import PFADD_BYTES_MAX, VALUE_BYTES_MAX
 from kvnode.resp.commands.table import COMMANDS
 from kvnode.service import Op
 from kvnode.store import ops
@@ -182,6 +182,14 @@ async def test_random_hyperloglogs_have_the_bytes_of_redis(tmp_path: Path) -> No
 def test_a_line_becomes_an_op(line: str, op: Op) -> None:
     arguments = [word.encode() for word in line.split()]
     assert COMMANDS[line.split(maxsplit=1)[0].lower()].parse(0, arguments) == op
+
+
+def test_the_elements_of_one_command_are_bounded() -> None:
+    parse = COMMANDS["pfadd"].parse
+    half = b"x" * (PFADD_BYTES_MAX // 2)
+    assert parse(0, [b"PFADD", b"k", half, half])
+    with pytest.raises(CommandError, match="the elements of PFADD are larger than"):
+        parse(0, [b"PFADD", b"k", half, half, b"x"])
 
 
 def test_writes_end_where_values_do_and_reads_where_those_of_redis_do() -> None:

@@ -1,0 +1,1 @@
+"""The serialisation of DUMP and RESTORE: what Redis calls an RDB payload, without a store."""
