@@ -329,11 +329,11 @@ class ListRows:
             neighbours = (label, None) if side else (None, label)
             label = list_labels.between(*neighbours)
             if label is None:
-                self._put_sealed(_from(1 - side, sealed))
+                self._put_sealed(sealed)
                 sealed = []
                 label = self._make_room(*neighbours)
             sealed.append((_part(label), list_node.pack(elements)))
-        self._put_sealed(_from(1 - side, sealed))
+        self._put_sealed(sealed)
 
     def _insert_sealed(self, left: int, elements: list[bytes]) -> int:
         """Put a node behind the one of a label; returns its label."""
@@ -365,14 +365,14 @@ class ListRows:
         return [_label(part) for part, _ in self.collection.rows(_part(first), stop)]
 
     def _put_sealed(self, nodes: Iterable[Row]) -> None:
-        """Add ascending nodes that have no others between them."""
+        """Add nodes that have no others between them, in order from either side."""
         self._change_sealed(nodes, self._put_new, self._spans.insert)
 
     def _put_new(self, part: bytes, node: bytes) -> None:
         self.collection.put(part, node, None)
 
     def _delete_sealed(self, nodes: Iterable[Row]) -> None:
-        """Take nodes away that have no others between them."""
+        """Take nodes away that have no others between them, in order from either side."""
         self._change_sealed(nodes, self.collection.delete, self._spans.remove)
 
     def _change_sealed(

@@ -64,10 +64,20 @@ def pop(space: Keyspace, op: Op) -> Result:
     if count == 0:
         return [[]]
     rows = ListRows(found)
-    taken = rows.pop(side, 1 if count is None else count)
+    taken = _take(rows, side, 1 if count is None else count)
     space.advance()
     _save_popped(rows, side)
     return taken[0] if count is None else [list(taken)]
+
+
+def _take(rows: ListRows, side: int, count: int) -> list[bytes]:
+    """Pop up to `count` elements of a list that is saved then; all of its rows go with its key."""
+    collection = rows.collection
+    if count < collection.count:
+        return rows.pop(side, count)
+    elements = rows.slice(0, collection.count)
+    collection.count = 0
+    return elements[::-1] if side else elements
 
 
 def lmpop(space: Keyspace, op: Op) -> Result:
@@ -79,7 +89,7 @@ def lmpop(space: Keyspace, op: Op) -> Result:
             return found
         if found is not None:
             rows = ListRows(found)
-            taken = rows.pop(side, count)
+            taken = _take(rows, side, count)
             space.advance()
             _save_popped(rows, side)
             return [key, list(taken)]

@@ -430,6 +430,29 @@ def test_ranges_include_both_ends_and_count_from_either(
     driver.check()
 
 
+@pytest.mark.parametrize("side", [LEFT, RIGHT])
+def test_every_index_is_found(driver: Driver, side: int) -> None:
+    elements = [b"%060d" % number for number in range(700)]
+    driver.do(LIST_PUSH, 0, b"k", side, 0, *elements)
+    driver.do(LIST_PUSH, 0, b"k", 1 - side, 0, b"edge")
+    expected = [b"edge", *elements] if side else [*elements[::-1], b"edge"]
+    assert check_rows(driver, b"k") > 30
+    for index, element in enumerate(expected):
+        assert driver.read(LINDEX, 0, b"k", index) == element
+        assert driver.read(LINDEX, 0, b"k", index - len(expected)) == element
+        assert driver.read(LRANGE, 0, b"k", index, index + 20) == expected[index : index + 21]
+
+
+def test_a_trim_that_keeps_little_leaves_the_rest_to_the_garbage_collector(driver: Driver) -> None:
+    push(driver, b"k", *[b"x" * 60] * 3000)
+    before = opened(driver, b"k").generation
+    driver.do(LTRIM, 0, b"k", 0, 1999)
+    assert opened(driver, b"k").generation == before
+    driver.do(LTRIM, 0, b"k", 5, 20)
+    assert opened(driver, b"k").generation != before
+    assert driver.machine.has_garbage
+
+
 @pytest.mark.parametrize(("first", "last"), [(0, 19), (990, 1009), (1980, 1999), (5, 1990)])
 def test_a_trim_leaves_only_what_it_should_of_a_long_list(
     driver: Driver, first: int, last: int
