@@ -122,6 +122,9 @@ some elections long, so that no hiccup sends a queue's clients to its end."""
 HOLD_MS = 10_000
 """How long a command is held through an election before its client gets an answer."""
 
+LEVEL_WAIT_MS = 2_000
+"""How long commands wait in a cluster that has just begun until it knows its feature level."""
+
 RESEND_MS = 1_000
 """A batch that was not applied for this long is sent again."""
 

@@ -27,6 +27,7 @@ from kvnode.limits import (
     BATCH_COMMANDS_MAX,
     BATCHES_IN_FLIGHT_MAX,
     HOLD_MS,
+    LEVEL_WAIT_MS,
     QUEUED_COMMANDS_MAX,
     RESEND_MS,
 )
@@ -134,6 +135,7 @@ class Proposer:
         self._nonce = nonce
         self._monotonic = monotonic
         self._queue: deque[tuple[Pending, float]] = deque()
+        self._early: deque[tuple[Pending, float]] = deque()
         self._window: OrderedDict[int, _Batch] = OrderedDict()
         self._sequence = 0
         self._resend_from: int | None = None
@@ -150,12 +152,13 @@ class Proposer:
     @property
     def is_idle(self) -> bool:
         """Nothing waits for an answer."""
-        return not self._queue and not any(b.pendings for b in self._window.values())
+        under_way = any(batch.pendings for batch in self._window.values())
+        return not (self._queue or self._early or under_way)
 
     @property
     def waiting(self) -> int:
         """Commands that wait for a batch, and batches under way."""
-        return len(self._queue) + len(self._window)
+        return len(self._queue) + len(self._early) + len(self._window)
 
     # --- commands in ------------------------------------------------------------------------------
 
@@ -163,10 +166,13 @@ class Proposer:
         """Take one write. It is completed later, or refused at once when the queue is full."""
         reason = self._held
         if reason is None:
-            if len(self._queue) >= QUEUED_COMMANDS_MAX:
+            if len(self._queue) + len(self._early) >= QUEUED_COMMANDS_MAX:
                 reason = QUEUE_FULL
             elif self._knows_newer_ops:
                 reason = self._gate(pending.op)
+                if self._early or (reason is not None and self._awaits_level):
+                    self._early.append((pending, self._monotonic()))
+                    return
         if reason is not None:
             self.refuse(pending, reason)
             return
@@ -176,11 +182,21 @@ class Proposer:
         """Tell the cluster's feature level: ops of a higher one are refused from now on.
 
         A member that does not know an op stops when it finds it in the log. Until it is told, the
-        session trusts in no more than `BASE_LEVEL`.
+        session trusts in no more than `BASE_LEVEL`. A cluster that has just begun learns its level
+        in a moment; commands that need it wait for that, and all later ones behind them, but
+        not again once one has waited in vain.
         """
         self._level = level
         # Nearly always False, and then no command is looked into.
         self._knows_newer_ops = max(ops.SINCE.values()) > level
+        self._awaits_level = level == ops.BASE_LEVEL
+        self._submit_early()
+
+    def _submit_early(self) -> None:
+        """What waited for the level comes in its order, to be taken or refused."""
+        early, self._early = self._early, deque()
+        for pending, _ in early:
+            self.submit(pending)
 
     def _gate(self, op: list[Any]) -> Refused | None:
         needed = ops.level_of(op)
@@ -358,6 +374,9 @@ class Proposer:
     def sweep(self) -> None:
         """Answer clients whose deadline passed, and send again what seems lost."""
         now = self._monotonic()
+        if self._early and (now - self._early[0][1]) * 1000 >= LEVEL_WAIT_MS:
+            self._awaits_level = False
+            self._submit_early()
         self._refuse_until(now - HOLD_MS / 1000)
         for batch in self._window.values():
             if batch.pendings is not None and (now - batch.submitted_at) * 1000 >= HOLD_MS:
@@ -399,6 +418,7 @@ class Proposer:
     def abandon(self) -> None:
         """The node ends now: everybody gets the answer that is true."""
         self.stop()
+        self._submit_early()
         self._refuse_until(float("inf"), STOPPING)
         for batch in self._window.values():
             self._answer_unknown(batch, stays=False)

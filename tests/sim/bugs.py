@@ -27,6 +27,7 @@ from kvnode.node.reads import ReadRounds
 from kvnode.node.roster import conf_state_of
 from kvnode.node.snapshots import Snapshots
 from kvnode.snapshot.writer import _Growing
+from kvnode.store.draws import Draws
 from kvnode.store.members import Members
 from kvnode.store.sessions import Sessions
 from kvnode.store.state_machine import StateMachine
@@ -267,6 +268,12 @@ BUGS: Sequence[Bug] = (
             "    return self._floor_ms",
             "    return int(estimate)",
         ),
+    ),
+    # --- chance
+    _bug(
+        "chance-of-its-own",
+        "Each node draws the random numbers of SPOP and the like for itself.",
+        (Draws.reset, "seed & _MASK", "id(self) & _MASK"),
     ),
     # --- snapshots
     _bug(

@@ -2,15 +2,16 @@
 
 Registers and counters go to the checker of the chaos tests. A list tells more: its last value
 *is* the order in which the appends took effect, so nothing has to be searched for. A write that was
-acknowledged must be in it exactly once and have been answered with the length up to there; every
-read must be a beginning of it; and whoever ended before another began must not stand behind it.
+acknowledged must be in it exactly once and have been answered with the length up to there (an id
+tells no place); every read must be a beginning of it; and whoever ended before another began must
+not stand behind it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tests.sim.workload import TOKEN_CHARACTERS
+from tests.sim.dialects import TOKEN_CHARACTERS
 from tests.support import linearizability
 from tests.support.history import Kind, Operation, Outcome, by_key
 from tests.support.linearizability import Verdict
@@ -72,7 +73,7 @@ def _place(operation: Operation, place: dict[str, int], final: str) -> int | str
         return position
     if position is None:
         return "was acknowledged and is lost"
-    if operation.result != position * TOKEN_CHARACTERS:
+    if operation.result not in (None, position * TOKEN_CHARACTERS):
         return f"was answered {operation.result!r} at place {position}"
     return position
 

@@ -1,9 +1,14 @@
 """Clients: who asks what of which node, and what they were told.
 
 Each client does one thing at a time, at any node, through the same `Service` methods as the Redis
-front end: get, set and compare-and-set on registers, INCR on counters, APPEND on lists. Every
-operation goes into the history with the virtual time of its beginning and its end, and one of three
-outcomes: done, refused, unknown. A client whose node dies, or that waits too long, does not know.
+front end: get, set and compare-and-set on registers, INCR on counters, APPEND on lists, all of them
+in the words of several families (`dialects`). Every such operation goes into the history with the
+virtual time of its beginning and its end, and one of three outcomes: done, refused, unknown. A
+client whose node dies, or that waits too long, does not know.
+
+Some commands are of no such use: any command of any family, on keys of another database. Nobody
+judges their answers (`tests.differential` does that); but all nodes must do the same with them, and
+after every entry their state hashes are compared.
 """
 
 from __future__ import annotations
@@ -14,9 +19,15 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kvnode.errors import CommandError, OutcomeUnknown, Refused
+from kvnode.resp.commands.command import LOCAL
+from kvnode.resp.commands.lookup import look_up
+from kvnode.resp.commands.table import COMMANDS
 from kvnode.service import Op
 from kvnode.store import ops
-from tests.support.history import Kind, Operation, Outcome, Value
+from tests.differential.commands import Cast
+from tests.differential.families import FAMILIES
+from tests.sim.dialects import DIALECTS, TOKEN_CHARACTERS, dialect_of
+from tests.support.history import Kind, Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +43,17 @@ LARGE_CHANCE = 0.7
 LARGE_CHARACTERS_MAX = 3_000
 """Some values take several sectors, so that a write can be torn."""
 
-TOKEN_CHARACTERS = 6
-"""Every value appended to a list has this length, so that a list can be read back."""
+MIXED_DATABASE = 1
+"""Where the commands go that nobody judges."""
+
+_MIXED_NAMES = frozenset(
+    name
+    for family in FAMILIES.values()
+    for name in family.commands
+    if name in COMMANDS and COMMANDS[name].kind != LOCAL
+)
+_ELSEWHERE = frozenset((ops.FLUSHALL, ops.SWAPDB, ops.MOVE, ops.COPY))
+"""Ops that reach other databases."""
 
 
 class Call:
@@ -101,7 +121,8 @@ class Workload:
         self._unexpected = unexpected
         self._calls: dict[int, dict[Call, None]] = {m.number: {} for m in machines}
         self._number = 0
-        self._keys = 3
+        self._keys = 6
+        self._cast = Cast(tuple(FAMILIES.values()), _MIXED_NAMES)
 
     def start(self, clients: int) -> None:
         """Let them come."""
@@ -135,7 +156,7 @@ class Workload:
 
     async def _act(self, client: int, machine: Machine) -> None:
         rng = self._rng
-        kind, key = rng.randrange(8), rng.randrange(self._keys)
+        kind, key = rng.randrange(9), rng.randrange(self._keys)
         if kind < 2:
             await self.increment(client, machine, f"counter{key}")
         elif kind < 4:
@@ -144,41 +165,58 @@ class Workload:
             await self.write(client, machine, f"register{key}")
         elif kind < 6:
             await self.swap(client, machine, f"register{key}")
-        else:
-            family = rng.choice(("register", "counter", "list"))
+        elif kind < 8:
+            family = rng.choice(tuple(DIALECTS))
             await self.read(client, machine, f"{family}{key}")
+        else:
+            await self.do_anything(machine)
 
     async def read(self, client: int, machine: Machine, key: str) -> Any:
-        """GET."""
+        """GET and the like."""
+        spoken = dialect_of(key)
         operation = self._begin(client, machine, key, Kind.READ)
-        result = await self._ask(machine, [ops.GET, 0, key.encode()], operation, is_write=False)
+        result = await self._ask(machine, spoken.ask(key.encode()), operation, is_write=False)
         if operation.outcome is Outcome.DONE:
-            operation.result = _value(key, result)
+            operation.result = spoken.understand(result)
         return result
 
     async def write(self, client: int, machine: Machine, key: str) -> None:
-        """SET."""
+        """SET and the like."""
         operation = self._begin(client, machine, key, Kind.WRITE)
         value = self._unique()
         if self._rng.random() < LARGE_CHANCE:
             value += "." * self._rng.randrange(LARGE_CHARACTERS_MAX)
         operation.argument = value
-        await self._ask(machine, [ops.SET, 0, key.encode(), value.encode()], operation)
+        await self._ask(machine, dialect_of(key).change(key.encode(), value), operation)
 
     async def increment(self, client: int, machine: Machine, key: str) -> None:
-        """INCR."""
+        """INCR and the like."""
         operation = self._begin(client, machine, key, Kind.INCREMENT)
-        result = await self._ask(machine, [ops.INCRBY, 0, key.encode(), 1], operation)
-        if operation.outcome is Outcome.DONE:
-            operation.result = result
+        await self._change(machine, key, operation, "1")
 
     async def append(self, client: int, machine: Machine, key: str) -> None:
-        """APPEND."""
+        """APPEND and the like."""
         operation = self._begin(client, machine, key, Kind.WRITE)
-        value = operation.argument = self._unique()
-        result = await self._ask(machine, [ops.APPEND, 0, key.encode(), value.encode()], operation)
+        operation.argument = self._unique()
+        await self._change(machine, key, operation, operation.argument)
+
+    async def _change(
+        self, machine: Machine, key: str, operation: Operation, argument: str
+    ) -> None:
+        spoken = dialect_of(key)
+        result = await self._ask(machine, spoken.change(key.encode(), argument), operation)
         if operation.outcome is Outcome.DONE:
-            operation.result = result
+            operation.result = spoken.confirm(result)
+
+    async def do_anything(self, machine: Machine) -> None:
+        """A command of any family, which some errors answer; nobody judges it."""
+        arguments = self._cast.render(self._cast.choose(self._rng), self._rng)
+        try:
+            op = look_up(arguments).parse(MIXED_DATABASE, arguments)
+        except (CommandError, AssertionError):
+            return
+        if op[0] not in _ELSEWHERE:
+            await self._call(machine, op, is_write=ops.is_write(op))
 
     async def swap(self, client: int, machine: Machine, key: str) -> None:
         """WATCH, GET, MULTI, SET, EXEC."""
@@ -190,9 +228,10 @@ class Workload:
         if isinstance(found, CommandError) or machine.node is not node:
             return
         operation = self._begin(client, machine, key, Kind.SWAP)
-        operation.expected = _value(key, found)
+        spoken = dialect_of(key)
+        operation.expected = spoken.understand(found)
         value = operation.argument = self._unique()
-        change = [[ops.SET, 0, name, value.encode()]]
+        change = [spoken.change(name, value)]
         op = [ops.EXEC_WATCHED, 0, [[0, name, seen]], change]
         result = await self._ask(machine, op, operation)
         if operation.outcome is Outcome.DONE and result is None:
@@ -249,14 +288,8 @@ class Workload:
 
     async def read_all(self, machine: Machine) -> None:
         """Read every key once, when all is quiet."""
-        for family in ("register", "counter", "list"):
+        for family in DIALECTS:
             for key in range(self._keys):
                 result = await self.read(-1, machine, f"{family}{key}")
                 if isinstance(result, CommandError):
                     self._unexpected(f"{machine.name} answers {result.text!r} when all is quiet")
-
-
-def _value(key: str, result: Any) -> Value:
-    if result is None:
-        return None
-    return int(result) if key.startswith("counter") else str(result.decode())

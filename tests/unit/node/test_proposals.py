@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from kvnode.errors import Refused
-from kvnode.limits import BATCH_COMMANDS_MAX, BATCHES_IN_FLIGHT_MAX, HOLD_MS, RESEND_MS
+from kvnode.limits import (
+    BATCH_COMMANDS_MAX,
+    BATCHES_IN_FLIGHT_MAX,
+    HOLD_MS,
+    LEVEL_WAIT_MS,
+    RESEND_MS,
+)
 from kvnode.node import proposals
 from kvnode.node.proposals import Proposer
 from kvnode.service import PatientPending
@@ -356,7 +362,7 @@ def test_a_large_command_whose_next_step_cannot_leave_is_refused() -> None:
 
 # --- feature levels -----------------------------------------------------------------------------
 
-NEWER = ops.BASE_LEVEL + 1
+NEWER = ops.BASE_LEVEL + 2
 
 
 @pytest.mark.parametrize(
@@ -372,6 +378,7 @@ def test_an_op_that_some_member_may_not_know_is_refused_until_the_cluster_is_at_
 ) -> None:
     monkeypatch.setitem(ops.SINCE, ops.APPEND, NEWER)
     setup = Setup()
+    setup.proposer.set_level(NEWER - 1)
     early, known, late = Waiting(op), Waiting([ops.SET, 0, b"k", b"v"]), Waiting(op)
     setup.proposer.submit(early)
     (refusal,) = early.results
@@ -387,6 +394,42 @@ def test_an_op_that_some_member_may_not_know_is_refused_until_the_cluster_is_at_
     assert known.results == late.results == []
     (sent,) = setup.leader.sent
     assert decode_ops(sent[2]) == [known.op, late.op]
+
+
+def test_in_a_cluster_without_a_level_newer_ops_wait_for_it_and_all_others_behind_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(ops.SINCE, ops.APPEND, NEWER)
+    setup = Setup()
+    newer, behind = Waiting([ops.APPEND, 0, b"k", b"v"]), Waiting([ops.SET, 0, b"k", b"v"])
+    for one in (newer, behind):
+        setup.proposer.submit(one)
+    setup.proposer.flush()
+    assert setup.leader.sent == newer.results == behind.results == []
+    assert not setup.proposer.is_idle
+    setup.proposer.set_level(NEWER)
+    setup.proposer.flush()
+    (sent,) = setup.leader.sent
+    assert decode_ops(sent[2]) == [newer.op, behind.op]
+
+
+def test_who_has_waited_for_a_level_in_vain_is_refused_and_nobody_waits_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(ops.SINCE, ops.APPEND, NEWER)
+    setup = Setup()
+    newer, behind, late = (
+        Waiting([code, 0, b"k", b"v"]) for code in (ops.APPEND, ops.SET, ops.APPEND)
+    )
+    setup.proposer.submit(newer)
+    setup.proposer.submit(behind)
+    setup.later(LEVEL_WAIT_MS)
+    setup.proposer.submit(late)
+    for refused in (newer, late):
+        (refusal,) = refused.results
+        assert isinstance(refusal, Refused)
+    (sent,) = setup.leader.sent
+    assert decode_ops(sent[2]) == [behind.op]
 
 
 def test_what_every_program_knows_waits_for_no_level() -> None:
