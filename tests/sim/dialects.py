@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from kvnode.service import Op
 from kvnode.store import ops
+from kvnode.store.scores import pack_score
 from tests.support.history import Value
 
 TOKEN_CHARACTERS: Final = 6
@@ -82,6 +83,19 @@ COUNTERS: Final = (
     Dialect(
         lambda key: [ops.HGET, 0, key, _FIELD],
         lambda key, delta: [ops.HINCRBY, 0, key, _FIELD, int(delta)],
+        _number,
+        _number,
+    ),
+    Dialect(
+        lambda key: [ops.ZSCORE, 0, key, _FIELD],
+        lambda key, delta: [
+            ops.ZADD,
+            0,
+            key,
+            int(ops.ZAddFlag.INCR),
+            pack_score(float(delta)),
+            _FIELD,
+        ],
         _number,
         _number,
     ),
