@@ -213,6 +213,30 @@ class Collection:
             return row
         return row[_LENGTH.size + len(member) :]
 
+    def set_member(self, member: bytes, value: bytes) -> bytes | None:
+        """Give a member a value, and return the one that it had, None if it was none.
+
+        One look where `member` and `put_member` are two; nothing is written if nothing changes.
+        """
+        part = PART_MEMBERS + self.space.locate(member)
+        row = self.engine.get(self.prefix + part)
+        head = b""
+        if len(member) > SUFFIX_KEY_BYTES_MAX:
+            head = _LENGTH.pack(len(member)) + member
+            value = head + value
+        if value != row:
+            self.put(part, value, row)
+        return row if row is None or not head else row[len(head) :]
+
+    def take_member(self, member: bytes) -> bytes | None:
+        """Take a member away, and return its value, None if it was none."""
+        part = PART_MEMBERS + self.space.locate(member)
+        row = self.engine.get(self.prefix + part)
+        if row is None:
+            return None
+        self.delete(part, row)
+        return row if len(member) <= SUFFIX_KEY_BYTES_MAX else row[_LENGTH.size + len(member) :]
+
     def put_member(self, member: bytes, value: bytes, old: bytes | None) -> None:
         """Give a member a value in the place of `old`, its value now (None: it is none yet)."""
         part = PART_MEMBERS + self.space.locate(member)

@@ -37,11 +37,8 @@ def hset(space: Keyspace, op: Op) -> Result:
         return fields
     added = 0
     for position in range(3, len(op), 2):
-        field = op[position]
-        old = fields.member(field)
-        if old is None:
+        if fields.set_member(op[position], op[position + 1]) is None:
             added += 1
-        fields.put_member(field, op[position + 1], old)
     fields.count += added
     _save(space, fields, b"hset")
     return added
@@ -69,10 +66,7 @@ def hdel(space: Keyspace, op: Op) -> Result:
         return fields
     removed = 0
     for field in op[3:]:
-        old = fields.member(field)
-        if old is not None:
-            fields.delete_member(field, old)
-            removed += 1
+        removed += fields.take_member(field) is not None
     if removed:
         fields.count -= removed
         _save(space, fields, b"hdel")
