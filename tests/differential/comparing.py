@@ -147,7 +147,7 @@ def same_page(cursor_at: int, canon: Canon = as_set) -> Same:
     return same
 
 
-def drawn_from(listing: bytes, width: int = 1) -> Same:
+def drawn_from(listing: bytes, *arguments: bytes, width: int = 1) -> Same:
     """Random elements: as many on both sides, of the same types, and all from the collection.
 
     The collection is known if the command behind it, in the same write, is `listing` of its key
@@ -155,28 +155,36 @@ def drawn_from(listing: bytes, width: int = 1) -> Same:
 
     Args:
         listing: the command that lists the collection, in upper case.
+        arguments: what it has behind the key.
         width: elements of the listing that belong together, e.g. 2 for a field and its value.
     """
 
     def same(redis: list[Answer], kvnode: list[Answer], at: int) -> bool:
         if shape(redis[at].reply, 2) != shape(kvnode[at].reply, 2):
             return False
-        return all(_is_drawn(answers, at, listing, width) for answers in (redis, kvnode))
+        return all(
+            _is_drawn(answers, at, (listing, *arguments), width) for answers in (redis, kvnode)
+        )
 
     return same
 
 
-def _is_drawn(answers: list[Answer], at: int, listing: bytes, width: int) -> bool:
-    if at + 1 == len(answers) or answers[at + 1].arguments != (listing, answers[at].arguments[1]):
+def _is_drawn(answers: list[Answer], at: int, listing: tuple[bytes, ...], width: int) -> bool:
+    line, drawn = answers[at]
+    if at + 1 == len(answers) or answers[at + 1].arguments != (listing[0], line[1], *listing[1:]):
         return True
-    drawn, listed = answers[at].reply, answers[at + 1].reply.elements
     if drawn.value is None or drawn.value == ():
         return True
-    whole = set(zip(*(iter(listed),) * width, strict=True))
+    whole = _groups(answers[at + 1].reply, width)
     heads = {group[0] for group in whole}
     if not drawn.elements:
         return drawn in heads
-    flat = [inner for element in drawn.elements for inner in (element.elements or (element,))]
-    if width > 1 and b"WITH" in b" ".join(answers[at].arguments[2:]).upper():
-        return all(group in whole for group in zip(*(iter(flat),) * width, strict=True))
-    return all(element in heads for element in flat)
+    if width > 1 and b"WITH" in b" ".join(line[2:]).upper():
+        return _groups(drawn, width) <= whole
+    return heads.issuperset(drawn.elements)
+
+
+def _groups(reply: Reply, width: int) -> set[tuple[Reply, ...]]:
+    """The elements of a list that belong together, nested or not."""
+    flat = [part for element in reply.elements for part in (element.elements or (element,))]
+    return set(zip(*(iter(flat),) * width, strict=True))

@@ -92,10 +92,15 @@ class Family:
         return sum(row.weight for row in self.commands.values())
 
 
-def followed_by(listing: bytes) -> Companions:
-    """Behind the command comes `listing` of its key, so that a random choice can be judged."""
+def followed_by(listing: bytes, *arguments: bytes) -> Companions:
+    """Behind the command comes `listing` of its key, so that a random choice can be judged.
+
+    Args:
+        listing: the command, in upper case.
+        arguments: what stands behind the key.
+    """
 
     def lines(line: Line) -> list[Line]:
-        return [line, (listing, line[1])] if len(line) > 1 else [line]
+        return [line, (listing, line[1], *arguments)] if len(line) > 1 else [line]
 
     return lines

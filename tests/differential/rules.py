@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.differential.canned import CANNED
 from tests.differential.comparing import (
     Accepted,
     Answer,
@@ -31,8 +32,6 @@ CLOCK_SECONDS_MAX: Final = 300
 in sequences are ten thousand seconds and more apart, so one is never taken for another."""
 ABSOLUTE_SECONDS_MIN: Final = 4_000_000_000
 """Deadlines from here on were given as such (`AT_SECONDS`) and must be exactly the same."""
-
-COMMANDS_ASKED_MAX: Final = 10
 
 
 def _member(redis: list[Answer], kvnode: list[Answer], at: int) -> bool:
@@ -75,17 +74,6 @@ def _same_deadline(redis: Reply, kvnode: Reply, unit_ms: int) -> bool:
     return close_in_time(redis, kvnode, unit_ms)
 
 
-def _same_facts(redis: Reply, kvnode: Reply) -> bool:
-    """COMMAND INFO: name, arity and key positions; null for the same commands."""
-    if len(redis.elements) > COMMANDS_ASKED_MAX:
-        return True  # without names it tells of all commands, and Redis has more of them
-
-    def facts(row: Reply) -> tuple[Reply, ...]:
-        return row.elements[:2] + row.elements[3:6] if row.elements else (row,)
-
-    return [facts(row) for row in redis.elements] == [facts(row) for row in kvnode.elements]
-
-
 def _same_condition(redis: list[Answer], kvnode: list[Answer], at: int) -> bool:
     one, other = redis[at], kvnode[at]
     conditional = any(argument.upper() in (b"GT", b"LT") for argument in one.arguments[3:])
@@ -110,15 +98,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(("randomkey",), "random: null together, else a key of the database", _member),
     Rule(("config|get",), "Redis promises no order of parameters: compared as sets of pairs; only "
          "parameters that mean the same are asked for", pairwise(same_pairs)),
-    Rule(("client|list", "client|info", "info", "role", "hello", "command|docs", "command|list",
-          "command", "memory|usage", "memory|doctor", "memory|stats", "latency|doctor",
-          "latency|histogram", "latency|latest", "latency|history",
-          "latency|reset", "slowlog|get", "slowlog|len", "object|idletime", "object|refcount",
-          "client|id", "command|count", "lastsave", "wait"),
-         "tells about the server or the connection, not about data: compared by type",
-         pairwise(same_kind)),
-    Rule(("command|info",), "flags and categories beyond name, arity and key positions are hints",
-         pairwise(_same_facts)),
+    *CANNED,
     Rule(("time",), "the clock: compared by shape", pairwise(same_shape)),
     *(rule for family in FAMILIES.values() for rule in family.rules),
 )  # fmt: skip

@@ -67,7 +67,7 @@ FAMILY: Final = Family(
              pairwise(same_pairs)),
         Rule(("hkeys", "hvals"), "as HGETALL: compared as multisets", pairwise(same_set)),
         Rule(("hrandfield",), "random: as many on both sides, each of them a field of the HGETALL "
-             "behind it", drawn_from(b"HGETALL", 2)),
+             "behind it", drawn_from(b"HGETALL", width=2)),
         Rule(("hscan",), "as SCAN; pages that hold everything are compared as sets of pairs",
              same_page(2, as_pairs)),
     ),

@@ -129,11 +129,11 @@ FAMILY: Final = Family(
     },
     rules=(
         Rule(("zrandmember",), "random: as many on both sides, all of them from the sorted set",
-             drawn_from(b"ZRANGE")),
+             drawn_from(b"ZRANGE", b"0", b"-1", b"WITHSCORES", width=2)),
         Rule(("zscan",), "cursors and pages are each server's own, and so is the order within one: "
              "a page that must hold everything is compared as pairs", same_page(2, as_pairs)),
     ),
-    companions={b"zrandmember": followed_by(b"ZRANGE")},
+    companions={b"zrandmember": followed_by(b"ZRANGE", b"0", b"-1", b"WITHSCORES")},
     walks=(WalkForm(b"ZSCAN", ZSET_KEYS, 2),),
     listings={b"zset": Listing((b"ZRANGE", b"0", b"-1", b"WITHSCORES"), as_is)},
 )  # fmt: skip
