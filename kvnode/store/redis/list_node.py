@@ -80,8 +80,8 @@ def chunks(elements: list[bytes]) -> list[list[bytes]]:
         return [elements]
     half = size_of(elements) // 2
     sizes = accumulate(len(element) + LENGTH_BYTES for element in elements)
-    middle = next(at for at, size in enumerate(sizes) if size >= half)
-    middle = min(max(middle, 1), len(elements) - 1)
+    middle = next(count for count, size in enumerate(sizes, start=1) if size >= half)
+    middle = min(middle, len(elements) - 1)
     return chunks(elements[:middle]) + chunks(elements[middle:])
 
 
