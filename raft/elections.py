@@ -172,11 +172,25 @@ class Elections(NodeState):
         alone = ConfState((self.node_id,), self.conf_state.learners)
         return self.conf_state == alone and not self.log.changes
 
-    def _tell_commit(self, candidate: NodeId) -> None:
-        """Tell what is committed: `candidate` may need the votes of nodes that have left since."""
+    def _tell_commit(self, peer: NodeId) -> None:
+        """Tell what is committed: `peer` may wait for votes of nodes that have left since.
+
+        In the term of that entry, not in this node's: whose term ran ahead would depose a leader.
+        """
         if self._notices and self.log.commit > 0:
-            notice = CommitNotice(self.term, self.log.commit, self.log.commit_term)
-            self._send(candidate, notice)
+            term = self.log.commit_term
+            self._send(peer, CommitNotice(term, self.log.commit, term))
+
+    def _on_silence(self) -> None:
+        """No leader was heard for an election timeout, or for several: stand, if that may be.
+
+        And tell everybody what is committed. Who waits for votes of nodes that have left asks only
+        the voters that it knows of, and a learner may be the only one to know that they have left.
+        """
+        if self._elapsed % self._timeout == 0:
+            for peer in self._peers:
+                self._tell_commit(peer)
+        self.campaign()
 
     def _on_commit_notice(self, _sender: NodeId, message: CommitNotice) -> None:
         log = self.log

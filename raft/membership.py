@@ -70,6 +70,7 @@ class Membership(Elections):
             self._reconfigure(conf_state)
 
     def _reconfigure(self, conf_state: ConfState) -> None:
+        self._notices = True
         self._seat(conf_state)
         if self.leader != self.node_id and self.leader not in self._heard:
             self.leader = NONE

@@ -173,11 +173,12 @@ class OrderRecovery(
 class CommitNotice(
     NamedTuple("CommitNotice", [("term", int), ("commit", int), ("commit_term", int)])
 ):
-    """You ask for votes; this I know to be committed. From anybody, to a candidate.
+    """This I know to be committed. From anybody: to a candidate, and to all while nobody leads.
 
     True in every term, so it is taken in any; a log that has `commit_term` at `commit` has all that
     led to it. Who goes by a membership that is out of date may need it: those who could vote for it
-    may have left, and a change that it holds already may say so.
+    may have left, and a change that it holds already may say so. `term` is `commit_term` (once it
+    was the sender's own): no reason for anybody to give up office.
     """
 
     __slots__ = ()

@@ -73,7 +73,7 @@ class Raft(Following):
         # none would else believe for ever that it has just heard its leader.
         self._elapsed += 1
         if self._elapsed >= self._timeout:
-            self.campaign()
+            self._on_silence()
 
     def propose(self, data: Sequence[bytes]) -> int:
         """Append one entry per element of `data`; return the index of the first.

@@ -38,6 +38,7 @@ from raft import (
 )
 from raft.messages import (
     AppendResponse,
+    CommitNotice,
     HeartbeatResponse,
     PreVoteResponse,
     ReadIndexRequest,
@@ -261,10 +262,10 @@ class Node:
         disk = self.disk
         if isinstance(message, AppendResponse | HeartbeatResponse):
             assert message.recovering or not disk.recovering, f"{message} with the flag on disk"
-        elif disk.recovering:
-            # A request of a read index, and whatever tells the sender of an old message our term.
-            assert isinstance(message, ReadIndexRequest | PreVoteResponse | RequestVoteResponse)
-            assert isinstance(message, ReadIndexRequest) or not message.granted, message
+        elif disk.recovering and not isinstance(message, ReadIndexRequest | CommitNotice):
+            # Else whatever tells the sender of an old message our term.
+            assert isinstance(message, PreVoteResponse | RequestVoteResponse), message
+            assert not message.granted, message
         if isinstance(message, AppendResponse) and not message.rejected:
             assert disk.holds(message.index), f"{message} but the disk ends at {disk.last_index}"
         if (

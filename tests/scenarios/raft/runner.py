@@ -369,7 +369,7 @@ class RaftScenario:
     def describe(self, envelope: Envelope, arrow: str) -> str:
         sender, to, message, _ = envelope
         term = message.term
-        if isinstance(message, RequestPreVote | PreVoteResponse):
+        if isinstance(message, RequestPreVote | PreVoteResponse | CommitNotice):
             term = self.cluster.raft(sender).term
         parts = [f"n{sender}@{term} {arrow} n{to}", type(message).__name__, *details(message)]
         return " ".join(parts)

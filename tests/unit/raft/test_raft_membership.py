@@ -469,7 +469,69 @@ def test_who_asks_for_votes_is_told_what_is_committed_once_a_change_was_applied(
     notice = (2, CommitNotice(1, 2, 1))
     assert settle(raft) == [notice, (2, PreVoteResponse(1, granted=False))]
     raft.step(2, RequestVote(2, 1, 1, False))
-    assert (2, CommitNotice(2, 2, 1)) in settle(raft)
+    assert (2, CommitNotice(1, 2, 1)) in settle(raft), "in the term of the entry: nobody's end"
+
+
+LEARNER = ConfState((2, 3), (1, 4))
+"""Node 1 may not stand; three others are told what it knows."""
+
+
+def told(raft: Raft, ticks: int) -> list[tuple[int, Message]]:
+    """Let time pass; return what is sent meanwhile."""
+    for _ in range(ticks):
+        raft.tick()
+    return settle(raft)
+
+
+def test_who_hears_no_leader_tells_all_what_is_committed_once_in_an_election_timeout() -> None:
+    raft = node(LEARNER, "nn", commit=2, commit_notices=True)
+    notices = [(peer, CommitNotice(1, 2, 1)) for peer in (2, 3, 4)]
+    assert told(raft, 9) == []
+    assert told(raft, 1) == notices
+    assert told(raft, 9) == []
+    assert told(raft, 1) == notices
+    raft.step(2, Heartbeat(1, 0, 0))
+    settle(raft)
+    assert told(raft, 9) == [], "a leader is heard"
+
+
+def test_who_stands_tells_all_as_well() -> None:
+    raft = node(ConfState((1, 2), (3,)), "nn", commit=2, commit_notices=True)
+    sent = told(raft, 10)
+    assert raft.role is Role.CANDIDATE
+    assert [to for to, message in sent if message == CommitNotice(1, 2, 1)] == [2, 3]
+    assert [to for to, message in sent if isinstance(message, RequestVote)] == [2]
+
+
+def test_silence_says_nothing_to_who_may_not_know_the_message() -> None:
+    raft = node(LEARNER, "nn", commit=2)
+    assert told(raft, 30) == []
+    raft.apply_conf_state(LEARNER)
+    assert len(told(raft, 10)) == 3
+
+
+def test_a_membership_that_came_in_a_snapshot_shows_that_it_has_changed() -> None:
+    raft = node(THREE)
+    assert raft.install_snapshot(2, 1, 5, 1, conf_state=LEARNER)
+    assert (4, CommitNotice(1, 5, 1)) in told(raft, 10)
+
+
+def test_what_a_recovering_node_knows_to_be_committed_it_tells_too() -> None:
+    # By its snapshot: it may be the only one who knows, and can be healed by a leader only.
+    raft = node(LEARNER, "nnn", applied=2, commit=3, recovering=True)
+    raft.apply_conf_state(LEARNER)
+    assert (2, CommitNotice(1, 2, 1)) in told(raft, 10)
+
+
+def test_the_notice_of_a_node_whose_term_ran_ahead_deposes_nobody() -> None:
+    raft = node(LEARNER, "nn", commit=2, commit_notices=True)
+    raft.step(2, RequestVote(7, 2, 1, True))
+    settle(raft)
+    notices = told(raft, 10)
+    assert (raft.term, notices[0]) == (7, (2, CommitNotice(1, 2, 1)))
+    other = leader(ConfState((1, 2)), 2)
+    other.step(2, notices[0][1])
+    assert (other.role, other.term) == (Role.LEADER, 2)
 
 
 def test_nothing_is_told_where_nothing_is_committed() -> None:
