@@ -3,9 +3,10 @@
 Messages are lost, repeated and reordered; links are cut; disks are slow; nodes crash and lose what
 was not synced; logs are compacted; snapshots fail, arrive late or twice, and are cut off between
 their bytes and their installation; entries are applied late; members come, are promoted, replaced
-and removed, one step at a time or jointly, and who is removed goes on as if nothing had happened.
-The properties of the paper's figure 3 are checked after every step, and at the end the group must
-make progress again. A failing seed is in the test's id; run it alone with
+and removed, one step at a time or jointly; who is removed goes on as if nothing had happened, or
+ends when it is refused; a leader crashes just before its disk says that a change is committed. The
+properties of the paper's figure 3 are checked after every step, and at the end the group must make
+progress again. A failing seed is in the test's id; run it alone with
 `pytest tests/unit/raft/test_raft_exploration.py -k 'seed-17-'`.
 """
 
@@ -47,6 +48,7 @@ class Exploration:
         self.lease_reads = self.random.random() < 0.25
         self.cluster = Cluster(
             self.random.choice((1, 2, 3, 3, 3, 4, 5)),
+            learners=self.random.choice((0, 0, 1)),
             seed=seed,
             heartbeat_ticks=2,
             election_ticks_min=6,
@@ -80,6 +82,9 @@ class Exploration:
         self.installed = 0
         self.losses = self.random.choice((0, 0, 0.5))
         self.changes = self.random.choice((0, 6, 20))
+        self.leaving = self.random.choice((0, 5))
+        self.notes_lost = self.random.choice((0.0, 0.3))
+        self.left: set[NodeId] = set()
         self.members_after: dict[int, Members] = {}
         self.leaders: dict[int, NodeId] = {}
         self.commit_at_election: dict[int, int] = {}
@@ -175,6 +180,7 @@ class Exploration:
             (self.read, 20 if self.lease_reads else 6),
             (self.crash, 1),
             (self.restart, 5),
+            (self.leave, self.leaving),
             (self.lose, self.losses),
             (self.cut, 1),
             (self.heal, 0.5 if self.lease_reads else 3),
@@ -191,6 +197,7 @@ class Exploration:
         weights = [weight for _, weight in actions]
         (action,) = self.random.choices([action for action, _ in actions], weights)
         action()
+        self.lose_notes()
         self.check_nodes()
 
     def any_up(self) -> NodeId | None:
@@ -250,7 +257,7 @@ class Exploration:
         if (node_id := self.any_up()) is not None:
             self.crash_node(node_id)
 
-    def crash_node(self, node_id: NodeId) -> None:
+    def crash_node(self, node_id: NodeId, kept: int | None = None) -> None:
         pending = self.cluster.nodes[node_id].pending
         lost = [item.stream for item in pending if isinstance(item, Mark)]
         lost += [stream for stream in self.arrived if stream.to == node_id]
@@ -258,16 +265,37 @@ class Exploration:
         self.ends_of_streams += [(stream, False) for stream in lost]
         self.cluster.crash(
             node_id,
-            kept=self.random.randint(0, len(pending)),
-            torn=self.random.choice((None, 0, 1, 2)),
+            kept=self.random.randint(0, len(pending)) if kept is None else kept,
+            torn=self.random.choice((None, 0, 1, 2)) if kept is None else None,
         )
         self.commits.pop(node_id, None)
         self.terms[node_id] = self.cluster.nodes[node_id].disk.hard_state.term
 
+    def lose_notes(self) -> None:
+        """A leader crashes when it has told of a committed change, and its disk knows nothing."""
+        for node_id in self.cluster.leaders():
+            committed = self.cluster.raft(node_id).log.has_committed_change()
+            if committed and self.random.random() < self.notes_lost:
+                self.cluster.pump(node_id)
+                self.crash_node(node_id, kept=0)
+
     def restart(self) -> None:
-        for node_id in sorted(self.cluster.down):
+        for node_id in sorted(self.cluster.down - self.left):
             self.cluster.restart(node_id)
             self.hold_back(node_id)
+
+    def leave(self) -> None:
+        """Who was removed, and is refused for that by a member which it reaches, ends for good."""
+        cluster = self.cluster
+        for node_id in cluster.up():
+            if any(
+                node_id in cluster.nodes[other].members.removed
+                and other in members(cluster.nodes[other].conf_state)
+                and not {(node_id, other), (other, node_id)} & cluster.cut
+                for other in cluster.up()
+            ):
+                self.crash_node(node_id)
+                self.left.add(node_id)
 
     def hold_back(self, node_id: NodeId) -> None:
         """From its start on a node syncs, and perhaps applies, when the schedule says so."""
@@ -442,9 +470,10 @@ class Exploration:
             cluster.sync(node_id)
         marker = self.proposed
         for _ in range(200):
-            for node_id in cluster.nodes:
+            for node_id in cluster.up():
                 cluster.tick(node_id)
             cluster.stabilize()
+            self.leave()
             while cluster.streams or self.arrived or self.ends_of_streams:
                 self.stream()
                 self.install()
