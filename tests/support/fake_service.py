@@ -187,12 +187,12 @@ class FakeService:
             return self.refuse
         if not is_write(op):
             return self._machine.read(op)
-        result = self._apply(op)
+        result = self._write(op)
         while isinstance(result, Unfinished):
-            result = self._apply([STEP, 0, result.job])
+            result = self._write([STEP, 0, result.job])
         return result
 
-    def _apply(self, op: Op) -> Result:
+    def _write(self, op: Op) -> Result:
         self._sequence += 1
         data = batch.encode_batch(
             self._wall_ms(), 0, NODE_ID, 1, self._sequence, batch.encode_ops([op])

@@ -102,6 +102,8 @@ class Command:
         renders: how to write its result in RESP2 and RESP3.
         immediate: it is run, not queued, inside MULTI.
         cost: what its work grows with.
+        may_follow: kind of the data commands that may begin before it is answered. LOCAL, which is
+            none of them, if it may be carried on in the log behind others (`kvnode.store.bulk`).
         find_keys: where `keys` cannot tell.
         subcommands: by name (`id` of `client|id`), if the command is nothing without one.
         index: number of the row; counters per command are lists.
@@ -120,6 +122,7 @@ class Command:
     renders: Renders = ANY
     immediate: bool = False
     cost: Cost = Cost.POINT
+    may_follow: int = LOCAL
     find_keys: Keys | None = None
     subcommands: dict[bytes, Command] = field(default_factory=dict)
     index: int = field(default_factory=_indexes.__next__, compare=False)

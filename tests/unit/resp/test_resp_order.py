@@ -6,6 +6,7 @@ import asyncio
 import random
 from itertools import chain
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -118,3 +119,20 @@ def test_replies_are_those_of_a_client_that_waits_for_each(lines: list[str], see
     with asyncio.Runner() as runner:
         expected = runner.run(one_at_a_time(lines))
         assert runner.run(unruly(lines, random.Random(seed))) == expected
+
+
+@pytest.mark.parametrize("line", ["COPY a b", "SUNIONSTORE b a", "ZUNIONSTORE b 1 a"])
+async def test_what_may_be_carried_on_in_the_log_is_answered_before_the_next_begins(
+    line: str,
+) -> None:
+    service = FakeService()
+    client = MemoryClient(serve(service))
+    service.hold()
+    client.send_bytes(b"".join(encode(*part.split()) for part in ("PING", line, "DEL a")))
+    await rest(3)
+    (only,) = service.held
+    service.answer()
+    await rest(3)
+    (behind,) = service.held
+    assert behind is not only
+    service.release()

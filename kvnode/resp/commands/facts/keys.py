@@ -53,7 +53,7 @@ WRITES: Final[tuple[Row, ...]] = (
     Row("renamenx", 3, "write fast", TWO_KEYS, "1.0.0", "generic", POINT,
         keys.parse_renamenx, "Gives a key another name that no key has."),
     Row("copy", -3, "write denyoom", TWO_KEYS, "6.2.0", "generic", WHOLE,
-        keys.parse_copy, "Copies a key, to another database if asked."),
+        keys.parse_copy, "Copies a key, to another database if asked.", stands_alone=True),
     Row("move", 3, "write fast", ONE_KEY, "1.0.0", "generic", POINT,
         keys.parse_move, "Moves a key to another database that has none of its name."),
     Row("expire", -3, "write fast", ONE_KEY, "1.0.0", "generic", POINT,

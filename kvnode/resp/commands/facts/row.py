@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from kvnode.errors import CommandError
-from kvnode.resp.commands.command import Command, Cost, Keys, Parse
+from kvnode.resp.commands.command import LOCAL, Command, Cost, Keys, Parse
 from kvnode.resp.commands.grammar import integer
 from kvnode.resp.encoder import ANY, Renders
 
@@ -29,7 +29,11 @@ NO_KEYS: Final = "ERR Invalid arguments specified for command"
 
 
 class Row(NamedTuple):
-    """One command; its fields are those of `Command`."""
+    """One command; its fields are those of `Command`.
+
+    Attributes:
+        stands_alone: no data command of its connection begins before it is answered.
+    """
 
     name: str
     arity: int
@@ -42,6 +46,7 @@ class Row(NamedTuple):
     summary: str
     renders: Renders = ANY
     find_keys: Keys | None = None
+    stands_alone: bool = False
 
 
 def to_command(row: Row, kind: int) -> Command:
@@ -59,6 +64,7 @@ def to_command(row: Row, kind: int) -> Command:
         renders=row.renders,
         cost=row.cost,
         find_keys=row.find_keys,
+        may_follow=LOCAL if row.stands_alone else kind,
     )
 
 
