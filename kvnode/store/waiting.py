@@ -30,7 +30,7 @@ from kvnode.limits import BLOCKED_CLIENTS_MAX, BLOCKED_CLIENTS_PER_NODE_MAX
 from kvnode.store.keyspace import SUM_MASK, TAG_WAITER, prefix_end
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from kvnode.store.engine import Engine
     from kvnode.store.keyspace import Keyspace
@@ -56,6 +56,8 @@ FAILED: Final = 2
 """States, as rows keep them. A waiter that failed has the text of an error in hand."""
 
 _TICKET = Struct(">Q")
+_pack: Callable[[object], bytes] = msgpack.Packer().pack
+"""One packer for all: a new one per row would allocate its buffer each time."""
 
 
 class WaitingTotals(NamedTuple):
@@ -87,9 +89,23 @@ class Waiter:
         state: WAITING, SERVED or FAILED.
         held: the result that it has in hand.
         failure: the text of an error that it has in hand instead.
+        row: the key of its row.
+        row_hash: what its row adds to the sum of all.
     """
 
-    __slots__ = ("failure", "held", "keys", "kind", "node_id", "number", "op", "state", "ticket")
+    __slots__ = (
+        "failure",
+        "held",
+        "keys",
+        "kind",
+        "node_id",
+        "number",
+        "op",
+        "row",
+        "row_hash",
+        "state",
+        "ticket",
+    )
 
     def __init__(
         self,
@@ -112,24 +128,29 @@ class Waiter:
         self.state = state
         self.held = held
         self.failure = failure
+        self.row = TAG_WAITER + _TICKET.pack(ticket)
+        self.row_hash = 0
 
     @property
     def result(self) -> Result:
         """What it has in hand, as its client shall see it."""
         return CommandError(self.failure) if self.state == FAILED else self.held
 
-    def to_row(self) -> tuple[bytes, bytes]:
-        """Its row."""
-        fields = [self.node_id, self.number, self.op, self.kind, self.keys]
-        fields += [self.state, self.held, self.failure]
-        return TAG_WAITER + _TICKET.pack(self.ticket), msgpack.packb(fields)
+    def pack(self) -> bytes:
+        """The value of its row."""
+        fields = (self.node_id, self.number, self.op, self.kind, self.keys)
+        value = _pack((*fields, self.state, self.held, self.failure))
+        self.row_hash = xxh3_64_intdigest(value, self.ticket)
+        return value
 
     @classmethod
-    def from_row(cls, row: bytes, value: bytes) -> Waiter:
-        """What `to_row` wrote."""
+    def unpack(cls, row: bytes, value: bytes) -> Waiter:
+        """What `pack` wrote."""
         (ticket,) = _TICKET.unpack_from(row, len(TAG_WAITER))
         node_id, number, op, kind, keys, *outcome = msgpack.unpackb(value)
-        return cls(ticket, node_id, number, op, kind, [(db, tail) for db, tail in keys], *outcome)
+        waiter = cls(ticket, node_id, number, op, kind, [(db, tail) for db, tail in keys], *outcome)
+        waiter.row_hash = xxh3_64_intdigest(value, ticket)
+        return waiter
 
 
 class Waiters:
@@ -197,46 +218,42 @@ class Waiters:
         """A client of the node whose batch is being applied waits from now on."""
         ticket, count, hash_sum = self.totals
         waiter = Waiter(ticket, self.origin, number, op, kind, keys)
-        self.totals = WaitingTotals(ticket + 1, count + 1, hash_sum)
+        change = self._put(waiter)
+        self.totals = WaitingTotals(ticket + 1, count + 1, (hash_sum + change) & SUM_MASK)
         self._by_node.setdefault(self.origin, {})[number] = waiter
-        self._put(waiter)
         self._queue(waiter)
 
     def hold(self, waiter: Waiter, result: Result) -> None:
         """It was served: it leaves its queues with this in hand."""
         self._unqueue(waiter)
-        self._count(waiter, -1)
         if isinstance(result, CommandError):
             waiter.state, waiter.failure = FAILED, result.text
         else:
             waiter.state, waiter.held = SERVED, result
-        self._put(waiter)
+        ticket, count, hash_sum = self.totals
+        change = self._put(waiter)
+        self.totals = WaitingTotals(ticket, count, (hash_sum + change) & SUM_MASK)
         self.served.append((waiter.node_id, waiter.number))
 
     def forget(self, waiter: Waiter) -> None:
         """It is over, with whatever it had in hand."""
         if waiter.state == WAITING:
             self._unqueue(waiter)
-        self._count(waiter, -1)
         ticket, count, hash_sum = self.totals
-        self.totals = WaitingTotals(ticket, count - 1, hash_sum)
-        row, _ = waiter.to_row()
-        self._space.engine.delete(row)
+        self.totals = WaitingTotals(ticket, count - 1, (hash_sum - waiter.row_hash) & SUM_MASK)
+        self._space.engine.delete(waiter.row)
         of_node = self._by_node[waiter.node_id]
         del of_node[waiter.number]
         if not of_node:
             del self._by_node[waiter.node_id]
 
-    def _put(self, waiter: Waiter) -> None:
-        row, value = waiter.to_row()
-        self._space.engine.put(row, value)
+    def _put(self, waiter: Waiter) -> int:
+        """Write its row; returns by how much that changes the sum of all."""
+        before = waiter.row_hash
+        value = waiter.pack()
+        self._space.engine.put(waiter.row, value)
         self._space.written_bytes += len(value)
-        self._count(waiter, 1)
-
-    def _count(self, waiter: Waiter, sign: int) -> None:
-        ticket, count, hash_sum = self.totals
-        change = sign * hash_of(*waiter.to_row())
-        self.totals = WaitingTotals(ticket, count, (hash_sum + change) & SUM_MASK)
+        return waiter.row_hash - before
 
     # --- the queues -----------------------------------------------------------------------------
 
@@ -319,7 +336,7 @@ class Waiters:
 def waiters_of(engine: Engine) -> Iterator[Waiter]:
     """The waiters in an engine, by ticket."""
     for row, value in engine.rows(TAG_WAITER, prefix_end(TAG_WAITER)):
-        yield Waiter.from_row(row, value)
+        yield Waiter.unpack(row, value)
 
 
 def hash_of(row: bytes, value: bytes) -> int:
