@@ -115,6 +115,13 @@ BLOCKED_CLIENTS_PER_NODE_MAX = 20_000
 BLOCKED_CLIENTS_MAX = 100_000
 """Blocked clients of the cluster: each is a row, and in memory on every node, about a kilobyte."""
 
+BLOCKED_KEYS_MAX = 262_144
+"""Keys that the blocked clients of the cluster wait for, each as often as it is waited for: about
+half a kilobyte of memory on every node."""
+
+BLOCKED_BYTES_MAX = 64 * MIB
+"""Rows of blocked clients, which hold their commands and what they have in hand."""
+
 BLOCKED_CLIENTS_SILENT_MS = 2_000
 """What was popped for clients of a node that the leader did not hear for this long goes to others:
 some elections long, so that no hiccup sends a queue's clients to its end."""

@@ -26,7 +26,12 @@ import msgpack
 from xxhash import xxh3_64_intdigest
 
 from kvnode.errors import CommandError
-from kvnode.limits import BLOCKED_CLIENTS_MAX, BLOCKED_CLIENTS_PER_NODE_MAX
+from kvnode.limits import (
+    BLOCKED_BYTES_MAX,
+    BLOCKED_CLIENTS_MAX,
+    BLOCKED_CLIENTS_PER_NODE_MAX,
+    BLOCKED_KEYS_MAX,
+)
 from kvnode.store.keyspace import SUM_MASK, TAG_WAITER, prefix_end
 
 if TYPE_CHECKING:
@@ -48,6 +53,12 @@ TOO_MANY: Final = CommandError(
 )
 TOO_MANY_HERE: Final = CommandError(
     f"ERR more than {BLOCKED_CLIENTS_PER_NODE_MAX} clients of this node are blocked"
+)
+TOO_MANY_KEYS: Final = CommandError(
+    f"ERR the blocked clients of the cluster wait for more than {BLOCKED_KEYS_MAX} keys"
+)
+TOO_LARGE: Final = CommandError(
+    f"ERR the blocked clients of the cluster occupy more than {BLOCKED_BYTES_MAX} bytes"
 )
 
 WAITING: Final = 0
@@ -90,6 +101,7 @@ class Waiter:
         held: the result that it has in hand.
         failure: the text of an error that it has in hand instead.
         row: the key of its row.
+        row_bytes: of its row's value.
         row_hash: what its row adds to the sum of all.
     """
 
@@ -102,6 +114,7 @@ class Waiter:
         "number",
         "op",
         "row",
+        "row_bytes",
         "row_hash",
         "state",
         "ticket",
@@ -129,7 +142,7 @@ class Waiter:
         self.held = held
         self.failure = failure
         self.row = TAG_WAITER + _TICKET.pack(ticket)
-        self.row_hash = 0
+        self.row_bytes = self.row_hash = 0
 
     @property
     def result(self) -> Result:
@@ -140,8 +153,12 @@ class Waiter:
         """The value of its row."""
         fields = (self.node_id, self.number, self.op, self.kind, self.keys)
         value = _pack((*fields, self.state, self.held, self.failure))
-        self.row_hash = xxh3_64_intdigest(value, self.ticket)
+        self._note(value)
         return value
+
+    def _note(self, value: bytes) -> None:
+        self.row_bytes = len(value)
+        self.row_hash = xxh3_64_intdigest(value, self.ticket)
 
     @classmethod
     def unpack(cls, row: bytes, value: bytes) -> Waiter:
@@ -149,7 +166,7 @@ class Waiter:
         (ticket,) = _TICKET.unpack_from(row, len(TAG_WAITER))
         node_id, number, op, kind, keys, *outcome = msgpack.unpackb(value)
         waiter = cls(ticket, node_id, number, op, kind, [(db, tail) for db, tail in keys], *outcome)
-        waiter.row_hash = xxh3_64_intdigest(value, ticket)
+        waiter._note(value)
         return waiter
 
 
@@ -166,6 +183,8 @@ class Waiters:
 
     __slots__ = (
         "_by_node",
+        "_bytes",
+        "_entries",
         "_queues",
         "_space",
         "_watched",
@@ -192,6 +211,7 @@ class Waiters:
         self.origin = 0
         self._by_node: dict[int, dict[int, Waiter]] = {}
         self._queues: dict[AwaitedKey, dict[int, Queue]] = {}
+        self._bytes = self._entries = 0
         self.served: list[tuple[int, int]] = []
         self.abandoned: list[int] = []
         self.touched: list[AwaitedKey] = []
@@ -199,6 +219,7 @@ class Waiters:
         self._space.awaited = set(self._watched)
         for waiter in waiters_of(self._space.engine) if totals.rows else ():
             self._by_node.setdefault(waiter.node_id, {})[waiter.number] = waiter
+            self._bytes += waiter.row_bytes
             if waiter.state == WAITING:
                 self._queue(waiter)
 
@@ -208,8 +229,12 @@ class Waiters:
         """The waiter that a node calls by this number."""
         return self._by_node.get(node_id, {}).get(number)
 
-    def admit(self) -> CommandError | None:
-        """Why the node whose batch is being applied may have no more waiters; None if it may."""
+    def admit(self, key_count: int) -> CommandError | None:
+        """Why no client of the node whose batch is being applied may wait now; None if it may."""
+        if self._entries + key_count > BLOCKED_KEYS_MAX:
+            return TOO_MANY_KEYS
+        if self._bytes > BLOCKED_BYTES_MAX:
+            return TOO_LARGE
         if len(self._by_node.get(self.origin, ())) >= BLOCKED_CLIENTS_PER_NODE_MAX:
             return TOO_MANY_HERE
         return TOO_MANY if self.totals.rows >= BLOCKED_CLIENTS_MAX else None
@@ -239,6 +264,7 @@ class Waiters:
         """It is over, with whatever it had in hand."""
         if waiter.state == WAITING:
             self._unqueue(waiter)
+        self._bytes -= waiter.row_bytes
         ticket, count, hash_sum = self.totals
         self.totals = WaitingTotals(ticket, count - 1, (hash_sum - waiter.row_hash) & SUM_MASK)
         self._space.engine.delete(waiter.row)
@@ -250,7 +276,9 @@ class Waiters:
     def _put(self, waiter: Waiter) -> int:
         """Write its row; returns by how much that changes the sum of all."""
         before = waiter.row_hash
+        self._bytes -= waiter.row_bytes
         value = waiter.pack()
+        self._bytes += waiter.row_bytes
         self._space.engine.put(waiter.row, value)
         self._space.written_bytes += len(value)
         return waiter.row_hash - before
@@ -274,12 +302,14 @@ class Waiters:
         return min(next(iter(queue)) for queue in self._queues[key].values()), key[1]
 
     def _queue(self, waiter: Waiter) -> None:
+        self._entries += len(waiter.keys)
         for key in waiter.keys:
             queue = self._queues.setdefault(key, {}).setdefault(waiter.kind, OrderedDict())
             queue[waiter.ticket] = waiter
         self._space.awaited.update(waiter.keys)
 
     def _unqueue(self, waiter: Waiter) -> None:
+        self._entries -= len(waiter.keys)
         for key in dict.fromkeys(waiter.keys):
             queues = self._queues[key]
             queue = queues[waiter.kind]

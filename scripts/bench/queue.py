@@ -96,9 +96,24 @@ def cpu_seconds(pids: list[int]) -> float:
     return total / 100
 
 
+async def until_ready(address: tuple[str, int]) -> None:
+    """The feature level of a new cluster rises a moment after its start."""
+    reader, writer = await asyncio.open_connection(*address)
+    while True:
+        writer.write(command(b"BRPOP", QUEUE, b"0.001"))
+        if (await reader.readline()).startswith(b"*-1"):
+            break
+        await asyncio.sleep(0.05)
+    writer.close()
+
+
 async def run(options: argparse.Namespace, cluster: Endpoints) -> None:
     """One run; prints one line."""
     addresses = cluster.addresses()
+    if options.one_node:
+        addresses = addresses[:1]
+    for address in addresses:
+        await until_ready(address)
     pids = [node.pid for node in cluster.nodes] if isinstance(cluster, NodeCluster) else []
     bench = Bench(options.seconds, options.payload, options.backlog)
     used = cpu_seconds(pids)
@@ -130,6 +145,7 @@ def main() -> None:
     parser.add_argument("--pipeline", type=int, default=1, help="jobs that are pushed at a time")
     parser.add_argument("--payload", type=int, default=64, help="bytes of a job")
     parser.add_argument("--backlog", type=int, default=256, help="jobs ahead of the workers")
+    parser.add_argument("--one-node", action="store_true", help="all clients at the same node")
     parser.add_argument("--redis", action="store_true", help="one redis-server instead")
     options = parser.parse_args()
     cluster: Endpoints

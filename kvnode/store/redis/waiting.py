@@ -99,11 +99,11 @@ class _Serving:
         result = self._meanings[inner[0]](space, inner)
         if result is not None:
             return result
-        waiters = space.waiters
-        refusal = waiters.admit()
+        waiters, named = space.waiters, form.keys(inner)
+        refusal = waiters.admit(len(named))
         if refusal is not None:
             return refusal
-        keys = [(number, space.locate(key)) for key in form.keys(inner)]
+        keys = [(number, space.locate(key)) for key in named]
         waiters.add(wait_number, inner, form.kind, keys)
         return KEPT
 

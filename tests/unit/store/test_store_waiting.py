@@ -305,6 +305,57 @@ def test_more_than_the_limit_is_refused(nodes: Nodes, monkeypatch: pytest.Monkey
     assert nodes.pop(3, b"full") == [b"full", [b"a"]]
 
 
+def test_the_keys_and_the_bytes_of_all_who_wait_are_bounded(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "BLOCKED_KEYS_MAX", 3)
+    assert nodes.pop(1, b"a", b"b") is KEPT
+    assert nodes.pop(2, b"a", b"b") is waiting.TOO_MANY_KEYS
+    assert nodes.pop(2, b"a") is KEPT
+    nodes.resolve(1, Resolution.LEAVE)
+    nodes.driver.machine.commit()
+    nodes.driver.crash()
+    monkeypatch.setattr(waiting, "BLOCKED_BYTES_MAX", 20)
+    assert nodes.pop(3, b"a") is waiting.TOO_LARGE
+    nodes.resolve(2, Resolution.LEAVE)
+    assert nodes.pop(3, b"a", b"b", b"c") is KEPT
+
+
+def test_a_client_that_waits_for_a_key_twice_is_served_once(nodes: Nodes) -> None:
+    nodes.pop(1, b"q", b"q")
+    nodes.push(b"q", b"a", b"b")
+    assert (nodes.claim(1), nodes.list(b"q")) == ([b"q", [b"a"]], [b"b"])
+
+
+def test_a_client_may_wait_for_very_many_keys(nodes: Nodes) -> None:
+    keys = [b"k%d" % number for number in range(100_000)]
+    assert nodes.pop(1, *keys) is KEPT
+    nodes.push(keys[-1], b"a")
+    assert nodes.claim(1) == [keys[-1], [b"a"]]
+    assert nodes.driver.machine._space.awaited == set()
+
+
+def test_who_was_loaded_from_another_engine_waits_on(nodes: Nodes) -> None:
+    """A snapshot took the place of the store; what the node watches is watched on."""
+    machine, other = nodes.driver.machine, MemoryEngine()
+    nodes.pop(1, b"q")
+    nodes.pop(2, b"q")
+    nodes.push(b"q", b"a")
+    machine.commit()
+    for row in [*machine.live_rows(), (b"\x00", nodes.driver.engine.get(b"\x00"))]:
+        other.put(*row)
+    other.commit()
+    watched = machine.watch(0, b"k")
+    expected = machine.state_hash()
+    nodes.driver.engine = other
+    machine.adopt(other)
+    assert machine.state_hash() == expected
+    assert watched in machine._space.awaited
+    assert nodes.claim(1) == [b"q", [b"a"]]
+    nodes.push(b"q", b"b")
+    assert nodes.claim(2) == [b"q", [b"b"]]
+
+
 def test_waiters_survive_a_crash_and_are_in_the_hash(nodes: Nodes) -> None:
     driver = nodes.driver
     without = driver.machine.state_hash()
