@@ -176,6 +176,9 @@ GEOSEARCH: Final = 363
 # Sorting, serialisation, bulk: 236–243, 364–371.
 STEP: Final = 236
 RESTORE: Final = 237
+SORTSTORE: Final = 238
+
+SORT: Final = 364
 DUMP: Final = 365
 
 # Waiting: 244–251.
@@ -218,7 +221,7 @@ _BITS: Final[tuple[int, ...]] = (
 )
 _STREAMS: Final[tuple[int, ...]] = (*range(XADD, XAUTOCLAIM + 1), *range(XLEN, XINFO_CONSUMERS + 1))
 _GEO: Final = (GEOSEARCHSTORE, GEOPOS, GEOHASH, GEODIST, GEOSEARCH)
-_GENERIC: Final[tuple[int, ...]] = (STEP, RESTORE, DUMP)
+_GENERIC: Final[tuple[int, ...]] = (STEP, RESTORE, SORTSTORE, SORT, DUMP)
 _WAITING: Final[tuple[int, ...]] = (BLOCK, RESOLVE, ABANDON, RETURN)
 _COLLECTIONS: Final = (
     *_HASHES,
@@ -251,7 +254,7 @@ _GROWING_COLLECTIONS: Final[dict[str, tuple[int, ...]]] = {
     "bits": (SETBIT, BITOP, BITFIELD, PFADD, PFMERGE),
     "streams": (XADD, XGROUP_CREATE, XGROUP_CREATECONSUMER, XREADGROUP, XCLAIM, XAUTOCLAIM),
     "geo": (GEOSEARCHSTORE,),
-    "generic": (RESTORE,),
+    "generic": (RESTORE, SORTSTORE),
 }
 GROWING: Final = frozenset(
     {SET, MSET, INCRBY, APPEND, MSETNX, INCRBYFLOAT, SETRANGE, COPY}.union(
@@ -431,6 +434,14 @@ class SetOperation(IntEnum):
     UNION = 0
     INTERSECTION = 1
     DIFFERENCE = 2
+
+
+class SortFlag(IntFlag):
+    """How SORT sorts; with NOSORT it takes the elements as they lie."""
+
+    DESC = 1
+    ALPHA = 2
+    NOSORT = 4
 
 
 class ObjectQuery(IntEnum):

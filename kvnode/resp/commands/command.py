@@ -34,6 +34,9 @@ unanswered commands are done.
 Keys: TypeAlias = Callable[[list[bytes]], list[bytes]]
 """Finds the keys among the arguments where they stand at no fixed places; raises `CommandError`."""
 
+Form: TypeAlias = "Callable[[list[bytes]], Command | None]"
+"""Finds the row that a command takes for these arguments, None for the one that it has anyway."""
+
 NO_KEY: Final = (0, 0, 0)
 """Key positions of a command without keys."""
 
@@ -105,6 +108,7 @@ class Command:
         may_follow: kind of the data commands that may begin before it is answered. LOCAL, which is
             none of them, if it may be carried on in the log behind others (`kvnode.store.bulk`).
         find_keys: where `keys` cannot tell.
+        form: of a command that is not of one kind for all arguments.
         subcommands: by name (`id` of `client|id`), if the command is nothing without one.
         index: number of the row; counters per command are lists.
     """
@@ -124,6 +128,7 @@ class Command:
     cost: Cost = Cost.POINT
     may_follow: int = LOCAL
     find_keys: Keys | None = None
+    form: Form | None = None
     subcommands: dict[bytes, Command] = field(default_factory=dict)
     index: int = field(default_factory=_indexes.__next__, compare=False)
 

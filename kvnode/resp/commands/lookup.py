@@ -1,8 +1,8 @@
 """From the words of a request to the row of the command table, or to Redis' error for unknown ones.
 
 The common way is one look into `SPELLINGS`, which holds the usual spellings (`get`, `GET`) of all
-commands without subcommands, and remembers others (`Get`) within a limit. Everything else goes
-through `look_up`.
+commands that are one row whatever their arguments are, and remembers others (`Get`) within a limit.
+Everything else goes through `look_up`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ERROR_NAME_BYTES_MAX: Final = 128
 
 SPELLINGS: Final[dict[bytes, Command]] = {}
 for _command in COMMANDS.values():
-    if not _command.subcommands:
+    if not _command.subcommands and _command.form is None:
         SPELLINGS[_command.name.encode()] = SPELLINGS[_command.name.upper().encode()] = _command
 
 
@@ -45,6 +45,8 @@ def look_up(arguments: list[bytes]) -> Command:
             if refusal is not None:
                 raise CommandError(refusal)
         return command.resolve(arguments)
+    if command.form is not None:
+        return command.form(arguments) or command
     if len(SPELLINGS) < SPELLING_KEYS_MAX:
         SPELLINGS[name] = command
     return command

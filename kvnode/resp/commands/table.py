@@ -21,6 +21,7 @@ from kvnode.resp.commands.facts import (
     serialisation,
     sets,
     sorted_sets,
+    sorting,
     streams,
     strings,
     waiting,
@@ -41,6 +42,7 @@ _FAMILIES: Final = (
     waiting,
     sets,
     serialisation,
+    sorting,
 )
 
 
@@ -49,7 +51,12 @@ def _build() -> dict[str, Command]:
     for family in _FAMILIES:
         rows += [to_command(row, READ) for row in family.READS]
         rows += [to_command(row, WRITE) for row in family.WRITES]
-    rows += [keys.object_command(), *streams.containers(), *local_commands()]
+    rows += [
+        keys.object_command(),
+        sorting.sort_command(),
+        *streams.containers(),
+        *local_commands(),
+    ]
     return {row.name: row for row in sorted(rows, key=lambda row: row.name)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvnode.limits import BULK_ROWS_AT_ONCE_MAX, VALUE_BYTES_MAX
+from kvnode.limits import BULK_ROWS_AT_ONCE_MAX, OUTPUT_BYTES_MAX, VALUE_BYTES_MAX
 
 WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
 NOT_AN_INTEGER: Final = "ERR value is not an integer or out of range"
@@ -74,3 +74,5 @@ LCS_TOO_LARGE: Final = (
 )
 INVALID_CURSOR: Final = "ERR invalid cursor"
 PATTERN_TOO_LONG: Final = "ERR pattern exceeds maximum allowed size"
+SORT_NOT_A_FLOAT: Final = "ERR One or more scores can't be converted into double"
+SORT_FINDS_TOO_MUCH: Final = f"ERR what SORT finds is larger than {OUTPUT_BYTES_MAX} bytes"

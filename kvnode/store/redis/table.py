@@ -16,6 +16,7 @@ from kvnode.store.redis import (
     server,
     sets,
     sorted_sets,
+    sorting,
     stream_groups,
     streams,
     strings,
@@ -43,6 +44,7 @@ _FAMILIES: Final = (
     geo,
     sets,
     serialisation,
+    sorting,
 )
 
 READS: Final[dict[int, Meaning]] = {

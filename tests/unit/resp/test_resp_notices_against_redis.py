@@ -61,7 +61,11 @@ sadd one b | smove one s b | smove none t a | sunionstore d s t | sinterstore d 
 sdiffstore d s t | sunionstore s none | sunionstore none none | sinterstore d d none
 set text v | sadd text a | sunionstore text t | sdiffstore text t t | sadd t x | set t v
 """
-LINES = [STRINGS_AND_KEYS, LISTS, HASHES, SETS]
+SORTING = """
+rpush l 2 1 | sort l | sort l store d | sort none store d | sort none store d | sort l store l
+set d x | sort l limit 5 5 store d | sort l by nosort store d | sort l get no* store l | sort l foo
+"""
+LINES = [STRINGS_AND_KEYS, LISTS, HASHES, SETS, SORTING]
 
 LETTERS = {b"__keyevent@0__": 0, b"__keyevent@2__": 2}
 
