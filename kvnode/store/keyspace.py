@@ -385,6 +385,13 @@ class Keyspace:
     def _replace(self, number: int, tail: bytes, old: bytes, record: bytes) -> None:
         """What `store` owes to deadlines and collections when `record` takes the place of `old`."""
         database = self.databases[number]
+        if old[0] == record[0] < HAS_DEADLINE:  # a change of a collection without a deadline
+            dropped, _, _, old_bytes = _COLLECTION.unpack_from(old, HEADER_BYTES)
+            kept, _, _, row_bytes = _COLLECTION.unpack_from(record, HEADER_BYTES)
+            database.record_bytes += row_bytes - old_bytes
+            if dropped != kept:
+                self._drop(dropped)
+            return
         was_due_ms, due_ms = deadline_of(old), deadline_of(record)
         if 0 < was_due_ms <= self.stamp_ms:
             self.expired_keys += 1
