@@ -231,8 +231,12 @@ def _put_stream(collection: Collection, value: StreamValue) -> None:
     stream.max_deleted = stream_ids.make(*value.max_deleted_id)
     stream.added = value.entries_added
     stream.save()
+    # Who listens hears of the RESTORE alone, not of each group and consumer.
+    space = collection.space
+    heard, space.notices = space.notices, None
     for group in value.groups:
         _put_group(stream, group)
+    space.notices = heard
 
 
 def _put_group(stream: Stream, group: Group) -> None:

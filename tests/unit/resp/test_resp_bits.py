@@ -67,6 +67,10 @@ LINES = """
     SET bad "HYLL" | PFCOUNT bad | SETRANGE bad 4 "\\x01" | SETRANGE bad 15 "\\x80" | PFCOUNT bad
     PFCOUNT bad nope | PFADD bad x | PFMERGE h5 bad | PFMERGE bad h4
     SETRANGE bad 4 "\\x02" | PFADD bad x | SETRANGE bad 4 "\\x00" | PFCOUNT bad
+    LPUSH l a | SETBIT l 1 5 | SETBIT l 1 1 | GETBIT l 0 | BITCOUNT l x y | BITPOS l 1 x
+    BITPOS l 2 | BITFIELD l GET u8 0 | BITFIELD l SET u8 0 1 | BITFIELD_RO l GET u8 0
+    BITFIELD_RO l SET u8 0 1 | BITOP AND d l | BITOP FOO l l | BITOP OR l a | TYPE l
+    LPUSH l2 1 | PFCOUNT l2 | PFCOUNT l2 hl | PFADD l2 | PFMERGE l2 | PFMERGE hl l2
     MULTI | SETBIT m 1 1 | BITFIELD m GET u8 x | BITCOUNT m x y | PFADD m x | GETBIT m 1 | EXEC
     COMMAND GETKEYS BITOP AND d a b | COMMAND GETKEYS PFMERGE a b c | COMMAND GETKEYS SETBIT a 1 1
 """

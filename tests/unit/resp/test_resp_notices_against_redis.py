@@ -65,7 +65,15 @@ SORTING = """
 rpush l 2 1 | sort l | sort l store d | sort none store d | sort none store d | sort l store l
 set d x | sort l limit 5 5 store d | sort l by nosort store d | sort l get no* store l | sort l foo
 """
-LINES = [STRINGS_AND_KEYS, LISTS, HASHES, SETS, SORTING]
+BITS = """
+setbit i 3 1 | setbit i 3 1 | setbit i 900 0 | setbit i 3 0 | bitfield i get u8 0
+bitfield i set u8 0 0 | bitfield i set u8 0 5 get u8 0 | bitfield i incrby u8 0 1 incrby u8 8 1
+bitfield i overflow fail set u2 0 9 | bitfield newfield overflow fail set u2 0 9
+bitfield i overflow fail set u2 0 9 set u2 0 1 | bitop or i2 i | bitop and i2 none
+bitop and i2 none | bitop not i i | pfadd p | pfadd p | pfadd p x | pfadd p x | pfmerge q p
+pfmerge q p | pfmerge r none | pfcount p q | setbit p 1 1 | pfadd p y
+"""
+LINES = [STRINGS_AND_KEYS, LISTS, HASHES, SETS, SORTING, BITS]
 
 LETTERS = {b"__keyevent@0__": 0, b"__keyevent@2__": 2}
 

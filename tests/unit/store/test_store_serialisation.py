@@ -9,12 +9,14 @@ import pytest
 
 from kvnode.errors import CommandError
 from kvnode.limits import DUMP_BYTES_MAX, VALUE_BYTES_MAX
-from kvnode.store import ops
+from kvnode.store import batch, ops
 from kvnode.store.ops import RestoreFlag
+from kvnode.store.rdb.values import Consumer, Group, Pending, StreamValue
 from kvnode.store.rdb.writer import write_value
 from kvnode.store.redis import messages
 from kvnode.store.reply import OK
 from tests.support import payloads
+from tests.unit.store.driver import NODE
 
 if TYPE_CHECKING:
     from tests.unit.store.driver import Driver
@@ -87,6 +89,18 @@ def test_a_deadline_that_has_passed_leaves_no_key(driver: Driver, ttl_ms: int, f
     driver.do(ops.SET, 0, b"k", b"old")
     assert driver.do(ops.RESTORE, 0, b"k", ttl_ms, PAYLOAD, flags | REPLACE) is OK
     assert driver.read(ops.EXISTS, 0, b"k") == 0
+    driver.check()
+
+
+def test_only_the_restore_is_told_of(driver: Driver) -> None:
+    pending = [Pending((1, 1), 5, 1)]
+    group = Group(b"g", (1, 1), 1, pending, [Consumer(b"c", 5, [(1, 1)])])
+    stream = StreamValue([((1, 1), [b"f", b"v"])], (1, 1), (0, 0), 1, [group])
+    driver.machine.listen(to_events=True)
+    blob = batch.encode_ops([[ops.RESTORE, 0, b"k", 0, write_value(stream), 0]])
+    applied = driver.append(batch.encode_batch(driver.now_ms, 0, NODE, 1, 1, blob))
+    assert [event.name for event in applied.events] == [b"new", b"restore"]
+    driver.sequence = 1
     driver.check()
 
 
