@@ -26,8 +26,8 @@ class Engine(Protocol):
     def get(self, key: bytes, /) -> bytes | None:
         """The value of a row, or None."""
 
-    def peek(self, key: bytes, length: int, /) -> tuple[bytes, int] | None:
-        """The first `length` bytes of a row's value and the size of it all, or None.
+    def peek(self, key: bytes, length: int, start: int = 0, /) -> tuple[bytes, int] | None:
+        """`length` bytes of a row's value from `start` on, and the size of it all, or None.
 
         The rest is not copied. For small values `get` is quicker.
         """

@@ -73,6 +73,9 @@ HEADER_BYTES: Final = 1 + 8
 HEAD_BYTES_MAX: Final = HEADER_BYTES + 8 + 4
 """Kind, version, deadline and the length of the key: enough to tell where the payload begins."""
 
+NEAR_BYTES: Final = 4096
+"""A part of a payload that ends so near is read together with the head."""
+
 SUM_MASK: Final = 2**64 - 1
 
 _DEADLINE_OR_COLLECTION: Final = HAS_DEADLINE | COLLECTION_BITS
@@ -319,6 +322,25 @@ class Keyspace:
             assert record is not None
             record_bytes = bytes_of(record)
         return record_bytes - payload_start(head)
+
+    def part(self, number: int, key: bytes, start: int, length: int) -> tuple[int, bytes] | None:
+        """The kind of a key that is there and has not expired, and some bytes of its payload.
+
+        The rest is not copied, nor what lies before if that is much.
+        """
+        row = self.databases[number].record_prefix + self.locate(key)
+        ahead = HEAD_BYTES_MAX + start + length
+        near = ahead <= NEAR_BYTES and len(key) <= SUFFIX_KEY_BYTES_MAX
+        found = self.engine.peek(row, ahead if near else HEAD_BYTES_MAX)
+        if found is None or self.is_expired(found[0]):
+            return None
+        head = found[0]
+        begin = payload_start(head) + start
+        if near:
+            return head[0] & KIND_MASK, head[begin : begin + length]
+        rest = self.engine.peek(row, length, begin)
+        assert rest is not None
+        return head[0] & KIND_MASK, rest[0]
 
     def look_up(self, number: int, key: bytes) -> tuple[bytes, bytes | None, bytes | None]:
         """For writes: the key's tail, what its row holds, and the same unless it has expired."""

@@ -81,14 +81,14 @@ class LmdbEngine:
         self._mark = mark
         self._begin_reading()
 
-    def peek(self, key: bytes, length: int, /) -> tuple[bytes, int] | None:
+    def peek(self, key: bytes, length: int, start: int = 0, /) -> tuple[bytes, int] | None:
         # What a transaction returns is fixed when it begins: a second one returns views of the map.
         # Inside the writer it sees what is not committed yet; beside a reader, the same commit.
         parent = self._txn if self._writing else None
         viewer = self._env.begin(parent=parent, write=self._writing, buffers=True)
         try:
             value = viewer.get(key)
-            return None if value is None else (bytes(value[:length]), len(value))
+            return None if value is None else (bytes(value[start : start + length]), len(value))
         finally:
             viewer.abort()
 

@@ -24,9 +24,9 @@ class MemoryEngine:
         self._undo: dict[bytes, bytes | None] = {}
         self.get = self._rows.get
 
-    def peek(self, key: bytes, length: int, /) -> tuple[bytes, int] | None:
+    def peek(self, key: bytes, length: int, start: int = 0, /) -> tuple[bytes, int] | None:
         value = self._rows.get(key)
-        return None if value is None else (value[:length], len(value))
+        return None if value is None else (value[start : start + length], len(value))
 
     def put(self, key: bytes, value: bytes, /) -> None:
         if key not in self._undo:

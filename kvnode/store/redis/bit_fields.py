@@ -12,6 +12,9 @@ from typing import Final
 
 from kvnode.store.ops import BitOperation, Overflow
 
+_BLOCK_BYTES: Final = 4096
+"""Compared at once where equal bytes are skipped."""
+
 _INT64_SPAN: Final = 2**64
 _INT64_HALF: Final = 2**63
 
@@ -81,18 +84,29 @@ def find_bit(value: bytes, bit: int, first: int, last: int) -> int:
     """
     if last < first:
         return -1
-    at, end = first >> 3, (last >> 3) + 1
-    skipped = b"\0" if bit else b"\xff"
-    part = bytearray(value[at:end])
-    # Bits outside the range become what is not looked for.
-    before, behind = 0xFF00 >> (first & 7) & 0xFF, 0xFF >> ((last & 7) + 1)
-    part[0] = part[0] & ~before if bit else part[0] | before
-    part[-1] = part[-1] & ~behind if bit else part[-1] | behind
-    rest = part.lstrip(skipped)
-    if not rest:
-        return -1
-    head = rest[0] if bit else rest[0] ^ 0xFF
-    return (at + len(part) - len(rest)) * 8 + 8 - head.bit_length()
+    begin, end = first >> 3, last >> 3
+    # In a byte that is turned if need be, what is looked for is a one.
+    turned = 0 if bit else 0xFF
+    behind = 0xFF >> (last & 7) + 1
+    head = (value[begin] ^ turned) & 0xFF >> (first & 7)
+    if begin == end:
+        head &= ~behind
+    if head or begin == end:
+        return begin * 8 + 8 - head.bit_length() if head else -1
+    at = _skip(value, begin + 1, end, turned)
+    tail = value[at] ^ turned
+    if at == end:
+        tail &= ~behind
+    return at * 8 + 8 - tail.bit_length() if tail else -1
+
+
+def _skip(value: bytes, at: int, end: int, byte: int) -> int:
+    """The first place from `at` on that holds another byte, `end` at the latest."""
+    block = bytes([byte]) * _BLOCK_BYTES
+    while end - at > _BLOCK_BYTES and value.startswith(block, at):
+        at += _BLOCK_BYTES
+    part = value[at : min(end, at + _BLOCK_BYTES)]
+    return at + len(part) - len(part.lstrip(block[:1]))
 
 
 def combine(operation: int, values: list[bytes]) -> bytes:

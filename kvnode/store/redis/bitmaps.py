@@ -37,8 +37,15 @@ _FAULTS: Final = {
 def getbit(space: Keyspace, op: Op) -> Result:
     """GETBIT: 0 behind the end, and for an absent key."""
     _, number, key, offset = op
-    value = _value_of(space.find(number, key))
-    return value if isinstance(value, CommandError) else bit_fields.get_bit(value, offset)
+    found = space.part(number, key, offset >> 3, 1)
+    if found is None:
+        return 0
+    kind, byte = found
+    return (
+        CommandError(messages.WRONG_TYPE)
+        if kind != STRING
+        else bit_fields.get_bit(byte, offset & 7)
+    )
 
 
 def setbit(space: Keyspace, op: Op) -> Result:
@@ -168,11 +175,16 @@ def bitfield(space: Keyspace, op: Op) -> Result:
 def bitfield_ro(space: Keyspace, op: Op) -> Result:
     """BITFIELD_RO: fields; zeros behind the end."""
     _, number, key, *numbers = op
-    value = _value_of(space.find(number, key))
-    if isinstance(value, CommandError):
-        return value
-    pairs = zip(numbers[::2], numbers[1::2], strict=True)
-    return [bit_fields.get_field(value, at, abs(width), signed=width < 0) for width, at in pairs]
+    fields = list(zip(numbers[::2], numbers[1::2], strict=True))
+    first = min([at >> 3 for _, at in fields], default=0)
+    last = max([(at + abs(width) + 7) >> 3 for width, at in fields], default=0)
+    kind, part = space.part(number, key, first, last - first) or (STRING, b"")
+    if kind != STRING:
+        return CommandError(messages.WRONG_TYPE)
+    return [
+        bit_fields.get_field(part, at - first * 8, abs(width), signed=width < 0)
+        for width, at in fields
+    ]
 
 
 def _step(

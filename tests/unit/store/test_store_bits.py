@@ -107,6 +107,8 @@ def test_ranges_of_bits_count_and_find_as_a_list_of_bits_does() -> None:
     rng = random.Random(seed)
     for _ in range(2000):
         value = bytes(rng.choices([0, 255, 8, 254], k=rng.randint(1, 6)))
+        if rng.random() < 0.02:
+            value += bytes([value[-1]]) * rng.choice((4095, 4096, 4097, 9000)) + value
         bits = ones(value)
         first = rng.randrange(len(bits))
         last = rng.randrange(first, len(bits))
@@ -115,6 +117,24 @@ def test_ranges_of_bits_count_and_find_as_a_list_of_bits_does() -> None:
         for bit in (0, 1):
             expected = first + part.index(bit) if bit in part else -1
             assert bit_fields.find_bit(value, bit, first, last) == expected
+
+
+@pytest.mark.parametrize("key", [b"k", b"long" * 200])
+@pytest.mark.parametrize("flag", [0, 16])
+def test_bits_are_read_where_they_lie(driver: Driver, key: bytes, flag: int) -> None:
+    value = bytes(range(256)) * 40
+    driver.do(ops.SET, 0, key, value, flag, 1000 if flag else 0)
+    for byte in (0, 1, 4000, 4090, 4100, 9000, 10_239, 10_240):
+        bits = [driver.read(ops.GETBIT, 0, key, byte * 8 + at) for at in range(8)]
+        assert bits == ones(value[byte : byte + 1] or b"\0")
+        expected = int.from_bytes(value[byte : byte + 3].ljust(3, b"\0"), "big")
+        assert driver.read(ops.BITFIELD_RO, 0, key, 24, byte * 8) == [expected]
+        assert driver.read(ops.BITFIELD_RO, 0, key, 24, byte * 8, 8, 8) == [expected, 1]
+    driver.now_ms += 1000
+    driver.tick()
+    assert driver.read(ops.GETBIT, 0, key, 15) == (0 if flag else 1)
+    assert driver.read(ops.BITFIELD_RO, 0, key, 8, 8) == [0 if flag else 1]
+    assert driver.read(ops.BITFIELD_RO, 0, key) == []
 
 
 def test_fields_are_the_numbers_that_were_put_there() -> None:

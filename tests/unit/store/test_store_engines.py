@@ -81,6 +81,8 @@ def test_a_peek_sees_what_a_get_sees_committed_or_not(engine: Engine) -> None:
     assert engine.peek(b"a", 2) == (b"12", 5)
     engine.commit()
     assert engine.peek(b"a", 9) == (b"12345", 5)
+    assert engine.peek(b"a", 2, 3) == (b"45", 5)
+    assert engine.peek(b"a", 2, 9) == (b"", 5)
     engine.delete(b"a")
     assert engine.peek(b"a", 2) is None
     engine.put(b"b", b"")
