@@ -3,7 +3,7 @@
 An ordered collection has its *base* rows, one per position, and asks for the rank of a position or
 the position of a rank. As in a skip list (Pugh 1990, with the widths of his "Skip List Cookbook")
 some positions stand on higher levels too, and there a row tells the weight from this position up to
-the next one of its level. A level has a thirty-second of the positions of the level below.
+the next one of its level. A level has a sixteenth of the positions of the level below.
 
 How high a position stands is decided by a keyed hash and not by chance. So the rows depend on what
 the collection holds and not on how it came to be, all replicas agree, and nothing has to be
@@ -15,8 +15,8 @@ The weights of a level always add up to the collection's whole weight.
 
 | Call | Rows looked at, of n |
 |---|---|
-| `insert`, `remove`, `add` | 1 per level; a tower's own levels 32 each |
-| `rank`, `find` | 16 per level; log₃₂ n levels |
+| `insert`, `remove`, `add` | 1 per level; a tower's own levels 16 each |
+| `rank`, `find` | 8 per level; log₁₆ n levels |
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ PART_SPANS: Final = b"\x02"
 _ORDER_END: Final = PART_SPANS
 _SPANS_END: Final = b"\x03"
 
-_STEP_BITS: Final = 5
+_STEP_BITS: Final = 4
 _STEP_MASK: Final = (1 << _STEP_BITS) - 1
 HEIGHT_MAX: Final = 12
-"""32 ** 12 positions are more than a hash of 64 bits tells apart."""
+"""16 ** 12 positions are more than any collection has."""
 
 _HEAD: Final = b""
 _WEIGHT = Struct(">Q")
 _pack = _WEIGHT.pack
+_unpack = _WEIGHT.unpack
 _LEVELS: Final = tuple(PART_SPANS + bytes((level,)) for level in range(HEIGHT_MAX + 2))
 _NAME: Final = len(_LEVELS[0])
 
@@ -146,28 +147,36 @@ class Spans:
 
     def rank(self, position: bytes) -> int:
         """The weight of all that lies before a position."""
-        rank = 0
-        start = _HEAD
+        collection = self._collection
+        rank, start = 0, _HEAD
         for level in range(self._top(), 0, -1):
-            span = 0
-            for name, weight in self._level(level, start, position + b"\x00"):
-                rank += span
-                start, span = name, weight
+            prefix = collection.prefix + _LEVELS[level]
+            rows = list(collection.engine.rows(prefix + start, prefix + position + b"\x00"))
+            start = rows.pop()[0][len(prefix) :]
+            for _, value in rows:
+                rank += _unpack(value)[0]
         return rank + self._weight_between(0, start, position)
 
     def find(self, rank: int) -> tuple[bytes, int] | None:
         """The position that holds a rank, and how far inside it; None beyond the end."""
         if rank < 0:
             return None
+        collection = self._collection
         start = _HEAD
         for level in range(self._top(), 0, -1):
-            for name, weight in self._level(level, start):
+            prefix, end = collection.prefix + _LEVELS[level], collection.prefix + _LEVELS[level + 1]
+            for row, value in collection.engine.rows(prefix + start, end):
+                weight = _unpack(value)[0]
                 if rank < weight:
-                    start = name
+                    start = row[len(prefix) :]
                     break
                 rank -= weight
             else:
                 return None
+        if self._weigh is None:
+            prefix, end = collection.prefix + PART_ORDER, collection.prefix + _ORDER_END
+            found = next(islice(collection.engine.keys(prefix + start, end), rank, None), None)
+            return None if found is None else (found[len(prefix) :], 0)
         for name, weight in self._level(0, start):
             if rank < weight:
                 return name, rank
@@ -197,12 +206,16 @@ class Spans:
 
     def _last_before(self, level: int, position: bytes) -> tuple[bytes, int]:
         """Position and span of the last row of a level that lies before `position`."""
-        prefix = _LEVELS[level]
-        part, value = next(self._collection.rows_back(prefix, prefix + position))
-        return part[_NAME:], int.from_bytes(value, "big")
+        collection = self._collection
+        prefix = collection.prefix + _LEVELS[level]
+        row, value = next(collection.engine.rows_back(prefix, prefix + position))
+        return row[len(prefix) :], _unpack(value)[0]
 
     def _weight_between(self, level: int, first: bytes, end: bytes) -> int:
-        return sum(weight for _, weight in self._level(level, first, end))
+        if level or self._weigh is not None:
+            return sum(weight for _, weight in self._level(level, first, end))
+        prefix = self._collection.prefix + PART_ORDER
+        return sum(1 for _ in self._collection.engine.keys(prefix + first, prefix + end))
 
     def _level(
         self, level: int, first: bytes, end: bytes | None = None

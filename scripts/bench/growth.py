@@ -63,7 +63,7 @@ class Family(NamedTuple):
 def case(*lines: str) -> Case:
     """From commands in which `@` is a random element's number, `+` one that is not there.
 
-    Both have nine digits; `#` is the number itself.
+    Both have nine digits; `#` is the number itself, `?` that of another element.
     """
 
     def make(line: str) -> Make:
@@ -72,6 +72,7 @@ def case(*lines: str) -> Case:
         def command(rng: random.Random, size: int) -> Command:
             number, absent = rng.randrange(size), rng.randrange(size, 2 * size)
             marks = {"@": f"{number:09d}", "+": f"{absent:09d}", "#": str(number)}
+            marks["?"] = str(rng.randrange(size))
             return [_filled(word, marks).encode() for word in words]
 
         return command
@@ -116,8 +117,8 @@ FAMILIES = (
         ([b"ZADD", b"k"], lambda n: [b"%d" % n, b"m%09d" % n]),
         (
             case("ZSCORE k m@"),
-            case("ZADD k # m@"),
-            case("ZADD k # m+", "ZPOPMIN k"),
+            case("ZADD k ? m@"),
+            case("ZADD k -1 m+", "ZPOPMIN k"),
             case("ZRANGE k # inf BYSCORE LIMIT 0 10"),
             case("ZRANK k m@"),
             case("ZRANGE k -10 -1"),

@@ -125,8 +125,8 @@ def test_spans_depend_on_the_contents_and_not_on_the_history(engine: Engine) -> 
 
 
 @pytest.mark.parametrize("bits", [0, 4, 5, 9, 10, 63])
-def test_a_thirty_second_of_a_level_stands_on_the_next(bits: int) -> None:
-    assert height_of(1 << bits) == bits // 5
+def test_a_sixteenth_of_a_level_stands_on_the_next(bits: int) -> None:
+    assert height_of(1 << bits) == min(bits // 4, 12)
     assert height_of(0) == 12
 
 
