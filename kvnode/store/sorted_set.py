@@ -15,7 +15,7 @@ whole text is found. Minus zero is kept as zero, as in a small sorted set of Red
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvnode.store.collection import PART_MEMBERS
 from kvnode.store.keyspace import HASH_BYTES, SUFFIX_KEY_BYTES_MAX
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from kvnode.store.collection import Collection
+
+Pair: TypeAlias = tuple[bytes, float]
+"""A member and its score."""
 
 PLACES_END: Final = b"\xff" * SCORE_BYTES
 """Above all places: no score has these bytes."""
@@ -53,23 +56,31 @@ class SortedSet:
         collection: of kind ZSET.
     """
 
-    __slots__ = ("_mends", "collection", "spans")
+    __slots__ = ("_located", "_mends", "_tail", "collection", "spans")
 
     def __init__(self, collection: Collection) -> None:
         self.collection = collection
         self.spans = Spans(collection)
         self._mends = True
+        self._located: bytes | None = None
+        self._tail = b""
 
     # --- one member -------------------------------------------------------------------------------
 
     def score(self, member: bytes) -> float | None:
         """The score of a member, None if it is none."""
-        packed = self.collection.member(member)
-        return None if packed is None else unpack_score(packed)
+        row = self.collection.get(PART_MEMBERS + self._locate(member))
+        return None if row is None else unpack_score(row[-SCORE_BYTES:])
 
     def place(self, member: bytes, score: float) -> bytes:
         """Where a member with this score stands; also of one that is not there."""
-        return sortable(score) + self.collection.space.locate(member)[HASH_BYTES:]
+        return sortable(score) + self._locate(member)[HASH_BYTES:]
+
+    def _locate(self, member: bytes) -> bytes:
+        """The hash and the suffix of a member; it is mostly asked for several times in a row."""
+        if member is not self._located:
+            self._located, self._tail = member, self.collection.space.locate(member)
+        return self._tail
 
     def rank(self, member: bytes, score: float) -> int:
         """How many members stand before one of this score."""
@@ -80,24 +91,29 @@ class SortedSet:
     def put(self, member: bytes, score: float, old: float | None) -> None:
         """Give a member a score; `old` is the one that it has, None if it is new."""
         collection = self.collection
-        tail = collection.space.locate(member)
+        tail = self._locate(member)
         if old is None:
             collection.count += 1
         else:
             self._leave(tail, old)
         score += 0.0
-        packed = pack_score(score)
-        collection.put_member(member, packed, None if old is None else pack_score(old))
         place = sortable(score) + tail[HASH_BYTES:]
-        is_long = len(member) > SUFFIX_KEY_BYTES_MAX
-        collection.put_derived(PART_ORDER + place, tail[:HASH_BYTES] if is_long else b"")
+        if len(member) <= SUFFIX_KEY_BYTES_MAX:
+            part = PART_MEMBERS + tail
+            collection.put(part, pack_score(score), None if old is None else pack_score(old))
+            collection.put_derived(PART_ORDER + place, b"")
+        else:
+            collection.put_member(
+                member, pack_score(score), None if old is None else pack_score(old)
+            )
+            collection.put_derived(PART_ORDER + place, tail[:HASH_BYTES])
         if self._mends:
             self.spans.insert(place, _height(tail))
 
     def remove(self, member: bytes, score: float) -> None:
         """Take a member away that has this score."""
         collection = self.collection
-        self._leave(collection.space.locate(member), score)
+        self._leave(self._locate(member), score)
         collection.delete_member(member, pack_score(score))
         collection.count -= 1
 
@@ -126,14 +142,14 @@ class SortedSet:
 
         self.spans.rebuild(height)
 
-    def fill(self, pairs: Iterable[tuple[bytes, float]]) -> None:
+    def fill(self, pairs: Iterable[Pair]) -> None:
         """Put members into a set that has none; each of them once, in any order."""
         self.expect(RESPAN_MEMBERS_MIN)
         for member, score in pairs:
             self.put(member, score, None)
         self.settle()
 
-    def remove_all(self, pairs: list[tuple[bytes, float]]) -> None:
+    def remove_all(self, pairs: list[Pair]) -> None:
         """Take members away. If these are all, their rows go with the collection."""
         collection = self.collection
         if len(pairs) == collection.count:
@@ -165,9 +181,7 @@ class SortedSet:
         """How many members stand at first <= place < end."""
         return self.spans.rank(end) - self.spans.rank(first) if first < end else 0
 
-    def between(
-        self, first: bytes, end: bytes, *, reverse: bool, skip: int = 0
-    ) -> Iterator[tuple[bytes, float]]:
+    def between(self, first: bytes, end: bytes, *, reverse: bool, skip: int = 0) -> Iterator[Pair]:
         """(member, score) at first <= place < end, less the first `skip`; backwards if `reverse`.
 
         Nothing may be written while it runs.
@@ -183,11 +197,18 @@ class SortedSet:
             return iter(())
         return islice(self._walk(first, end, reverse=reverse), skip, None)
 
-    def from_rank(self, rank: int, *, reverse: bool = False) -> Iterator[tuple[bytes, float]]:
-        """(member, score) from a rank on, counted from the last one and downwards if `reverse`."""
-        return self.between(b"", PLACES_END, reverse=reverse, skip=rank)
+    def from_rank(self, rank: int, size: int, *, reverse: bool = False) -> Iterable[Pair]:
+        """`size` pairs from a rank on, counted from the last one and downwards if `reverse`.
 
-    def _walk(self, first: bytes, end: bytes, *, reverse: bool) -> Iterator[tuple[bytes, float]]:
+        Those near the other end are found from there: ranks of the last ten are asked for often.
+        """
+        behind = self.collection.count - rank - size
+        if 0 <= behind < rank and size <= SKIPPED_ROWS_MAX:
+            pairs = self.between(b"", PLACES_END, reverse=not reverse, skip=behind)
+            return list(islice(pairs, size))[::-1]
+        return islice(self.between(b"", PLACES_END, reverse=reverse, skip=rank), size)
+
+    def _walk(self, first: bytes, end: bytes, *, reverse: bool) -> Iterator[Pair]:
         collection = self.collection
         rows = collection.rows_back if reverse else collection.rows
         for part, hashed in rows(PART_ORDER + first, PART_ORDER + end):

@@ -16,7 +16,8 @@ from math import isnan
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kvnode.errors import CommandError
-from kvnode.store import ops
+from kvnode.limits import BULK_ROWS_MAX
+from kvnode.store import bulk, ops, set_algebra
 from kvnode.store.collection import Collection, create, find, open_
 from kvnode.store.draws import Draws
 from kvnode.store.keyspace import KIND_MASK, SET, ZSET
@@ -24,7 +25,8 @@ from kvnode.store.notices import Notice
 from kvnode.store.ops import ZAddFlag, ZAggregate, ZBy, ZOperation, ZRangeFlag
 from kvnode.store.redis import drawing, messages, scanning
 from kvnode.store.scores import score_text, sortable, unpack_score
-from kvnode.store.sorted_set import PLACES_END, SortedSet, after_score
+from kvnode.store.set_algebra import HASHES
+from kvnode.store.sorted_set import PLACES_END, Pair, SortedSet, after_score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from kvnode.store.ops import Op
     from kvnode.store.redis.meaning import Meaning
     from kvnode.store.reply import Result
-
-Pair = tuple[bytes, float]
 
 _NX, _XX, _GT, _LT, _CH, _INCR = (int(flag) for flag in ZAddFlag)
 _REV, _WITHSCORES = (int(flag) for flag in ZRangeFlag)
@@ -172,14 +172,57 @@ def zrange(space: Keyspace, op: Op) -> Result:
 
 def zrangestore(space: Keyspace, op: Op) -> Result:
     """ZRANGESTORE: a range becomes the sorted set of another key; its size."""
-    _, number, target, key, by, low, high, flags, offset, limit = op
+    _, number, target, key, *how = op
     found = find(space, number, key, ZSET)
     if isinstance(found, CommandError):
         return found
-    pairs: list[Pair] = []
-    if found is not None:
-        pairs = list(_select(SortedSet(found), by, low, high, flags, offset, limit))
-    return store(space, number, target, pairs, b"zrangestore")
+    if found is None:
+        return store(space, number, target, [], b"zrangestore")
+    members = SortedSet(found)
+    first, size = _ranks(members, *how)
+    if size > BULK_ROWS_MAX:
+        return bulk.store(space, op, RANGE_ROWS)
+    return store(space, number, target, list(members.from_rank(first, size)), b"zrangestore")
+
+
+def _check_range(space: Keyspace, op: Op) -> Result | bulk.Check:
+    found = find(space, op[1], op[3], ZSET)
+    return found if isinstance(found, CommandError) else bulk.GO_ON
+
+
+def _range_part(
+    space: Keyspace, op: Op, made: Collection, cursor: bytes, rows_max: int
+) -> bytes | None:
+    """The cursor is how many are stored."""
+    _, number, _, key, *how = op
+    found = find(space, number, key, ZSET)
+    if found is None:
+        return None
+    assert isinstance(found, Collection), "a job begins anew when its source is another one"
+    members = SortedSet(found)
+    first, size = _ranks(members, *how)
+    done = int.from_bytes(cursor, "big")
+    share = min(max(rows_max // ROWS_PER_MEMBER, 1), size - done)
+    SortedSet(made).fill(list(members.from_rank(first + done, share)) if share > 0 else [])
+    done += share
+    return done.to_bytes(8, "big") if done < size else None
+
+
+def _finish_range(space: Keyspace, _op: Op, made: Collection) -> Result:
+    return _stored(space, made, b"zrangestore")
+
+
+ROWS_PER_MEMBER: Final = 2
+"""A member, and its place; spans cost as much again."""
+
+RANGE_ROWS: Final = bulk.Recipe(
+    sources=lambda op: [(op[1], op[3])],
+    target=lambda op: (op[1], op[2]),
+    kind=lambda _space, _op: ZSET,
+    check=_check_range,
+    part=_range_part,
+    finish=_finish_range,
+)
 
 
 def zremrange(space: Keyspace, op: Op) -> Result:
@@ -208,22 +251,42 @@ _REMOVED_BY: Final = {
 def _select(
     members: SortedSet, by: int, low: int | bytes, high: int | bytes, flags: int, offset: int,
     limit: int,
-) -> Iterator[Pair]:  # fmt: skip
+) -> Iterable[Pair]:  # fmt: skip
     """The pairs of a range, in its direction; a negative limit is none."""
     reverse = bool(flags & _REV)
     if by == ZBy.RANK:
-        assert isinstance(low, int)
-        assert isinstance(high, int)
-        count = members.collection.count
-        first = max(low + count, 0) if low < 0 else low
-        last = high + count if high < 0 else high
-        size = max(min(last, count - 1) + 1 - first, 0)
-        return islice(members.from_rank(first, reverse=reverse), size)
+        first, size = _slice(members.collection.count, low, high)
+        return members.from_rank(first, size, reverse=reverse)
     if offset < 0:
-        return iter(())
-    first_place, end = _places(members, by, low, high)
-    pairs = members.between(first_place, end, reverse=reverse, skip=offset)
+        return ()
+    place, end = _places(members, by, low, high)
+    pairs = members.between(place, end, reverse=reverse, skip=offset)
     return pairs if limit < 0 else islice(pairs, limit)
+
+
+def _ranks(
+    members: SortedSet, by: int, low: int | bytes, high: int | bytes, flags: int, offset: int,
+    limit: int,
+) -> tuple[int, int]:  # fmt: skip
+    """The lowest rank of a range, and how many members are in it."""
+    count, reverse = members.collection.count, flags & _REV
+    if by == ZBy.RANK:
+        first, size = _slice(count, low, high)
+        return (count - first - size if reverse else first), size
+    place, end = _places(members, by, low, high)
+    first, size = members.spans.rank(place), members.count_between(place, end)
+    left = size - offset if 0 <= offset < size else 0
+    taken = left if limit < 0 else min(limit, left)
+    return (first + left - taken if reverse else first + offset), taken
+
+
+def _slice(count: int, low: int | bytes, high: int | bytes) -> tuple[int, int]:
+    """The first of `count` elements in a range of ranks that includes its ends, and its size."""
+    assert isinstance(low, int)
+    assert isinstance(high, int)
+    first = max(low + count, 0) if low < 0 else low
+    last = high + count if high < 0 else min(high, count - 1)
+    return first, max(last + 1 - first, 0)
 
 
 def _places(
@@ -285,7 +348,8 @@ def _pop(opened: Collection, from_end: int, count: int) -> list[Pair]:
     if opened.is_new or not count:
         return []
     members = SortedSet(opened)
-    pairs = list(islice(members.from_rank(0, reverse=bool(from_end)), count))
+    size = min(count, opened.count)
+    pairs = list(members.from_rank(0, size, reverse=bool(from_end)))
     members.remove_all(pairs)
     _save(opened, b"zpopmax" if from_end else b"zpopmin")
     return pairs
@@ -294,54 +358,115 @@ def _pop(opened: Collection, from_end: int, count: int) -> list[Pair]:
 # --- algebra --------------------------------------------------------------------------------------
 
 
-class Source(NamedTuple):
-    """One operand: a sorted set, a set whose members count 1, or nothing for an absent key."""
-
-    collection: Collection | None
-    weight: float
-
-    @property
-    def size(self) -> int:
-        """How many members it has."""
-        return 0 if self.collection is None else self.collection.count
-
-    def pairs(self) -> Iterator[Pair]:
-        """Its members and scores, unweighted."""
-        if self.collection is None:
-            return
-        has_scores = self.collection.kind == ZSET
-        for _, member, packed in self.collection.members():
-            yield member, unpack_score(packed) if has_scores else 1.0
-
-    def score(self, member: bytes) -> float | None:
-        """The score of a member, unweighted."""
-        if self.collection is None:
-            return None
-        packed = self.collection.member(member)
-        if packed is None:
-            return None
-        return unpack_score(packed) if self.collection.kind == ZSET else 1.0
-
-
 def zalgebra(space: Keyspace, op: Op) -> Result:
     """ZUNION, ZINTER, ZDIFF: members in their new order, or pairs of member and score."""
     _, number, operation, keys, weights, aggregate, with_scores, refusal = op
-    sources = _sources(space, number, keys, weights, refusal)
-    if isinstance(sources, CommandError):
-        return sources
-    pairs = sorted(_combined(operation, sources, aggregate), key=lambda pair: (pair[1], pair[0]))
+    operands = _operands(space, number, keys, weights, refusal)
+    if isinstance(operands, CommandError):
+        return operands
+    pairs = list(operands.combine(operation, aggregate))
+    pairs.sort(key=lambda pair: (pair[1], pair[0]))
     return _shown(pairs, with_scores=with_scores)
+
+
+def zintercard(space: Keyspace, op: Op) -> Result:
+    """ZINTERCARD: how many members all have; it stops counting at the limit, if that is not 0."""
+    _, number, keys, limit, refusal = op
+    operands = _operands(space, number, keys, [], refusal)
+    if isinstance(operands, CommandError):
+        return operands
+    return sum(1 for _ in islice(set_algebra.intersection(operands.sources), limit or None))
 
 
 def zalgebrastore(space: Keyspace, op: Op) -> Result:
     """ZUNIONSTORE, ZINTERSTORE, ZDIFFSTORE: the result becomes the value of a key; its size."""
-    _, number, operation, target, keys, weights, aggregate, refusal = op
-    sources = _sources(space, number, keys, weights, refusal)
-    if isinstance(sources, CommandError):
-        return sources
-    pairs = list(_combined(operation, sources, aggregate))
-    return store(space, number, target, pairs, _STORED_BY[operation])
+    return bulk.store(space, op, COMBINED_ROWS)
 
+
+class Operands(NamedTuple):
+    """Sorted sets, and sets whose members count 1.
+
+    Attributes:
+        sources: None for an absent key.
+        weights: of each.
+    """
+
+    sources: list[Collection | None]
+    weights: list[float]
+
+    def combine(
+        self, operation: int, aggregate: int, from_hash: int = 0, end_hash: int = HASHES
+    ) -> Iterator[Pair]:
+        """Members of the result and their scores, in the order of hashes."""
+        order: Iterable[int] = range(len(self.sources))
+        if operation != ZOperation.DIFF:
+            # Redis begins with the smallest, and the order of an addition shows in its last digit.
+            order = sorted(order, key=self._size)
+        sources, weights = [self.sources[at] for at in order], [self.weights[at] for at in order]
+        has_scores = [each is not None and each.kind == ZSET for each in sources]
+        add, is_union = _AGGREGATES[aggregate], operation == ZOperation.UNION
+        for _, member, values in OPERATIONS[operation].walk(sources, from_hash, end_hash):
+            total: float | None = None
+            for at, packed in values:
+                score = weights[at] * (unpack_score(packed) if has_scores[at] else 1.0)
+                if is_union or total is None:  # Redis leaves out the others of an intersection
+                    score = _number(score)
+                total = score if total is None else add(total, score)
+            assert total is not None
+            yield member, total
+
+    def _size(self, at: int) -> int:
+        source = self.sources[at]
+        return 0 if source is None else source.count
+
+
+def _operands(
+    space: Keyspace, number: int, keys: list[bytes], weights: list[bytes], refusal: bytes | None
+) -> Operands | CommandError:
+    """The operands, or why there is no result."""
+    found: list[tuple[Collection | None, float]] = []
+    for at, key in enumerate(keys):
+        record = space.find(number, key)
+        kind = ZSET if record is None else record[0] & KIND_MASK
+        source = find(space, number, key, kind if kind == SET else ZSET)
+        if isinstance(source, CommandError):
+            return source
+        found.append((source, unpack_score(weights[at]) if weights else 1.0))
+    if refusal is not None:
+        return refused(refusal)
+    return Operands([source for source, _ in found], [weight for _, weight in found])
+
+
+def _check_combined(space: Keyspace, op: Op) -> Result | bulk.Check:
+    _, number, _, _, keys, weights, _, refusal = op
+    operands = _operands(space, number, keys, weights, refusal)
+    return operands if isinstance(operands, CommandError) else bulk.GO_ON
+
+
+def _combine_part(
+    space: Keyspace, op: Op, made: Collection, cursor: bytes, rows_max: int
+) -> bytes | None:
+    """The cursor is the hash to go on from: all up to the next one are found at once."""
+    _, number, operation, _, keys, weights, aggregate, _ = op
+    operands = _operands(space, number, keys, weights, None)
+    assert isinstance(operands, Operands), "a job begins anew when a source is another one"
+    rows = OPERATIONS[operation].rows(operands.sources)
+    from_hash = int.from_bytes(cursor, "big")
+    share = max(rows_max // ROWS_PER_MEMBER, 1)
+    end_hash = from_hash + HASHES * share // max(rows, share)
+    SortedSet(made).fill(list(operands.combine(operation, aggregate, from_hash, end_hash)))
+    return end_hash.to_bytes(8, "big") if end_hash < HASHES else None
+
+
+def _finish_combined(space: Keyspace, op: Op, made: Collection) -> Result:
+    return _stored(space, made, _STORED_BY[op[2]])
+
+
+OPERATIONS: Final[dict[int, set_algebra.Operation]] = {
+    ZOperation.UNION: set_algebra.UNION,
+    ZOperation.INTER: set_algebra.INTERSECTION,
+    ZOperation.DIFF: set_algebra.DIFFERENCE,
+}
 
 _STORED_BY: Final = {
     ZOperation.UNION: b"zunionstore",
@@ -349,81 +474,18 @@ _STORED_BY: Final = {
     ZOperation.DIFF: b"zdiffstore",
 }
 
-
-def zintercard(space: Keyspace, op: Op) -> Result:
-    """ZINTERCARD: how many members all have; it stops counting at the limit, if that is not 0."""
-    _, number, keys, limit, refusal = op
-    sources = _sources(space, number, keys, [], refusal)
-    if isinstance(sources, CommandError):
-        return sources
-    smallest, *others = sorted(sources, key=_count_of)
-    common = (
-        member
-        for member, _ in smallest.pairs()
-        if all(other.score(member) is not None for other in others)
-    )
-    return sum(1 for _ in (islice(common, limit) if limit else common))
-
-
-def _sources(
-    space: Keyspace, number: int, keys: list[bytes], weights: list[bytes], refusal: bytes | None
-) -> list[Source] | CommandError:
-    """The operands, or why there is no result."""
-    sources = []
-    for at, key in enumerate(keys):
-        record = space.find(number, key)
-        kind = ZSET if record is None else record[0] & KIND_MASK
-        found = find(space, number, key, kind if kind == SET else ZSET)
-        if isinstance(found, CommandError):
-            return found
-        sources.append(Source(found, unpack_score(weights[at]) if weights else 1.0))
-    return sources if refusal is None else refused(refusal)
-
-
-def _combined(operation: int, sources: list[Source], aggregate: int) -> Iterable[Pair]:
-    """The pairs of the result, in no order."""
-    if operation == ZOperation.DIFF:
-        first, *others = sources
-        return (
-            (member, score)
-            for member, score in first.pairs()
-            if all(other.score(member) is None for other in others)
-        )
-    # Redis begins with the smallest, and the order of an addition is seen in its last digit.
-    sources = sorted(sources, key=_count_of)
-    combine = _AGGREGATES[aggregate]
-    return (_union if operation == ZOperation.UNION else _inter)(sources, combine)
-
-
-def _count_of(source: Source) -> int:
-    return source.size
-
-
-def _union(sources: list[Source], combine: Callable[[float, float], float]) -> Iterable[Pair]:
-    total: dict[bytes, float] = {}
-    for source in sources:
-        for member, score in source.pairs():
-            weighted = _number(source.weight * score)
-            there = total.get(member)
-            total[member] = weighted if there is None else combine(there, weighted)
-    return total.items()
-
-
-def _inter(sources: list[Source], combine: Callable[[float, float], float]) -> Iterator[Pair]:
-    smallest, *others = sources
-    for member, score in smallest.pairs():
-        total = _number(smallest.weight * score)
-        for other in others:
-            there = other.score(member)
-            if there is None:
-                break
-            total = combine(total, other.weight * there)
-        else:
-            yield member, total
+COMBINED_ROWS: Final = bulk.Recipe(
+    sources=lambda op: [(op[1], key) for key in op[4]],
+    target=lambda op: (op[1], op[3]),
+    kind=lambda _space, _op: ZSET,
+    check=_check_combined,
+    part=_combine_part,
+    finish=_finish_combined,
+)
 
 
 def _number(score: float) -> float:
-    """Infinity times zero is zero here."""
+    """Infinity times zero is zero here, and so is infinity less infinity."""
     return 0.0 if isnan(score) else score
 
 
@@ -475,19 +537,21 @@ def store(space: Keyspace, number: int, key: bytes, pairs: list[Pair], event: by
 
     Without pairs the key goes away.
     """
-    if not pairs:
-        tail, _, live = space.look_up(number, key)
-        if live is not None:
-            space.advance()
-            space.remove(number, tail, live)
-            space.notify(Notice.GENERIC, b"del", number, key)
-        return 0
     made = create(space, number, key, ZSET)
     SortedSet(made).fill(pairs)
-    space.advance()
+    if pairs or space.find(number, key) is not None:
+        space.advance()
     made.save()
-    space.notify(Notice.ZSET, event, number, key)
-    return len(pairs)
+    return _stored(space, made, event)
+
+
+def _stored(space: Keyspace, made: Collection, event: bytes) -> int:
+    """Tell of a result that is in place; its size."""
+    if made.count:
+        space.notify(Notice.ZSET, event, made.number, made.key)
+    elif made.replaced is not None and not space.is_expired(made.replaced):
+        space.notify(Notice.GENERIC, b"del", made.number, made.key)
+    return made.count
 
 
 def refused(text: bytes) -> CommandError:
@@ -525,4 +589,9 @@ WRITES: Final[dict[int, Meaning]] = {
     ops.ZMPOP: zmpop,
     ops.ZRANGESTORE: zrangestore,
     ops.ZALGEBRASTORE: zalgebrastore,
+}
+
+RECIPES: Final[dict[int, bulk.Recipe]] = {
+    ops.ZALGEBRASTORE: COMBINED_ROWS,
+    ops.ZRANGESTORE: RANGE_ROWS,
 }

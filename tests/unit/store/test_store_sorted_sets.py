@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvnode.errors import CommandError
+from kvnode.limits import BULK_ROWS_MAX
 from kvnode.store import ops
 from kvnode.store.collection import Collection, find
 from kvnode.store.keyspace import ZSET
 from kvnode.store.ops import (
     DEL,
+    EXEC,
     EXPIRE,
     GET,
+    SADD,
     SET,
+    STEP,
     TTL,
     ZADD,
     ZALGEBRA,
@@ -42,11 +46,14 @@ from kvnode.store.ops import (
     ZRangeFlag,
 )
 from kvnode.store.redis import messages
+from kvnode.store.reply import Unfinished
 from kvnode.store.scores import pack_score, parse_bound, parse_score, score_text
 from kvnode.store.sorted_set import RESPAN_MEMBERS_MIN, SKIPPED_ROWS_MAX, SortedSet
 from kvnode.store.spans import PART_ORDER, PART_SPANS, height_of
+from tests.unit.store.test_store_membership import founded
 
 if TYPE_CHECKING:
+    from kvnode.store.engine import Engine
     from kvnode.store.reply import Result
     from tests.unit.store.driver import Driver
 
@@ -355,6 +362,65 @@ def test_algebra_is_that_of_dictionaries(driver: Driver) -> None:
         assert driver.read(ZINTERCARD, 0, keys[:2], 0, None) == common
         assert driver.read(ZINTERCARD, 0, keys[:2], 2, None) == min(common, 2)
     driver.check()
+
+
+def finish(driver: Driver, answer: Result) -> Result:
+    """Step a command to its end; it must have been too large for one entry."""
+    assert isinstance(answer, Unfinished)
+    while isinstance(answer, Unfinished):
+        answer = driver.do(STEP, 0, answer.job)
+        driver.check()
+    return answer
+
+
+@pytest.mark.parametrize("target", [b"t", b"x"])
+@pytest.mark.parametrize("operation", [UNION, INTER, DIFF])
+def test_a_large_result_is_stored_in_steps_and_is_that_of_one(
+    engine: Engine, operation: int, target: bytes
+) -> None:
+    driver = founded(engine)
+    size = BULK_ROWS_MAX + 100
+    add(driver, b"x", {b"%d" % number: float(number % 50) for number in range(size)})
+    add(driver, b"y", {b"%d" % number: 1.5 for number in range(size // 2, size * 3 // 2)})
+    driver.do(SADD, 0, b"s", *(b"%d" % number for number in range(0, size, 3)))
+    weights = [] if operation == DIFF else [pack_score(weight) for weight in (2.0, 3.0, -1.0)]
+    keys = [b"x", b"y", b"s"]
+    expected = driver.read(ZALGEBRA, 0, operation, keys, weights, 0, 1, None)
+    assert isinstance(expected, list)
+    assert expected
+    op = [ZALGEBRASTORE, 0, operation, target, keys, weights, 0, None]
+    (within,) = (driver.do(EXEC, 0, [], [[*op[:3], b"once", *op[4:]]]),)
+    assert within == [len(expected)]
+    answer = driver.do(*op)
+    if operation == UNION:
+        answer = finish(driver, answer)
+    while isinstance(answer, Unfinished):
+        answer = driver.do(STEP, 0, answer.job)
+    assert answer == len(expected)
+    assert whole(driver, target) == whole(driver, b"once") == expected
+    check_rows(driver, target, dict(expected))  # type: ignore[misc]
+    driver.check()
+
+
+@pytest.mark.parametrize("flags", [0, REV])
+@pytest.mark.parametrize(("offset", "limit"), [(0, -1), (7, -1), (7, BULK_ROWS_MAX + 20)])
+def test_a_large_range_is_stored_in_steps(
+    engine: Engine, flags: int, offset: int, limit: int
+) -> None:
+    driver = founded(engine)
+    size = BULK_ROWS_MAX + 100
+    add(driver, b"k", {b"%d" % number: float(number) for number in range(size)})
+    how = [SCORE, bound(5.0), bound(math.inf), flags, offset, limit]
+    expected = driver.read(ZRANGE, 0, b"k", *how[:3], flags | WITHSCORES, offset, limit)
+    assert isinstance(expected, list)
+    assert finish(driver, driver.do(ZRANGESTORE, 0, b"t", b"k", *how)) == len(expected)
+    assert whole(driver, b"t") == sorted(expected, key=lambda pair: pair[1])  # type: ignore[index,misc,return-value]
+    small = [SCORE, bound(5.0), bound(math.inf), flags, offset, 3]
+    assert driver.do(ZRANGESTORE, 0, b"t", b"k", *small) == 3
+    shown_first = driver.read(ZRANGE, 0, b"k", *small)
+    assert isinstance(shown_first, list)
+    held = driver.read(ZRANGE, 0, b"t", RANK, 0, -1, flags, 0, -1)
+    assert held == shown_first
 
 
 def test_infinity_times_zero_and_infinity_less_infinity_are_zero(driver: Driver) -> None:
