@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import pytest
 
 from kvnode.errors import CommandError
-from kvnode.limits import DRAWN_MEMBERS_MAX, SCAN_ROWS_MAX
+from kvnode.limits import DRAWN_MEMBERS_MAX, OUTPUT_BYTES_MAX, SCAN_ROWS_MAX
 from kvnode.store import ops
+from kvnode.store.keyspace import Keyspace
 from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import HashPart, Op
 from kvnode.store.redis import messages
@@ -270,6 +271,34 @@ def test_a_page_is_bounded(driver: Driver) -> None:
     assert isinstance(page, list)
     assert page[0] != b"0"
     assert len(pairs_of(page[1])) == SCAN_ROWS_MAX
+
+
+def test_fields_of_one_hash_stay_on_one_page(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locate(_: Keyspace, key: bytes) -> bytes:
+        return (len(key) % 3).to_bytes(8, "big") + key
+
+    monkeypatch.setattr(Keyspace, "locate", locate)
+    fields = [b"f" * size for size in range(1, 31)]
+    driver.do(ops.HSET, 0, b"h", *(part for field in fields for part in (field, b"")))
+    pages, cursor = [], b"0"
+    while not pages or cursor != b"0":
+        page = driver.read(ops.HSCAN, 0, b"h", int(cursor), None, 1)
+        assert isinstance(page, list)
+        assert isinstance(page[0], bytes)
+        cursor = page[0]
+        pages.append(sorted(pairs_of(page[1])))
+    assert pages == [
+        sorted(field for field in fields if len(field) % 3 == rest) for rest in range(3)
+    ]
+
+
+def test_what_is_drawn_fits_into_a_reply(driver: Driver) -> None:
+    driver.do(ops.HSET, 0, b"h", b"f", bytes(OUTPUT_BYTES_MAX // 8))
+    assert isinstance(driver.read(ops.HRANDFIELD, 0, b"h", 1, -7, 1), list)
+    refused = driver.read(ops.HRANDFIELD, 0, b"h", 1, -9, 1)
+    assert text_of(refused) == f"ERR reply is larger than {OUTPUT_BYTES_MAX} bytes"
 
 
 @pytest.mark.parametrize("size", [1, 20, 600, 5000])
