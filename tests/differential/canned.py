@@ -15,18 +15,7 @@ from tests.differential.resp import Reply
 
 COMMANDS_ASKED_MAX: Final = 10
 
-_CLIENT_FACTS: Final = (
-    "name",
-    "db",
-    "sub",
-    "psub",
-    "ssub",
-    "multi",
-    "cmd",
-    "user",
-    "redir",
-    "resp",
-)
+_CLIENT_FACTS: Final = ("name", "db", "sub", "psub", "ssub", "cmd", "user", "redir", "resp")
 """Fields of CLIENT LIST that follow from what the client did."""
 
 _HELLO_FACTS: Final = (b"server", b"version", b"proto", b"mode", b"modules")
