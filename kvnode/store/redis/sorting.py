@@ -136,8 +136,8 @@ def _some(collection: Collection, start: int, count: int, *, reverse: bool) -> l
             return ListRows(collection).slice(start, count)
         return ListRows(collection).slice(collection.count - start - count, count)[::-1]
     if collection.kind == ZSET:
-        pairs = SortedSet(collection).from_rank(start, reverse=reverse)
-        return [member for member, _ in islice(pairs, count)]
+        pairs = SortedSet(collection).from_rank(start, count, reverse=reverse)
+        return [member for member, _ in pairs]
     return [member for _, member, _ in islice(collection.members(), start, start + count)]
 
 
