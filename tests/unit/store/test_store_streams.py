@@ -356,6 +356,12 @@ def test_xautoclaim_looks_at_ten_times_as_many_as_it_may_return(driver: Driver) 
     ]
 
 
+def test_a_queue_can_be_drained_where_data_may_not_grow() -> None:
+    draining = {ops.XREADGROUP, ops.XACK, ops.XCLAIM, ops.XAUTOCLAIM, ops.XDEL, ops.XTRIM}
+    assert not draining & ops.GROWING
+    assert {ops.XADD, ops.XGROUP_CREATE} <= ops.GROWING
+
+
 def test_deliveries_wrap_as_in_redis(driver: Driver) -> None:
     add(driver, 1)
     driver.do(ops.XGROUP_CREATE, 0, K, G, ZERO, -1, 0)
