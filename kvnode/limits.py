@@ -178,8 +178,8 @@ SCAN_BYTES_MAX = 4 * MIB
 BULK_ROWS_MAX = 1_000
 """Elements that a command may store (SUNIONSTORE, COPY) at once: ten milliseconds or so."""
 
-BULK_ROWS_PER_STEP_MAX = 250
-"""Elements that it stores per step if they are more: some two milliseconds."""
+BULK_ROWS_PER_STEP_MAX = 500
+"""Elements that it stores per step if they are more: some four milliseconds."""
 
 BULK_ROWS_AT_ONCE_MAX = 50_000
 """Elements that it may store at once where it must, inside MULTI: half a second."""

@@ -14,15 +14,63 @@ import tempfile
 from pathlib import Path
 
 from kvnode.node.node import Node
+from kvnode.resp.commands.lookup import look_up
+from kvnode.resp.encoder import encode3
 from kvnode.store import ops
 from kvnode.store.batch import encode_configure
 from kvnode.store.changes import Add, Change, Found, Founder, Remove, Update
+from kvnode.store.ops import LEVEL
 from tests.support.nodes import Cluster, read, write
 
-VERSION = "v3"
+VERSION = "v4"
 GOLDEN = Path(__file__).parent / VERSION
 FAR_MS = 32_503_680_000_000
 """The year 3000: a deadline that no test run reaches."""
+
+
+COLLECTIONS = (
+    "HSET hash a 1 b 2 c 3|HDEL hash b|HINCRBY hash a 41|HINCRBYFLOAT hash c 0.5",
+    "RPUSH list 1 2 3 4 5|LPUSH list 0|LPOP list|LREM list 1 3|LINSERT list BEFORE 4 x",
+    "LTRIM list 0 3",
+    "SADD set a b c d e|SREM set b|SPOP set|SADD other c d z|SUNIONSTORE union set other",
+    "ZADD zset 1 a 2 b 2 c -inf d|ZINCRBY zset 0.5 a|ZPOPMIN zset",
+    "ZADD geo 3479099956230698 Palermo",
+    "ZRANGESTORE ranged zset 0 1|ZUNIONSTORE zunion 2 zset set WEIGHTS 2 3",
+    "XADD stream * f v|XADD stream * f w g x|XADD stream * f y|XGROUP CREATE stream group 0",
+    "XREADGROUP GROUP group me COUNT 2 STREAMS stream >|XGROUP CREATECONSUMER stream group you",
+    "SETBIT bits 1000 1|BITFIELD bits SET u8 #3 200|PFADD hll a b c|PFADD hll2 d|PFMERGE hll hll2",
+    "COPY hash copied|RENAME other renamed|EXPIRE list 100000|PERSIST list",
+)
+"""Commands of every family; they are sent to database 3 before the snapshot, to 4 behind it."""
+
+READINGS = (
+    "HGETALL hash|LRANGE list 0 -1|SMEMBERS set|SMEMBERS union|ZRANGE zset 0 -1 WITHSCORES",
+    "ZRANGE zunion 0 -1 WITHSCORES|ZRANGE ranged 0 -1|XRANGE stream - +|XPENDING stream group",
+    "XINFO GROUPS stream|GET bits|PFCOUNT hll|HGETALL copied",
+    "SMEMBERS renamed|ZRANK zset b|ZCOUNT zset 1 3|LINDEX list 1|SCAN 0 COUNT 1000",
+)
+"""What is read of them, as bytes in hexadecimal digits."""
+
+
+def commands(lines: tuple[str, ...]) -> list[list[bytes]]:
+    """The words of each."""
+    return [part.encode().split() for line in lines for part in line.split("|")]
+
+
+async def collections(node: Node, db: int) -> None:
+    """A bit of every family."""
+    for arguments in commands(COLLECTIONS):
+        await write(node, *look_up(arguments).parse(db, arguments))
+
+
+async def readings(node: Node) -> dict[str, str]:
+    """What all families answer, by command and database."""
+    answers = {}
+    for db in (3, 4):
+        for arguments in commands(READINGS):
+            result = await read(node, *look_up(arguments).parse(db, arguments))
+            answers[f"{db} {b' '.join(arguments).decode()}"] = encode3(result).hex()
+    return answers
 
 
 async def change(node: Node, wanted: Change) -> None:
@@ -36,7 +84,7 @@ async def change(node: Node, wanted: Change) -> None:
 async def change_members(node: Node) -> None:
     """A registry with a voter, a name that is reserved for a learner, and a tombstone."""
     if node.machine.members is None:
-        await change(node, Found(3, (Founder(1, "n1", "127.0.0.1:7379", "", 1001),)))
+        await change(node, Found(LEVEL, (Founder(1, "n1", "127.0.0.1:7379", "", 1001),)))
     await change(node, Add(2, "gone", storage_id=1002))
     await change(node, Remove(2))
     await change(node, Add(3, "reserved", promote=False))
@@ -58,7 +106,9 @@ async def fill(cluster: Cluster) -> dict[str, object]:
     watch = [9, b"nobody", await read(node, ops.VERSION, 9, b"nobody")]
     await write(node, ops.SWAPDB, 0, 9, 10)
     await change_members(node)
+    await collections(node, 3)
     await node.snapshots.take()
+    await collections(node, 4)
     await write(node, ops.INCRBY, 1, b"counter", 1)
     await write(node, ops.DEL, 0, b"key:0")
     await write(node, ops.FLUSHDB, 15)
@@ -74,6 +124,7 @@ async def fill(cluster: Cluster) -> dict[str, object]:
         "index": newest[0],
         "hash": newest[1],
         "keys": keys,
+        "readings": await readings(node),
         "level": members.level,
         "removed": members.removed,
         "members": [[one.node_id, one.name, one.role.name] for one in members.by_id.values()],

@@ -11,6 +11,7 @@ import pytest
 
 from kvnode.store import ops
 from kvnode.store.state_machine import StateMachine
+from tests.golden.__main__ import readings
 from tests.support.nodes import Cluster, read
 
 DIRECTORIES = sorted(path.parent for path in Path(__file__).parent.glob("*/expected.json"))
@@ -34,6 +35,8 @@ async def test_a_directory_of_every_format_version_opens_with_all_that_is_in_it(
             check_members(node.machine, expected)
         for db, count in expected["keys"].items():
             assert await read(node, ops.DBSIZE, int(db)) == count
+        if "readings" in expected:
+            assert await readings(node) == expected["readings"]
         assert await read(node, ops.GET, 0, b"long" * 1_000) == b"a long key"
         assert await read(node, ops.GET, 1, b"counter") == b"42"
     finally:
