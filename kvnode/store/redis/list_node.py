@@ -12,7 +12,7 @@ its list may have twice that before half of it is sealed off as a node of its ow
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -51,9 +51,13 @@ def unpack(node: bytes) -> list[bytes]:
     count = node[0]
     if not count:
         return [node[1:]]
-    lengths = _LENGTHS[count].unpack_from(node, 1)
-    ends = accumulate(lengths, initial=1 + count * LENGTH_BYTES)
-    return [node[start:stop] for start, stop in pairwise(ends)]
+    elements: list[bytes] = []
+    start = 1 + count * LENGTH_BYTES
+    for length in _LENGTHS[count].unpack_from(node, 1):
+        stop = start + length
+        elements.append(node[start:stop])
+        start = stop
+    return elements
 
 
 def count_of(node: bytes) -> int:

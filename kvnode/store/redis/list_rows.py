@@ -168,10 +168,11 @@ class ListRows:
         part, _, offset = self._locate(first)
         found: list[bytes] = []
         for _, node in self.nodes(part):
-            found += list_node.unpack(node)[offset : offset + count - len(found)]
+            found += list_node.unpack(node)[offset:]
             offset = 0
             if len(found) >= count:
                 break
+        del found[count:]
         return found
 
     def nodes(self, first: bytes = ENDS[LEFT]) -> Iterator[Row]:
