@@ -71,6 +71,10 @@ _PLACE = Struct(">HB")
 PLACE_BYTES: Final = _PLACE.size
 
 
+BEYOND_INT64: Final = -(2**63)
+"""Redis' estimate where it is no 64-bit integer: only somebody who made the bytes up sees it."""
+
+
 class Corrupted(ValueError):
     """Runs that do not cover the registers exactly."""
 
@@ -342,7 +346,8 @@ def estimate(registers: bytes) -> int:
         total = (total + count) * 0.5
     total += REGISTERS * _sigma(counts[0] / REGISTERS)
     # Halves go up, as llround has it; Python's round would take the even neighbour.
-    return math.floor(_ALPHA * REGISTERS * REGISTERS / total + 0.5)
+    found = _ALPHA * REGISTERS * REGISTERS / total + 0.5 if total else math.inf
+    return math.floor(found) if found < 2**63 else BEYOND_INT64
 
 
 def _sigma(share: float) -> float:

@@ -161,6 +161,20 @@ async def test_random_hyperloglogs_have_the_bytes_of_redis(tmp_path: Path) -> No
             assert await client.call("PFCOUNT", key) == redis.call("PFCOUNT", key)
 
 
+@requires_redis
+async def test_registers_that_no_element_can_raise_are_counted_as_redis_does(
+    tmp_path: Path,
+) -> None:
+    client = MemoryClient(serve(FakeService()))
+    head = hll.forget_cardinality(bytearray(b"HYLL" + bytes(12)))
+    group = {value: (value * 0x41041).to_bytes(3, "little") for value in (0, 1, 49, 50, 51, 63)}
+    with real_redis(tmp_path) as redis:
+        for most, last in ((63, 63), (51, 51), (63, 0), (63, 50), (51, 49), (50, 50), (1, 63)):
+            value = head + group[most] * 4095 + group[last]
+            for line in (["SET", "k", value], ["PFCOUNT", "k"], ["PFCOUNT", "k", "none"]):
+                assert await client.call_raw(*line) == redis.call_raw(*line)
+
+
 @pytest.mark.parametrize(
     ("line", "op"),
     [

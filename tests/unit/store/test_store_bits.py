@@ -182,6 +182,32 @@ def test_a_merge_has_seen_what_its_sources_have(driver: Driver) -> None:
     driver.check()
 
 
+def test_no_damage_to_a_hyperloglog_is_more_than_an_error(driver: Driver) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    fill(driver, b"seen", 700)
+    sparse = driver.read(ops.GET, 0, b"seen")
+    assert isinstance(sparse, bytes)
+    dense = bytes(hll.to_dense(sparse))
+    made_up = dense[: hll.HEADER_BYTES] + b"\xff" * (hll.DENSE_BYTES - hll.HEADER_BYTES)
+    for number in range(400):
+        damaged = bytearray(rng.choice((sparse, hll.EMPTY, dense, made_up)))
+        for _ in range(rng.randrange(4)):
+            at = rng.randrange(rng.choice((hll.HEADER_BYTES, len(damaged))))
+            damaged[at] = rng.choice((0, 0x40, 0x7F, 0xFF, rng.randrange(256)))
+        cut = rng.choice((len(damaged), rng.randrange(len(damaged) + 1)))
+        driver.do(ops.SET, 0, b"k", bytes(damaged[:cut]))
+        for result in (
+            driver.read(ops.PFCOUNT, 0, b"k"),
+            driver.read(ops.PFCOUNT, 0, b"k", b"seen"),
+            driver.do(ops.PFADD, 0, b"k", hll.place(b"%d" % number)),
+            driver.do(ops.PFMERGE, 0, b"k", b"seen"),
+        ):
+            assert isinstance(result, int | str | CommandError)
+    driver.check()
+
+
 @pytest.mark.parametrize("runs", [b"", b"\x7f", b"\x7f\xfe", b"\x80" * 3000])
 @pytest.mark.parametrize("surplus", [b"", b"\x7f\xff\x00"])
 def test_runs_that_do_not_fit_are_corrupt_and_stay(
