@@ -179,8 +179,6 @@ class Stream:
             return 0
         if not self.length and identity <= self.last:
             return self.added
-        if ZERO != identity < self.max_deleted:
-            return None
         if identity >= self.last:
             return self.added if identity == self.last else None
         found = self.first()

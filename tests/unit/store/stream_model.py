@@ -91,8 +91,6 @@ class Stream:
             return 0
         if not ids and identity <= self.last:
             return self.added
-        if identity != ZERO and identity < self.deleted:
-            return None
         if identity >= self.last:
             return self.added if identity == self.last else None
         has_holes = self.deleted != ZERO and self.deleted >= ids[0]
