@@ -202,6 +202,8 @@ class SortedSet:
 
         Those near the other end are found from there: ranks of the last ten are asked for often.
         """
+        if size <= 0 or not 0 <= rank < self.collection.count:
+            return ()
         behind = self.collection.count - rank - size
         if 0 <= behind < rank and size <= SKIPPED_ROWS_MAX:
             pairs = self.between(b"", PLACES_END, reverse=not reverse, skip=behind)

@@ -275,7 +275,9 @@ def _ranks(
         return (count - first - size if reverse else first), size
     place, end = _places(members, by, low, high)
     first, size = members.spans.rank(place), members.count_between(place, end)
-    left = size - offset if 0 <= offset < size else 0
+    if not 0 <= offset < size:
+        return 0, 0
+    left = size - offset
     taken = left if limit < 0 else min(limit, left)
     return (first + left - taken if reverse else first + offset), taken
 

@@ -423,6 +423,38 @@ def test_a_large_range_is_stored_in_steps(
     assert held == shown_first
 
 
+@pytest.mark.parametrize("flags", [0, REV])
+@pytest.mark.parametrize("limit", [-1, 0, 2, 2**63 - 1])
+@pytest.mark.parametrize("offset", [-(2**63), -1, 0, 1, 3, 4, 2**63 - 1])
+def test_any_offset_and_limit_of_a_range_is_read_and_stored_alike(
+    driver: Driver, flags: int, limit: int, offset: int
+) -> None:
+    add(driver, b"k", {b"a": 1.0, b"b": 2.0, b"c": 3.0, b"d": 4.0})
+    how = [SCORE, bound(2.0), bound(math.inf), flags, offset, limit]
+    names = [b"b", b"c", b"d"][:: -1 if flags else 1]
+    expected = names[offset:][: None if limit < 0 else limit] if offset >= 0 else []
+    assert driver.read(ZRANGE, 0, b"k", *how) == expected
+    assert driver.do(ZRANGESTORE, 0, b"t", b"k", *how) == len(expected)
+    assert driver.read(ZRANGE, 0, b"t", RANK, 0, -1, flags, 0, -1) == expected
+
+
+@pytest.mark.parametrize("low", [-(2**63), -5, -1, 0, 2, 4, 2**63 - 1])
+@pytest.mark.parametrize("high", [-(2**63), -5, -1, 0, 2, 4, 2**63 - 1])
+def test_any_ranks_are_read_stored_and_removed_alike(driver: Driver, low: int, high: int) -> None:
+    names = [b"a", b"b", b"c", b"d"]
+    add(driver, b"k", {name: float(at) for at, name in enumerate(names)})
+    first = max(low + 4, 0) if low < 0 else low
+    last = high + 4 if high < 0 else high
+    expected = [name for at, name in enumerate(names) if first <= at <= last]
+    for flags in (0, REV):
+        chosen = [n for at, n in enumerate(names[:: -1 if flags else 1]) if first <= at <= last]
+        assert driver.read(ZRANGE, 0, b"k", RANK, low, high, flags, 0, -1) == chosen
+        stored = driver.do(ZRANGESTORE, 0, b"t", b"k", RANK, low, high, flags, 0, -1)
+        assert stored == len(chosen)
+        assert driver.read(ZRANGE, 0, b"t", RANK, 0, -1, flags, 0, -1) == chosen
+    assert driver.do(ZREMRANGE, 0, b"k", RANK, low, high) == len(expected)
+
+
 def test_infinity_times_zero_and_infinity_less_infinity_are_zero(driver: Driver) -> None:
     add(driver, b"x", {b"a": math.inf})
     add(driver, b"y", {b"a": -math.inf})
