@@ -281,6 +281,7 @@ class Keyspace:
     ) -> None:
         """Take what the meta row tells of."""
         self.jobs = jobs
+        self.is_atomic = False
         self.databases = databases
         self.next_generation = next_generation
         self.removals = removals

@@ -18,6 +18,7 @@ from kvnode.limits import (
 from kvnode.store import batch, ops
 from kvnode.store import collection as collections
 from kvnode.store.collection import Collection
+from kvnode.store.engine import EngineFull
 from kvnode.store.keyspace import HASH, TAG_COLLECTION, prefix_end
 from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.redis import table
@@ -213,3 +214,24 @@ def test_inside_a_transaction_it_is_done_at_once_up_to_a_bound(
     assert isinstance(refused, list)
     assert isinstance(refused[0], CommandError)
     assert not driver.machine._space.is_atomic
+
+
+def test_a_transaction_that_found_no_room_leaves_no_trace_in_what_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else this node alone would do the next large command at once, and diverge."""
+    engine = MemoryEngine()
+    driver = founded(engine)
+    driver.do(FILL, 0, b"h", ROWS, b"v")
+    driver.machine.commit()
+
+    def no_room(_engine: MemoryEngine, _key: bytes, _value: bytes) -> None:
+        raise EngineFull
+
+    with monkeypatch.context() as full:
+        full.setattr(MemoryEngine, "put", no_room)
+        with pytest.raises(EngineFull):
+            driver.do(ops.EXEC, 0, [], [[ops.SET, 0, b"k", b"v"]])
+    driver.log.pop()
+    driver.sequence -= 1
+    begin(driver)
