@@ -28,10 +28,13 @@ FAR_MS = 32_503_680_000_000
 """The year 3000: a deadline that no test run reaches."""
 
 
+LONG = " ".join(f"{number:060d}" for number in range(80))
+"""Elements of more than one node."""
+
 COLLECTIONS = (
     "HSET hash a 1 b 2 c 3|HDEL hash b|HINCRBY hash a 41|HINCRBYFLOAT hash c 0.5",
     "RPUSH list 1 2 3 4 5|LPUSH list 0|LPOP list|LREM list 1 3|LINSERT list BEFORE 4 x",
-    "LTRIM list 0 3",
+    f"LTRIM list 0 3|RPUSH long {LONG}|LPUSH long {LONG}|LSET long 50 x|LINSERT long BEFORE x y",
     "SADD set a b c d e|SREM set b|SPOP set|SADD other c d z|SUNIONSTORE union set other",
     "ZADD zset 1 a 2 b 2 c -inf d|ZINCRBY zset 0.5 a|ZPOPMIN zset",
     "ZADD geo 3479099956230698 Palermo",
@@ -47,6 +50,7 @@ READINGS = (
     "HGETALL hash|LRANGE list 0 -1|SMEMBERS set|SMEMBERS union|ZRANGE zset 0 -1 WITHSCORES",
     "ZRANGE zunion 0 -1 WITHSCORES|ZRANGE ranged 0 -1|XRANGE stream - +|XPENDING stream group",
     "XINFO GROUPS stream|GET bits|PFCOUNT hll|HGETALL copied",
+    "LRANGE long 0 -1|LINDEX long 50",
     "SMEMBERS renamed|ZRANK zset b|ZCOUNT zset 1 3|LINDEX list 1|SCAN 0 COUNT 1000",
 )
 """What is read of them, as bytes in hexadecimal digits."""

@@ -256,6 +256,10 @@ def test_random_histories_answer_as_python_lists_do(driver: Driver, large: bool)
             assert driver.machine.state_hash() == driver.machine.recomputed_hash()
         if step % 300 == 0:
             driver.machine.commit()
+        if step % 300 == 200:
+            before = driver.machine.state_hash()
+            driver.crash()
+            assert driver.machine.state_hash() == before
     for key in KEYS:
         assert whole(driver, key) == model.lists.get(key, [])
     assert sealed_max > 5
