@@ -354,6 +354,9 @@ class NodeReport:
         bind("kvnode_wal_sync_wait_seconds", lambda: node.sync_wait_s)
         bind("kvnode_keys", lambda: _keys(node))
         bind("kvnode_data_bytes", lambda: node.machine.data_bytes)
+        bind("kvnode_waiters", lambda: node.machine.waiters)
+        bind("kvnode_large_commands", lambda: node.machine.large_commands)
+        bind("kvnode_garbage", lambda: float(node.machine.has_garbage))
         bind("kvnode_log_full", lambda: float(node.writer.is_full))
         bind("kvnode_engine_full", lambda: float(node.applier.is_full))
         bind("kvnode_loop_lag_seconds", lambda: stats.loop_lag_seconds)
@@ -389,6 +392,7 @@ class NodeReport:
         """Metrics of the Redis front end."""
         bind, stats = self.metrics_registry.bind, resp.stats
         bind("kvnode_clients", lambda: len(resp.clients))
+        bind("kvnode_clients_blocked", lambda: resp.blocked_clients)
         bind("kvnode_client_connections_total", lambda: stats.connections_total)
         bind("kvnode_client_rejects_total", lambda: stats.connections_rejected_total)
         bind("kvnode_commands_total", lambda: _calls(resp))

@@ -109,6 +109,16 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _counter("kvnode_commands_total", "Commands received from clients, by name.", "command"),
     _gauge("kvnode_in_flight_bytes", "Request bytes that wait for an answer."),
     _gauge("kvnode_keys", "Keys, by database.", "db"),
+    _gauge("kvnode_clients_blocked", "Clients of this node that wait for a key."),
+    _gauge("kvnode_waiters", "Clients of all nodes that wait for a key or have something in hand."),
+    _gauge(
+        "kvnode_large_commands",
+        "Commands that are being carried on a part at a time, of all nodes.",
+    ),
+    _gauge(
+        "kvnode_garbage",
+        "1 while rows of flushed databases or dropped collections are being deleted.",
+    ),
     # The process
     _gauge("kvnode_loop_lag_seconds", "How late the event loop ran its last timer."),
     _gauge("kvnode_loop_lag_max_seconds", "The largest lag of the event loop since the start."),

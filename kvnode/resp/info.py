@@ -117,7 +117,7 @@ def _clients(server: RespServer) -> Fields:
         "client_recent_max_output_buffer": max(
             [each.unwritten_bytes for each in server.slow_readers.values()], default=0
         ),
-        "blocked_clients": sum([each.blocked is not None for each in clients]),
+        "blocked_clients": server.blocked_clients,
         "tracking_clients": 0,
         "clients_in_timeout_table": 0,
         "resp2_clients": sum([each.protocol == RESP2 for each in clients]),

@@ -155,6 +155,11 @@ class RespServer:
         self.used_memory_at_start = memory_figures().used_bytes
 
     @property
+    def blocked_clients(self) -> int:
+        """Clients that wait for something besides their own operations."""
+        return sum([each.blocked is not None for each in self.clients.values()])
+
+    @property
     def pending_bytes(self) -> int:
         """Bytes of commands unanswered or unfinished, and of replies that are not taken."""
         return self.in_flight_bytes + self.held_bytes + self._slow_bytes()

@@ -401,6 +401,16 @@ class StateMachine:
         applied again at its start included). A figure of this node: it is in no hash."""
         return self._space.expired_keys
 
+    @property
+    def waiters(self) -> int:
+        """Blocked clients of all nodes, and those that were served and not told yet."""
+        return self._space.waiters.totals.rows
+
+    @property
+    def large_commands(self) -> int:
+        """Commands under way that store their result a part at a time."""
+        return len(list(self._space.jobs))
+
     # --- who waits ----------------------------------------------------------------------------
 
     def waiter(self, node_id: int, number: int) -> Waiter | None:
