@@ -154,7 +154,8 @@ class Observer:
             if kind is AppendResponse:
                 self._on_response(promise, message)
                 seen = self._seen[number]
-                if seen.doubts and not message.rejected:
+                # Of an earlier term it is true as of that: what it is about may be replaced since.
+                if seen.doubts and not message.rejected and message.term == node.raft.term:
                     self._check_disk(seen, message.index)
             elif kind is RequestVote:
                 self._on_vote(number, promise, own, message.term)

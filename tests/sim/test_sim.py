@@ -245,6 +245,19 @@ def test_what_was_acknowledged_must_be_there_after_a_crash() -> None:
     assert "but its log ends at" in "\n".join(observer.violations)
 
 
+def test_what_is_acknowledged_must_be_on_the_disk_while_its_term_lasts() -> None:
+    """What was acknowledged to an earlier leader may be replaced by then (seed 20)."""
+    from raft.messages import AppendResponse
+
+    _, observer, _, following = leader_and_follower()
+    raft, send = following.node.raft, following.node.transport.send
+    following.doubts, lacking = 1, raft.last_index + 1
+    send(9, AppendResponse(raft.term - 1, lacking, False, 0, 0, False))
+    assert observer.violations == []
+    send(9, AppendResponse(raft.term, lacking, False, 0, 0, False))
+    assert f"acknowledges {lacking}, which is not on its disk" in "\n".join(observer.violations)
+
+
 def test_a_stamp_that_goes_back_is_seen() -> None:
     from kvnode.store.batch import encode_expire
 
