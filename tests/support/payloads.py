@@ -42,7 +42,7 @@ def text(rng: random.Random) -> bytes:
 
 def value(rng: random.Random, streams: bool = False) -> Value:
     """A value of any kind."""
-    texts = list({text(rng) for _ in range(rng.randint(1, 20))})
+    texts = list(dict.fromkeys(text(rng) for _ in range(rng.randint(1, 20))))
     scores = [rng.choice((0.0, 1.5, -2e300, float("inf"), 1e-5, 3.0)) for _ in texts]
     made: list[Value] = [
         text(rng),
