@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from xxhash import xxh3_64_intdigest
 
@@ -56,6 +56,10 @@ Source = tuple[int, bytes]
 """Database and key."""
 
 
+Cursor: TypeAlias = "bytes | CommandError | None"
+"""Where the next part begins, unless there is none."""
+
+
 class Check(Enum):
     """What a recipe answers if there is work to do."""
 
@@ -74,7 +78,8 @@ class Recipe(NamedTuple):
         kind: of the result.
         check: an answer that needs no work (an error, an absent source), or GO_ON.
         part: adds about so many rows to the result, from a cursor on; returns the cursor of the
-            next part, or None at the end. The first cursor is empty.
+            next part, None at the end, or an error, with which the command ends. The first cursor
+            is empty.
         finish: tells of the result, which is in place by then, and answers.
     """
 
@@ -82,25 +87,29 @@ class Recipe(NamedTuple):
     target: Callable[[Op], Source]
     kind: Callable[[Keyspace, Op], int]
     check: Callable[[Keyspace, Op], Result | Check]
-    part: Callable[[Keyspace, Op, Collection, bytes, int], bytes | None]
+    part: Callable[[Keyspace, Op, Collection, bytes, int], Cursor]
     finish: Callable[[Keyspace, Op, Collection], Result]
 
 
-def store(space: Keyspace, op: Op, recipe: Recipe) -> Result:
+def store(space: Keyspace, op: Op, recipe: Recipe, *, at_once: bool = False) -> Result:
     """Do a command: at once if it is small or must be, else begin a job."""
     answer = recipe.check(space, op)
     if not isinstance(answer, Check):
         return answer
     sources = recipe.sources(op)
     rows = sum(_count(space, source) for source in sources)
-    if rows > BULK_ROWS_MAX and not space.is_atomic:
+    if rows > BULK_ROWS_MAX and not (at_once or space.is_atomic):
         return _begin(space, op, recipe)
     if rows > BULK_ROWS_AT_ONCE_MAX:
         return CommandError(TOO_LARGE)
     made = collections.create(space, *recipe.target(op), recipe.kind(space, op))
     cursor: bytes | None = BEGIN
     while cursor is not None:
-        cursor = recipe.part(space, op, made, cursor, BULK_ROWS_AT_ONCE_MAX)
+        following = recipe.part(space, op, made, cursor, BULK_ROWS_AT_ONCE_MAX)
+        if isinstance(following, CommandError):
+            space.drop_rows(made.to_record())
+            return following
+        cursor = following
     return _put_in_place(space, op, recipe, made)
 
 
@@ -122,6 +131,10 @@ def step(space: Keyspace, number: int, recipes: dict[int, Recipe]) -> Result:
         _start(space, job, recipe)
     made = collections.resume(space, *recipe.target(job.op), job.record)
     cursor = recipe.part(space, job.op, made, job.cursor, BULK_ROWS_PER_STEP_MAX)
+    if isinstance(cursor, CommandError):
+        space.drop_rows(made.to_record())
+        jobs.end(job)
+        return cursor
     if cursor is not None:
         job.cursor, job.record = cursor, made.to_record()
         return Unfinished(number)

@@ -64,8 +64,12 @@ class ListRows:
 
     def save(self) -> None:
         """Write the record as of this revision."""
-        self.collection.extra = bytes(self._ends)
+        self.settle()
         self.collection.save()
+
+    def settle(self) -> None:
+        """Let the collection know of its ends, for a record that somebody else writes."""
+        self.collection.extra = bytes(self._ends)
 
     # --- the ends ---------------------------------------------------------------------------------
 

@@ -76,3 +76,6 @@ INVALID_CURSOR: Final = "ERR invalid cursor"
 PATTERN_TOO_LONG: Final = "ERR pattern exceeds maximum allowed size"
 SORT_NOT_A_FLOAT: Final = "ERR One or more scores can't be converted into double"
 SORT_FINDS_TOO_MUCH: Final = f"ERR what SORT finds is larger than {OUTPUT_BYTES_MAX} bytes"
+SORT_TOO_LARGE: Final = (
+    f"ERR SORT with BY or GET stores at most {BULK_ROWS_AT_ONCE_MAX} elements; nothing was stored"
+)

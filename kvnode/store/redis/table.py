@@ -56,7 +56,12 @@ SIMPLE_WRITES: Final[dict[int, Meaning]] = {
     code: meaning for family in _FAMILIES for code, meaning in family.WRITES.items()
 }
 
-RECIPES: Final[dict[int, bulk.Recipe]] = {**keys.RECIPES, **sets.RECIPES, **sorted_sets.RECIPES}
+RECIPES: Final[dict[int, bulk.Recipe]] = {
+    **keys.RECIPES,
+    **sets.RECIPES,
+    **sorted_sets.RECIPES,
+    **sorting.RECIPES,
+}
 """Of commands that may store their result a part at a time."""
 
 _WAITING, serve = waiting.waiting_of({**READS, **SIMPLE_WRITES}, waiting.FORMS)

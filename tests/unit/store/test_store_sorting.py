@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kvnode.errors import CommandError
-from kvnode.limits import OUTPUT_BYTES_MAX
+from kvnode.limits import (
+    BULK_ROWS_AT_ONCE_MAX,
+    BULK_ROWS_MAX,
+    BULK_ROWS_PER_STEP_MAX,
+    OUTPUT_BYTES_MAX,
+)
+from kvnode.store import collection as collections
 from kvnode.store import ops
+from kvnode.store.collection import PARTS_END, Collection
+from kvnode.store.keyspace import LIST, TAG_COLLECTION, prefix_end
 from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import SortFlag
 from kvnode.store.redis import messages
 from kvnode.store.redis.list_rows import RIGHT
-from kvnode.store.reply import Result
+from kvnode.store.reply import Result, Unfinished
 from kvnode.store.scores import pack_score
 from tests.unit.store.driver import Driver
+from tests.unit.store.test_store_membership import founded
+
+if TYPE_CHECKING:
+    from kvnode.store.engine import Engine
 
 DESC, ALPHA, NOSORT = map(int, SortFlag)
 KEYS = (b"list", b"set", b"zset")
@@ -190,6 +202,90 @@ def test_what_sort_finds_is_bounded(driver: Driver) -> None:
         assert text_of(answer) == messages.SORT_FINDS_TOO_MUCH
         assert text_of(driver.do(ops.SORTSTORE, 0, b"d", *question)) == messages.SORT_FINDS_TOO_MUCH
     assert len(driver.read(ops.SORT, 0, b"list", 0, 0, 64, None, b"w_*")) == 64  # type: ignore[arg-type]
+
+
+# --- in steps -------------------------------------------------------------------------------------
+
+
+def finish(driver: Driver, answer: Result) -> tuple[Result, int]:
+    """The final answer, and after how many steps it came."""
+    steps = 0
+    while isinstance(answer, Unfinished):
+        driver.machine.commit()
+        written = driver.machine._space.written_bytes
+        answer = driver.do(ops.STEP, 0, answer.job)
+        assert driver.machine._space.written_bytes - written < 2**20
+        steps += 1
+    return answer, steps
+
+
+def elements_of_all_sorts(rng: random.Random, size: int) -> list[bytes]:
+    """Short and long ones, and long ones that begin alike."""
+    texts = [b"%d" % rng.randint(0, 10**6) for _ in range(size // 2)]
+    texts += [bytes(rng.choices(b"\x00\x01a\xff", k=rng.randint(0, 4))) for _ in range(size // 4)]
+    texts += [b"\x00" * 300 + b"%d" % rng.randint(0, 9) for _ in range(size // 8)]
+    return texts + [b"x" * 700 + b"%d" % number for number in range(size - len(texts))]
+
+
+@pytest.mark.parametrize("flags", [0, DESC, ALPHA, ALPHA | DESC, NOSORT, NOSORT | DESC])
+def test_a_large_sort_in_steps_is_one_at_once(engine: Engine, flags: int) -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    driver = founded(engine)
+    size = BULK_ROWS_MAX + 300
+    elements = elements_of_all_sorts(rng, size)
+    if not flags & (ALPHA | NOSORT):
+        elements = [b"%d" % rng.randint(-300, 300) for _ in range(size)]
+    push(driver, b"list", *elements)
+    members = [b"%d" % rng.randint(0, 10**9) for _ in range(size)]
+    driver.do(ops.SADD, 0, b"set", *members)
+    scores = [part for number in members for part in (pack_score(float(number)), number)]
+    driver.do(ops.ZADD, 0, b"zset", 0, *scores)
+    for key in KEYS:
+        for start, count in ((0, -1), (400, 500), (size - 5, 9), (0, 0)):
+            question = [key, flags, start, count, None]
+            at_once = [ops.EXEC, 0, [], [[ops.SORTSTORE, 0, b"expected", *question]]]
+            (results,) = driver.batch(at_once)
+            answer, steps = finish(driver, driver.do(ops.SORTSTORE, 0, b"d", *question))
+            assert [answer] == results
+            assert listed(driver, b"d") == listed(driver, b"expected")
+            moved = answer if flags & NOSORT and key != b"set" else 2 * size
+            assert isinstance(moved, int)
+            assert steps >= moved // BULK_ROWS_PER_STEP_MAX
+    driver.check()
+    found = collections.find(driver.machine._space, 0, b"d", LIST)
+    assert found is None or (
+        isinstance(found, Collection) and not list(found.rows(b"\x10", PARTS_END))
+    )
+
+
+def test_a_large_sort_that_fails_in_the_middle_leaves_nothing(engine: Engine) -> None:
+    driver = founded(engine)
+    push(driver, b"list", *[b"1"] * (BULK_ROWS_MAX + 100), b"no number")
+    driver.do(ops.SET, 0, b"d", b"old")
+    before = driver.machine.revision
+    answer, steps = finish(driver, driver.do(ops.SORTSTORE, 0, b"d", b"list", 0, 0, -1, None))
+    assert text_of(answer) == messages.SORT_NOT_A_FLOAT
+    assert steps > BULK_ROWS_MAX // BULK_ROWS_PER_STEP_MAX
+    assert driver.read(ops.GET, 0, b"d") == b"old"
+    assert driver.machine.revision == before
+    driver.check()
+    while driver.machine.collect_garbage(1000):
+        pass
+    rows = driver.engine.keys(TAG_COLLECTION, prefix_end(TAG_COLLECTION))
+    assert len({row[1:9] for row in rows}) == 1
+
+
+def test_what_reads_other_keys_is_done_at_once_or_not_at_all(engine: Engine) -> None:
+    driver = founded(engine)
+    push(driver, b"list", *[b"%d" % number for number in range(BULK_ROWS_MAX + 100)])
+    for pattern in ([b"w_*"], [None, b"#"]):
+        answer = driver.do(ops.SORTSTORE, 0, b"d", b"list", 0, 0, -1, *pattern)
+        assert answer == BULK_ROWS_MAX + 100
+    push(driver, b"list", *[b"1"] * BULK_ROWS_AT_ONCE_MAX)
+    answer = driver.do(ops.SORTSTORE, 0, b"d", b"list", 0, 0, -1, b"w_*")
+    assert text_of(answer) == messages.SORT_TOO_LARGE
 
 
 def test_the_result_replaces_what_was_there_and_its_deadline(driver: Driver) -> None:
