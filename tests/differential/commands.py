@@ -7,7 +7,7 @@ from `families`; here is what all sequences have: keys, transactions, connection
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from tests.differential.families import FAMILIES
@@ -132,8 +132,13 @@ COMMANDS: Final[dict[str, Row]] = COMMON | {
 UNKNOWN: Final = Row(1, "FOO|FOO text+|GETT key|CLIENT FOO|CONFIG FOO 'bar|COMMAND FOO")
 """What neither server knows; it is sent whatever they know."""
 
-NEVER_MANGLED: Final = frozenset({"client|kill", "client|pause", "config|set", "debug", "wait"})
-"""A wrong argument could stop a server for hours, or change it for all sequences to come."""
+NEVER_MANGLED: Final = frozenset(
+    {
+        *("client|kill", "client|pause", "config|set", "debug", "wait"),
+        *("blpop", "brpop", "blmove", "brpoplpush", "blmpop", "bzpopmin", "bzpopmax", "bzmpop"),
+    }
+)
+"""A wrong argument could stop a server or a client for hours, or change what comes later."""
 
 EXCLUDED: Final[dict[str, str]] = {
     "asking": "cluster mode, which neither server runs in",
@@ -173,6 +178,7 @@ class Cast:
     def __init__(self, families: tuple[Family, ...], names: Collection[str]) -> None:
         self.families = families
         self.keys = tuple(key for family in families for key in family.keys)
+        self.waits = tuple(form for family in families for form in family.waits)
         self.walks = tuple(form for family in families for form in family.walks)
         self.atoms: dict[str, Atom] = {
             **ATOMS,
@@ -202,13 +208,14 @@ class Cast:
             self._renders[name] = compile_template(row.template, self.atoms)
         return self._renders[name](rng)
 
-    def furniture(self, rng: random.Random) -> list[list[bytes]]:
+    def furniture(self, rng: random.Random) -> list[tuple[bytes, ...]]:
         """What most sequences begin with."""
-        return [
-            compile_template(template, self.atoms)(rng)
-            for family in self.families
-            for template in family.furniture
-        ]
+        templates = (template for family in self.families for template in family.furniture)
+        return self.lines(templates, rng)
+
+    def lines(self, templates: Iterable[str], rng: random.Random) -> list[tuple[bytes, ...]]:
+        """Command lines of templates that stand in no row."""
+        return [tuple(compile_template(each, self.atoms)(rng)) for each in templates]
 
     def unit(self, line: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
         """The lines that go in one write with this one, itself included."""

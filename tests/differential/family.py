@@ -54,6 +54,21 @@ class WalkForm:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A command that may wait, and what another client does meanwhile. All are templates.
+
+    Attributes:
+        held: the command, which waits for at most as long as it takes.
+        meanwhile: what may happen, some of it, in any order.
+        last: what happens in the end, so that nothing waits for ever.
+    """
+
+    held: str
+    meanwhile: tuple[str, ...]
+    last: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """One family of commands.
 
@@ -71,6 +86,7 @@ class Family:
         companions: by a command's name in lower case the lines that go with it in one write, e.g. a
             listing behind a random choice.
         walks: its SCAN commands.
+        waits: its commands that wait for another client.
         listings: by the answer of TYPE how a key is read at the end; one family per type.
     """
 
@@ -84,6 +100,7 @@ class Family:
     open: tuple[Accepted, ...] = ()
     companions: Mapping[bytes, Companions] = field(default_factory=dict)
     walks: tuple[WalkForm, ...] = ()
+    waits: tuple[Waiting, ...] = ()
     listings: Mapping[bytes, Listing] = field(default_factory=dict)
 
     @property

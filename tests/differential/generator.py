@@ -8,7 +8,17 @@ from typing import Final
 
 from tests.differential.commands import COMMANDS, NEVER_MANGLED, Cast
 from tests.differential.families import FAMILIES
-from tests.differential.sequence import FIRST, SECOND, Send, Sequence, Settle, Unit, Walk
+from tests.differential.sequence import (
+    FIRST,
+    SECOND,
+    Held,
+    Release,
+    Send,
+    Sequence,
+    Settle,
+    Unit,
+    Walk,
+)
 from tests.differential.words import DATABASES, JUNK, PATTERNS, SECONDS
 
 COMMANDS_MIN, COMMANDS_MAX = 20, 30
@@ -17,6 +27,8 @@ MANGLED_SHARE: Final = 0.06
 SECOND_SHARE: Final = 0.15
 JOINED_SHARE: Final = 0.6
 RESP3_SHARE: Final = 0.5
+WAIT_SHARE: Final = 0.06
+"""Shapes about a client that waits, where a family has such commands."""
 ALONE_SHARE: Final = 0.5
 """Sequences about one family; the others are about two or more."""
 FAMILIES_MIXED_MAX: Final = 4
@@ -96,7 +108,7 @@ class _Author:
         """Mostly there is something to begin with: half of it with a lifetime."""
         if self._rng.random() < 0.2:
             return []
-        lines = [tuple(line) for line in self._cast.furniture(self._rng)]
+        lines = self._cast.furniture(self._rng)
         mortal = self._rng.sample(self._cast.keys, max(len(self._cast.keys) // 2, 1))
         lines += [(b"EXPIRE", key, self._rng.choice(SECONDS)) for key in mortal]
         return [(Send(line, joined=True),) for line in lines]
@@ -116,6 +128,8 @@ class _Author:
             ]
         if dice < 0.11:
             return [(self._walk(),)]
+        if self._cast.waits and self._rng.random() < WAIT_SHARE:
+            return [self._wait()]
         if dice < 0.117:
             return [self._unanswered()]
         if dice < 0.12:
@@ -173,6 +187,25 @@ class _Author:
         if self._rng.random() < 0.5:
             return (Send(self._rng.choice(lines), SECOND),)
         return self._unit(self._queueable(), SECOND, joined=False)
+
+    def _wait(self) -> Unit:
+        """A client waits for a key, outside of any transaction, and another one goes on."""
+        form = self._rng.choice(self._cast.waits)
+        (held,) = self._cast.lines([form.held], self._rng)
+        times = self._rng.randint(0, 3)
+        meanwhile = [self._rng.choice(form.meanwhile) for _ in range(times)]
+        step = Held(held)
+        return (
+            Send((b"RESET",)),
+            Send((b"HELLO", self._rng.choice((b"2", b"3"))), joined=True),
+            Send((b"RESET",), SECOND),
+            step,
+            *(
+                Send(line, SECOND, joined=self._rng.random() < JOINED_SHARE)
+                for line in self._cast.lines((*meanwhile, *form.last), self._rng)
+            ),
+            Release(step),
+        )
 
     def _walk(self) -> Walk:
         options: tuple[bytes, ...] = (b"COUNT", self._rng.choice((b"1", b"2", b"5", b"100")))

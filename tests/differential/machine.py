@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 from tests.differential.compare import Dump, Record, Transcript
 from tests.differential.families import FAMILIES
 from tests.differential.family import Listing
 from tests.differential.resp import Connection, Reply
-from tests.differential.sequence import Send, Sequence, Settle, Walk
+from tests.differential.sequence import FIRST, Held, Release, Send, Sequence, Settle, Walk
 from tests.differential.words import DATABASES
 
 Address = tuple[str, int]
@@ -18,6 +18,9 @@ Address = tuple[str, int]
 SETTLE_SECONDS_MAX: Final = 10.0
 SETTLE_POLL_SECONDS: Final = 0.005
 WALK_ROUNDS_MAX: Final = 10_000
+
+Chunk: TypeAlias = "list[Send] | Settle | Walk | Held | Release"
+"""The commands of one write, or one step of another kind."""
 
 LISTINGS: Final[dict[bytes, Listing]] = {
     kind: listing for family in FAMILIES.values() for kind, listing in family.listings.items()
@@ -80,6 +83,47 @@ class Side:
             if time.monotonic() > deadline:
                 raise Void(f"{key!r} has not expired: {exists}, {size}")
             time.sleep(SETTLE_POLL_SECONDS)
+
+    def do(self, chunk: Chunk, transcript: Transcript) -> None:
+        """Do what is done in one go (what was to be sent has been sent), and note what came.
+
+        Raises:
+            Void: it cannot be done.
+        """
+        if isinstance(chunk, list):
+            transcript.exchanges += self.receive(chunk)
+        elif isinstance(chunk, Settle):
+            self.settle(chunk.key)
+        elif isinstance(chunk, Walk):
+            transcript.walks.append(self.walk(chunk))
+        elif isinstance(chunk, Held):
+            self.hold(chunk)
+        else:
+            transcript.exchanges += self.release(chunk)
+
+    def hold(self, step: Held) -> None:
+        """Send a command on the first connection, and see it answered or waiting.
+
+        The write behind it shows that a node of a cluster has told the others of it.
+
+        Raises:
+            Void: neither comes to pass within `SETTLE_SECONDS_MAX`.
+        """
+        self.connections[FIRST].send([step.arguments])
+        deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        while not self.connections[FIRST].has_reply():
+            (clients,) = self._control.call([b"INFO", b"clients"])
+            if b"blocked_clients:1" in clients.text:
+                self._control.call([b"SELECT", b"0"], [b"PERSIST", b"no such key"])
+                return
+            if time.monotonic() > deadline:
+                raise Void(f"{step.arguments} neither waits nor is answered")
+            time.sleep(SETTLE_POLL_SECONDS)
+
+    def release(self, step: Release) -> Iterator[tuple[Send, Reply]]:
+        """The answer to what was held."""
+        (reply,) = self.connections[FIRST].receive(1)
+        yield Send(step.held.arguments), reply
 
     def walk(self, step: Walk) -> set[tuple[bytes, ...]]:
         """What a whole SCAN finds; the text of its error, if the first page is one."""
@@ -161,24 +205,18 @@ class Machine:
         for side in sides:
             side.begin(sequence.protocols)
         for chunk in chunks(sequence):
-            if isinstance(chunk, Settle):
-                for side in sides:
-                    side.settle(chunk.key)
-            elif isinstance(chunk, Walk):
-                for side, transcript in zip(sides, transcripts, strict=True):
-                    transcript.walks.append(side.walk(chunk))
-            else:
+            if isinstance(chunk, list):
                 for side in sides:
                     side.send(chunk)
-                for side, transcript in zip(sides, transcripts, strict=True):
-                    transcript.exchanges += side.receive(chunk)
+            for side, transcript in zip(sides, transcripts, strict=True):
+                side.do(chunk, transcript)
         for side, transcript in zip(sides, transcripts, strict=True):
             transcript.dump = side.dump()
         _check_outcomes(transcripts[1])
         return transcripts
 
 
-def chunks(sequence: Sequence) -> Iterator[list[Send] | Settle | Walk]:
+def chunks(sequence: Sequence) -> Iterator[Chunk]:
     """What is done in one go: the commands of one write, or one wait."""
     chunk: list[Send] = []
     for step in sequence.steps:

@@ -10,6 +10,7 @@ The protocol: https://redis.io/docs/latest/develop/reference/protocol-spec/
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -210,6 +211,10 @@ class Connection:
         got = self._pending
         self.reopen()
         return got + [reason] * (count - len(got))
+
+    def has_reply(self) -> bool:
+        """Whether a reply, or the end, has arrived that nobody has asked for yet."""
+        return bool(self._pending) or bool(select.select([self._socket], [], [], 0)[0])
 
     def call(self, *commands: Sequence[bytes]) -> list[Reply]:
         """Send commands in one write and wait for all of their replies."""

@@ -55,7 +55,25 @@ class Walk:
     width: int = 1
 
 
-Step: TypeAlias = Send | Settle | Walk
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A command on the first connection that may wait; what it answers comes with `Release`.
+
+    The steps between the two are on the second connection, and are begun when the command either
+    waits or has been answered.
+    """
+
+    arguments: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Wait for the answer to the command that was held."""
+
+    held: Held
+
+
+Step: TypeAlias = Send | Settle | Walk | Held | Release
 Unit: TypeAlias = tuple[Step, ...]
 
 
@@ -102,6 +120,13 @@ def redis_cli_lines(sequence: Sequence) -> list[str]:
     for step in sequence.steps:
         if isinstance(step, Settle):
             lines.append(f"# wait until EXISTS {quoted(step.key)} answers 0")
+        elif isinstance(step, Held):
+            speaking = None
+            lines.append("# first connection, which waits while the second goes on:")
+            lines.append(" ".join(map(quoted, step.arguments)))
+        elif isinstance(step, Release):
+            speaking = None
+            lines.append("# what the first connection waited for has come")
         elif isinstance(step, Walk):
             options = " ".join(map(quoted, step.options))
             command = " ".join(map(quoted, step.command))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from tests.differential.sequence import FIRST, Send, Sequence, Unit
+from tests.differential.sequence import FIRST, Held, Send, Sequence, Unit
 
 REPLAYS_MAX = 400
 """Sequences played for one shrink: thirty units need about a hundred."""
@@ -69,6 +69,9 @@ def _apart(unit: Unit) -> Unit:
 
 
 def _alone(unit: Unit) -> Unit:
+    """The unit on one connection, unless it needs two."""
+    if any(isinstance(step, Held) for step in unit):
+        return unit
     return tuple(
         replace(step, connection=FIRST) if isinstance(step, Send) else step for step in unit
     )

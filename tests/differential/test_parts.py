@@ -22,7 +22,15 @@ from tests.differential.generator import COMMANDS_MIN, Generator
 from tests.differential.machine import chunks
 from tests.differential.resp import QUEUED, NotResp, Reader, Reply
 from tests.differential.rules import close_in_time
-from tests.differential.sequence import SECOND, Send, Sequence, quoted, redis_cli_lines
+from tests.differential.sequence import (
+    SECOND,
+    Held,
+    Release,
+    Send,
+    Sequence,
+    quoted,
+    redis_cli_lines,
+)
 from tests.differential.shrink import shrink
 from tests.differential.templates import BadTemplate, compile_template
 from tests.differential.words import ATOMS
@@ -143,7 +151,10 @@ def test_only_commands_that_both_servers_know_are_used() -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_sequence_about_one_family_sends_its_commands_mostly(name: str) -> None:
     generator = Generator(7, COMMANDS, [name])
-    own = {command.partition("|")[0] for command in FAMILIES[name].commands}
+    family = FAMILIES[name]
+    own = {command.partition("|")[0] for command in family.commands}
+    templates = [part for form in family.waits for part in (form.held, *form.meanwhile, *form.last)]
+    own |= {line.partition(" ")[0].lower() for line in (*family.furniture, *templates)}
     others = {row for each in FAMILIES.values() if each.name != name for row in each.commands}
     sent = [
         step.name.decode()
@@ -152,10 +163,22 @@ def test_a_sequence_about_one_family_sends_its_commands_mostly(name: str) -> Non
         if isinstance(step, Send)
     ]
     assert sum(word in own for word in sent) > 0.35 * len(sent)
-    allowed = {"set", "incr", "get"}  # of the shapes that no family has for its own
-    allowed |= {template.split()[0].lower() for template in FAMILIES[name].furniture}
-    strangers = {row.partition("|")[0] for row in others} - own - allowed
+    of_shapes = {"set", "incr", "get"}
+    strangers = {row.partition("|")[0] for row in others} - own - of_shapes
     assert not strangers & set(sent)
+
+
+def test_a_client_that_waits_is_released_and_only_the_other_speaks_meanwhile() -> None:
+    generator, waits = Generator(7, COMMANDS, ["blocking"]), 0
+    for number in range(40):
+        for unit in generator.sequence(number).units:
+            for at, step in enumerate(unit):
+                if isinstance(step, Held):
+                    waits += 1
+                    assert unit[-1] == Release(step)
+                    between = unit[at + 1 : -1]
+                    assert all(isinstance(other, Send) and other.connection for other in between)
+    assert waits > 20
 
 
 def test_no_word_command_or_type_belongs_to_two_families() -> None:
