@@ -1,9 +1,12 @@
-"""Does a command cost more because more is stored? The store alone: no log, no network, no loop.
+"""Does a command cost more because more is stored?
 
     python -m scripts.bench.growth [--sizes 1000 10000 100000 1000000] [--only list set] [--json]
+    python -m scripts.bench.growth --nodes 3 …
 
-For each size it fills one collection of each kind, then measures commands on it: microseconds of
-processor time per command, commits included, the median over rounds. Commands come in pairs where
+For each size it fills one collection of each kind, then measures commands on it, the median over
+rounds. With `--nodes` it asks a cluster of real processes, through a pipeline: microseconds per
+command as a client sees them. Without, it is the store alone, no log, no network, no loop:
+microseconds of processor time, commits included. Commands come in pairs where
 one undoes the other, so that the size stays. The last column is the largest size against the
 smallest, and must stay below two; the plot shows all sizes, one line each, from zero.
 """
@@ -20,11 +23,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import redis
+
 from kvnode.resp.commands.lookup import look_up
 from kvnode.store import batch
 from kvnode.store.lmdb_engine import LmdbEngine
 from kvnode.store.ops import Op, is_write
 from kvnode.store.state_machine import StateMachine
+from scripts.local_cluster import HOST, LocalCluster
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 ROUNDS = 9
@@ -144,6 +150,10 @@ class Bench:
         self.machine.apply(1, batch.encode_register(1, 0, 1, 1, 1))
         self.sequence = 0
 
+    def run_commands(self, commands: list[Command]) -> float:
+        """Microseconds of processor time per command, without its grammar."""
+        return self.run([_op(command) for command in commands])
+
     def run(self, ops: list[Op]) -> float:
         """Microseconds of processor time per op; reads one by one, writes in batches."""
         if not is_write(ops[0]):
@@ -177,6 +187,36 @@ class Bench:
             self.run([_op(line) for line in _fills(command, arguments, start, stop, per_command)])
 
 
+class ClusterBench:
+    """A cluster of processes, asked through one connection."""
+
+    def __init__(self, directory: Path, nodes: int) -> None:
+        self.cluster = LocalCluster(directory, nodes)
+        self.cluster.start()
+        leader = self.cluster.wait_leader()
+        self.client = redis.Redis(host=HOST, port=leader.ports.client, socket_timeout=60)
+
+    def run(self, commands: list[Command]) -> float:
+        """Microseconds per command."""
+        start = time.perf_counter()
+        for at in range(0, len(commands), BATCH_COMMANDS):
+            pipeline = self.client.pipeline(transaction=False)
+            for command in commands[at : at + BATCH_COMMANDS]:
+                pipeline.execute_command(*command)
+            pipeline.execute()
+        return (time.perf_counter() - start) / len(commands) * 1e6
+
+    def fill(self, family: Family, size: int) -> None:
+        command, arguments = family.fill
+        per_command = 1 if family.name == "stream" else FILL_ARGUMENTS
+        for start in range(0, size, per_command * BATCH_COMMANDS):
+            stop = min(start + per_command * BATCH_COMMANDS, size)
+            self.run(list(_fills(command, arguments, start, stop, per_command)))
+
+    def close(self) -> None:
+        self.cluster.close()
+
+
 def _fills(
     command: Command, arguments: Callable[[int], list[bytes]], start: int, stop: int, per: int
 ) -> Iterator[Command]:
@@ -189,31 +229,40 @@ def _op(command: Command) -> Op:
     return look_up(command).parse(0, command)
 
 
-def measure(family: Family, size: int) -> dict[str, float]:
+def measure(family: Family, size: int, nodes: int) -> dict[str, float]:
     """Microseconds per command of each case."""
+    rng = random.Random(size)
     with tempfile.TemporaryDirectory() as directory:
+        if nodes:
+            asked = ClusterBench(Path(directory), nodes)
+            try:
+                asked.fill(family, size)
+                return {one.name: _measure(asked.run, one, rng, size) for one in _unique(family)}
+            finally:
+                asked.close()
         bench = Bench(Path(directory))
         bench.fill(family, size)
-        rng = random.Random(size)
-        return {one.name: _measure(bench, one, rng, size) for one in _unique(family.cases)}
+        return {one.name: _measure(bench.run_commands, one, rng, size) for one in _unique(family)}
 
 
-def _unique(cases: tuple[Case, ...]) -> list[Case]:
-    """Cases of one command get a number."""
+def _unique(family: Family) -> list[Case]:
+    """Its cases; those of one command get a number."""
     seen: dict[str, int] = {}
     named = []
-    for one in cases:
+    for one in family.cases:
         seen[one.name] = seen.get(one.name, 0) + 1
         suffix = f" {seen[one.name]}" if seen[one.name] > 1 else ""
         named.append(one._replace(name=one.name + suffix))
     return named
 
 
-def _measure(bench: Bench, one: Case, rng: random.Random, size: int) -> float:
+def _measure(
+    run: Callable[[list[Command]], float], one: Case, rng: random.Random, size: int
+) -> float:
     times = []
     for _ in range(ROUNDS):
         made = [make(rng, size) for _ in range(COMMANDS_PER_ROUND) for make in one.makes]
-        times.append(bench.run([_op(command) for command in made]))
+        times.append(run(made))
     return round(statistics.median(times), 2)
 
 
@@ -237,6 +286,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--only", nargs="+", choices=[family.name for family in FAMILIES])
+    parser.add_argument("--nodes", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     report: dict[str, dict[str, dict[int, float]]] = {}
@@ -245,7 +295,7 @@ def main() -> None:
             continue
         cases = report.setdefault(family.name, {})
         for size in arguments.sizes:
-            for name, microseconds in measure(family, size).items():
+            for name, microseconds in measure(family, size, arguments.nodes).items():
                 cases.setdefault(name, {})[size] = microseconds
     print(json.dumps(report, indent=2) if arguments.json else show(report))
 
