@@ -136,7 +136,7 @@ class Wait(PatientPending):
             self._answer(result)
         elif not (result is None or isinstance(result, CommandError)):
             # It was on its way when the client left.
-            self._waits.submit(_Order([ops.RETURN, self._db, self._inner, _packed(result)]))
+            _Return(self._waits, [ops.RETURN, self._db, self._inner, _packed(result)]).try_again()
 
     # --- the log --------------------------------------------------------------------------------
 
@@ -231,22 +231,38 @@ def _packed(result: Result) -> Result:
     return pack_score(result) if isinstance(result, float) else result
 
 
-def _nothing() -> None:
-    """Who ordered it does not care."""
+class _Return:
+    """The `Pending` of a RETURN: what it brings back is nowhere else, so it is tried until done."""
+
+    __slots__ = ("_waits", "op", "size")
+
+    def __init__(self, waits: Waits, op: Op) -> None:
+        self._waits = waits
+        self.op = op
+        self.size = 0
+
+    def try_again(self) -> None:
+        """Put it into the log."""
+        self._waits.submit(self)
+
+    def complete(self, result: Result) -> None:
+        """Done, or refused; one whose outcome is unknown keeps its place on the way."""
+        if isinstance(result, Refused):
+            self._waits.postpone(self)
 
 
-class _Order:
-    """The `Pending` of an op that no client waits for."""
+class _Abandonment:
+    """The `Pending` of an ABANDON."""
 
     __slots__ = ("_over", "op", "size")
 
-    def __init__(self, op: Op, over: Callable[[], None] = _nothing) -> None:
-        self.op = op
+    def __init__(self, node_id: int, over: Callable[[], None]) -> None:
+        self.op: Op = [ops.ABANDON, 0, node_id]
         self.size = 0
         self._over = over
 
     def complete(self, result: Result) -> None:
-        """Done, or refused."""
+        """Done, or not: then the next sweep sees that it is still to be done."""
         del result
         self._over()
 
@@ -276,7 +292,7 @@ class Waits:
         self._node_id = node_id
         self._last_number = 0
         self._waits: dict[int, Wait] = {}
-        self._postponed: list[Wait] = []
+        self._postponed: list[Wait | _Return] = []
         self._abandoning: set[int] = set()
         self._watches: dict[AwaitedKey, dict[object, Callable[[], None]]] = {}
         self._told = 0
@@ -328,9 +344,9 @@ class Waits:
         """Put its op into the log."""
         self._port.submit_write(pending)
 
-    def postpone(self, wait: Wait) -> None:
+    def postpone(self, postponed: Wait | _Return) -> None:
         """Try again a little later."""
-        self._postponed.append(wait)
+        self._postponed.append(postponed)
 
     def in_store(self, wait: Wait) -> Waiter | None:
         """What the store has of it."""
@@ -370,8 +386,8 @@ class Waits:
     def sweep(self) -> None:
         """Ten times a second: ask again for what was refused, and abandon those of silent nodes."""
         postponed, self._postponed = self._postponed, []
-        for wait in postponed:
-            wait.try_again()
+        for one in postponed:
+            one.try_again()
         nodes = self._machine.nodes_with_waiters()
         for node_id in self._port.silent_nodes(nodes, BLOCKED_CLIENTS_SILENT_MS) if nodes else ():
             if node_id not in self._abandoning:
@@ -383,4 +399,4 @@ class Waits:
         def over() -> None:
             self._abandoning.discard(node_id)
 
-        self._port.submit_write(_Order([ops.ABANDON, 0, node_id], over))
+        self._port.submit_write(_Abandonment(node_id, over))

@@ -6,6 +6,8 @@ in the words of several families (`dialects`). Every such operation goes into th
 virtual time of its beginning and its end, and one of three outcomes: done, refused, unknown. A
 client whose node dies, or that waits too long, does not know.
 
+Some push to queues and wait for what comes (`queues`).
+
 Some commands are of no such use: any command of any family, on keys of another database. Nobody
 judges their answers (`tests.differential` does that); but all nodes must do the same with them, and
 after every entry their state hashes are compared.
@@ -19,7 +21,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kvnode.errors import CommandError, OutcomeUnknown, Refused
-from kvnode.resp.commands.command import LOCAL
+from kvnode.resp.commands.command import LOCAL, Blocks
 from kvnode.resp.commands.lookup import look_up
 from kvnode.resp.commands.table import COMMANDS
 from kvnode.service import Op
@@ -27,6 +29,7 @@ from kvnode.store import ops
 from tests.differential.commands import Cast
 from tests.differential.families import FAMILIES
 from tests.sim.dialects import DIALECTS, TOKEN_CHARACTERS, dialect_of
+from tests.sim.queues import Queues
 from tests.support.history import Kind, Operation, Outcome
 
 if TYPE_CHECKING:
@@ -122,6 +125,7 @@ class Workload:
         self._calls: dict[int, dict[Call, None]] = {m.number: {} for m in machines}
         self._number = 0
         self._keys = 6
+        self.queues = Queues(world, loop, rng, self._call)
         self._cast = Cast(tuple(FAMILIES.values()), _MIXED_NAMES)
 
     def start(self, clients: int) -> None:
@@ -134,6 +138,7 @@ class Workload:
         calls, self._calls[machine.number] = self._calls[machine.number], {}
         for call in calls:
             call.complete(LOST)
+        self.queues.connection_lost(machine)
 
     # --- a client ---------------------------------------------------------------------------------
 
@@ -156,7 +161,7 @@ class Workload:
 
     async def _act(self, client: int, machine: Machine) -> None:
         rng = self._rng
-        kind, key = rng.randrange(9), rng.randrange(self._keys)
+        kind, key = rng.randrange(11), rng.randrange(self._keys)
         if kind < 2:
             await self.increment(client, machine, f"counter{key}")
         elif kind < 4:
@@ -168,6 +173,8 @@ class Workload:
         elif kind < 8:
             family = rng.choice(tuple(DIALECTS))
             await self.read(client, machine, f"{family}{key}")
+        elif kind < 10:
+            await self.queues.act(machine)
         else:
             await self.do_anything(machine)
 
@@ -215,6 +222,8 @@ class Workload:
             op = look_up(arguments).parse(MIXED_DATABASE, arguments)
         except (CommandError, AssertionError):
             return
+        except Blocks as wish:
+            op = wish.op
         if op[0] not in _ELSEWHERE:
             await self._call(machine, op, is_write=ops.is_write(op))
 
@@ -293,3 +302,5 @@ class Workload:
                 result = await self.read(-1, machine, f"{family}{key}")
                 if isinstance(result, CommandError):
                     self._unexpected(f"{machine.name} answers {result.text!r} when all is quiet")
+        for text in await self.queues.judge(machine):
+            self._unexpected(text)

@@ -270,6 +270,9 @@ def test_an_element_whose_claim_is_done_when_the_client_has_left_goes_back(steps
     wait.leave()
     steps.step()
     assert steps.list == [b"b"]
+    steps.step(proposals.NO_LEADER)
+    assert steps.list == [b"b"]
+    steps.waits.sweep()
     steps.step()
     assert (steps.list, steps.results) == ([b"a", b"b"], [])
 
