@@ -11,6 +11,7 @@ refusal as its last argument, and it is given where Redis gives it.
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from math import isnan
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -233,13 +234,37 @@ def zremrange(space: Keyspace, op: Op) -> Result:
         return opened
     if opened.is_new:
         return 0
-    members = SortedSet(opened)
-    pairs = list(_select(members, by, low, high, 0, 0, -1))
-    if pairs:
-        members.remove_all(pairs)
-        _save(opened, _REMOVED_BY[by])
-    return len(pairs)
+    members, how = SortedSet(opened), (by, low, high, 0, 0, -1)
+    pairs = list(islice(_select(members, *how), REMOVED_MEMBERS_MAX + 1))
+    if len(pairs) <= REMOVED_MEMBERS_MAX:
+        if pairs:
+            members.remove_all(pairs)
+            _save(opened, _REMOVED_BY[by])
+        return len(pairs)
+    first, size = _ranks(members, *how)
+    if 2 * size <= opened.count:
+        members.remove_all(list(members.from_rank(first, size)))
+    else:
+        opened = _without(members, first, size)
+    _save(opened, _REMOVED_BY[by])
+    return size
 
+
+def _without(members: SortedSet, first: int, size: int) -> Collection:
+    """A new collection of what a range of ranks leaves: so removing most costs no more than that.
+
+    The one before goes as a whole.
+    """
+    before, behind = members.from_rank(0, first), members.from_rank(first + size, sys.maxsize)
+    kept = [*before, *behind]
+    old = members.collection
+    made = create(old.space, old.number, old.key, ZSET, old.deadline_ms)
+    SortedSet(made).fill(kept)
+    return made
+
+
+REMOVED_MEMBERS_MAX: Final = 256
+"""Up to so many are taken away one by one in any case."""
 
 _REMOVED_BY: Final = {
     ZBy.RANK: b"zremrangebyrank",

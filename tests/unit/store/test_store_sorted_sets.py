@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,6 +47,7 @@ from kvnode.store.ops import (
     ZRangeFlag,
 )
 from kvnode.store.redis import messages
+from kvnode.store.redis.sorted_sets import REMOVED_MEMBERS_MAX
 from kvnode.store.reply import Unfinished
 from kvnode.store.scores import pack_score, parse_bound, parse_score, score_text
 from kvnode.store.sorted_set import RESPAN_MEMBERS_MIN, SKIPPED_ROWS_MAX, SortedSet
@@ -240,6 +242,30 @@ def test_a_large_set_is_ranked_counted_and_cut_like_a_list(driver: Driver) -> No
     driver.check()
 
 
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 0), (0, 299), (10, 299), (0, 990), (10, -1), (0, -1)]
+)
+def test_a_range_is_removed_one_by_one_or_by_keeping_the_rest(
+    driver: Driver, low: int, high: int
+) -> None:
+    size = 4 * REMOVED_MEMBERS_MAX
+    names = [b"%04d" % number for number in range(size)]
+    model = dict(zip(names, map(float, range(size)), strict=True))
+    add(driver, b"k", model)
+    driver.do(EXPIRE, 0, b"k", 0, 10_000, 0)
+    gone = names[low : high + 1 or None]
+    assert driver.do(ZREMRANGE, 0, b"k", RANK, low, high) == len(gone)
+    for name in gone:
+        del model[name]
+    assert driver.read(ZRANGE, 0, b"k", RANK, 0, -1, 0, 0, -1) == list(model)
+    if model:
+        check_rows(driver, b"k", model)
+        assert driver.read(TTL, 0, b"k", 1) == 10_000
+    else:
+        assert driver.machine.keyspace() == {}
+    driver.check()
+
+
 def test_members_of_one_score_are_ordered_and_found_as_bytes(driver: Driver) -> None:
     names = [b"", b"a", b"aa", b"ab", b"b", b"\xff"]
     add(driver, b"k", dict.fromkeys(names, 1.0))
@@ -423,36 +449,34 @@ def test_a_large_range_is_stored_in_steps(
     assert held == shown_first
 
 
-@pytest.mark.parametrize("flags", [0, REV])
-@pytest.mark.parametrize("limit", [-1, 0, 2, 2**63 - 1])
-@pytest.mark.parametrize("offset", [-(2**63), -1, 0, 1, 3, 4, 2**63 - 1])
-def test_any_offset_and_limit_of_a_range_is_read_and_stored_alike(
-    driver: Driver, flags: int, limit: int, offset: int
-) -> None:
+EDGES = [-(2**63), -5, -1, 0, 1, 2, 3, 4, 2**63 - 1]
+
+
+def test_any_offset_and_limit_of_a_range_is_read_and_stored_alike(driver: Driver) -> None:
     add(driver, b"k", {b"a": 1.0, b"b": 2.0, b"c": 3.0, b"d": 4.0})
-    how = [SCORE, bound(2.0), bound(math.inf), flags, offset, limit]
-    names = [b"b", b"c", b"d"][:: -1 if flags else 1]
-    expected = names[offset:][: None if limit < 0 else limit] if offset >= 0 else []
-    assert driver.read(ZRANGE, 0, b"k", *how) == expected
-    assert driver.do(ZRANGESTORE, 0, b"t", b"k", *how) == len(expected)
-    assert driver.read(ZRANGE, 0, b"t", RANK, 0, -1, flags, 0, -1) == expected
+    for flags, offset, limit in product((0, REV), EDGES, EDGES):
+        how = [SCORE, bound(2.0), bound(math.inf), flags, offset, limit]
+        names = [b"b", b"c", b"d"][:: -1 if flags else 1]
+        expected = names[offset:][: None if limit < 0 else limit] if offset >= 0 else []
+        assert driver.read(ZRANGE, 0, b"k", *how) == expected
+        assert driver.do(ZRANGESTORE, 0, b"t", b"k", *how) == len(expected)
+        assert driver.read(ZRANGE, 0, b"t", RANK, 0, -1, flags, 0, -1) == expected
 
 
-@pytest.mark.parametrize("low", [-(2**63), -5, -1, 0, 2, 4, 2**63 - 1])
-@pytest.mark.parametrize("high", [-(2**63), -5, -1, 0, 2, 4, 2**63 - 1])
-def test_any_ranks_are_read_stored_and_removed_alike(driver: Driver, low: int, high: int) -> None:
+def test_any_ranks_are_read_stored_and_removed_alike(driver: Driver) -> None:
     names = [b"a", b"b", b"c", b"d"]
-    add(driver, b"k", {name: float(at) for at, name in enumerate(names)})
-    first = max(low + 4, 0) if low < 0 else low
-    last = high + 4 if high < 0 else high
-    expected = [name for at, name in enumerate(names) if first <= at <= last]
-    for flags in (0, REV):
-        chosen = [n for at, n in enumerate(names[:: -1 if flags else 1]) if first <= at <= last]
-        assert driver.read(ZRANGE, 0, b"k", RANK, low, high, flags, 0, -1) == chosen
-        stored = driver.do(ZRANGESTORE, 0, b"t", b"k", RANK, low, high, flags, 0, -1)
-        assert stored == len(chosen)
-        assert driver.read(ZRANGE, 0, b"t", RANK, 0, -1, flags, 0, -1) == chosen
-    assert driver.do(ZREMRANGE, 0, b"k", RANK, low, high) == len(expected)
+    for low, high in product(EDGES, EDGES):
+        add(driver, b"k", {name: float(at) for at, name in enumerate(names)})
+        first = max(low + 4, 0) if low < 0 else low
+        last = high + 4 if high < 0 else high
+        for flags in (REV, 0):
+            turned = names[:: -1 if flags else 1]
+            expected = [name for at, name in enumerate(turned) if first <= at <= last]
+            assert driver.read(ZRANGE, 0, b"k", RANK, low, high, flags, 0, -1) == expected
+            stored = driver.do(ZRANGESTORE, 0, b"t", b"k", RANK, low, high, flags, 0, -1)
+            assert stored == len(expected)
+            assert driver.read(ZRANGE, 0, b"t", RANK, 0, -1, flags, 0, -1) == expected
+        assert driver.do(ZREMRANGE, 0, b"k", RANK, low, high) == len(expected)
 
 
 def test_infinity_times_zero_and_infinity_less_infinity_are_zero(driver: Driver) -> None:
