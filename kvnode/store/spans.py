@@ -173,13 +173,15 @@ class Spans:
                 rank -= weight
             else:
                 return None
-        if self._weigh is None:
-            prefix, end = collection.prefix + PART_ORDER, collection.prefix + _ORDER_END
+        prefix, end = collection.prefix + PART_ORDER, collection.prefix + _ORDER_END
+        weigh = self._weigh
+        if weigh is None:
             found = next(islice(collection.engine.keys(prefix + start, end), rank, None), None)
             return None if found is None else (found[len(prefix) :], 0)
-        for name, weight in self._level(0, start):
+        for row, value in collection.engine.rows(prefix + start, end):
+            weight = weigh(value)
             if rank < weight:
-                return name, rank
+                return row[len(prefix) :], rank
             rank -= weight
         return None
 
