@@ -40,6 +40,10 @@ def _failed_field(name: str, _line: tuple[bytes, ...], redis: str, kvnode: str) 
     return name == "exec" and redis.startswith("*[") and kvnode == "*(null)"
 
 
+def _unseen_count(name: str, _line: tuple[bytes, ...], redis: str, kvnode: str) -> bool:
+    return name == "exec" and redis.endswith("(null)") and not kvnode.endswith("(null)")
+
+
 FAMILY: Final = Family(
     name="bits",
     keys=BIT_KEYS + SKETCH_KEYS,
@@ -86,6 +90,13 @@ FAMILY: Final = Family(
             "PFCOUNT of one key is a read: the count that Redis then notes in the value is not "
             "written; the registers are the same",
             _noted_count,
+            after=frozenset((b"pfcount",)),
+        ),
+        Accepted(
+            "and so PFCOUNT aborts no EXEC that watches its key, which in Redis it does when it "
+            "notes the count",
+            _unseen_count,
+            lasting=True,
             after=frozenset((b"pfcount",)),
         ),
         Accepted(
