@@ -28,20 +28,20 @@ def read_entries(base: StreamId, listpack: list[Entry]) -> list[tuple[StreamId, 
         BadPayload: it does not follow the form, or counts entries that are not there.
     """
     items = iter(listpack)
-    alive, deleted = _number(items), _number(items)
-    names = [_text(items) for _ in range(_bounded(items, listpack))]
+    alive, deleted = _count(items), _count(items)
+    names = [_text(items) for _ in range(_count(items))]
     if _number(items) != 0:
         raise BadPayload("a node of a stream has no end of its first entry")
     found: list[tuple[StreamId, list[bytes]]] = []
     gone = 0
-    for _ in range(_checked(alive + deleted, listpack)):
+    for _ in range(alive + deleted):
         flags = _number(items)
         entry_id = (base[0] + _number(items)) & _MASK, (base[1] + _number(items)) & _MASK
         if flags & _SAME_FIELDS:
             fields = [text for name in names for text in (name, _text(items))]
             size = len(names) + 3
         else:
-            fields = [_text(items) for _ in range(2 * _bounded(items, listpack))]
+            fields = [_text(items) for _ in range(2 * _count(items))]
             size = len(fields) + 4
         if _number(items) != size:
             raise BadPayload("an entry of a stream has another length from behind")
@@ -68,13 +68,11 @@ def _text(items: Iterator[Entry]) -> bytes:
     return b"%d" % item if isinstance(item, int) else item
 
 
-def _bounded(items: Iterator[Entry], listpack: list[Entry]) -> int:
-    return _checked(_number(items), listpack)
-
-
-def _checked(number: int, listpack: list[Entry]) -> int:
-    if not 0 <= number <= len(listpack):
-        raise BadPayload("a node of a stream counts more than it has")
+def _count(items: Iterator[Entry]) -> int:
+    """How many items follow. Who says too many is found out when they end."""
+    number = _number(items)
+    if number < 0:
+        raise BadPayload("a node of a stream counts below zero")
     return number
 
 

@@ -162,6 +162,44 @@ async def test_random_hyperloglogs_have_the_bytes_of_redis(tmp_path: Path) -> No
 
 
 @requires_redis
+async def test_crowded_registers_are_joined_as_redis_joins_them(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    numbers = (b"%d" % number for number in range(60_000))
+    near = [element for element in numbers if hll.place(element) < b"\x00\x30"]
+    client = MemoryClient(serve(FakeService()))
+    with real_redis(tmp_path) as redis:
+        for key in "abcdefgh":
+            for element in rng.sample(near, 100):
+                assert await client.call_raw("PFADD", key, element) == redis.call_raw(
+                    "PFADD", key, element
+                )
+                assert await client.call_raw("GET", key) == redis.call_raw("GET", key)
+
+
+@requires_redis
+async def test_a_value_becomes_dense_when_that_of_redis_does(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    client = MemoryClient(serve(FakeService()))
+    value = b""
+    with real_redis(tmp_path) as redis:
+        first = [rng.randbytes(8) for _ in range(1400)]
+        await client.call("PFADD", "k", *first)
+        redis.call("PFADD", "k", *first)
+        while len(value) != hll.DENSE_BYTES:
+            element = rng.randbytes(8)
+            await client.call("PFADD", "k", element)
+            redis.call("PFADD", "k", element)
+            answer = await client.call("GET", "k")
+            assert isinstance(answer, bytes)
+            value = answer
+            assert value == redis.call("GET", "k")
+
+
+@requires_redis
 async def test_registers_that_no_element_can_raise_are_counted_as_redis_does(
     tmp_path: Path,
 ) -> None:

@@ -173,6 +173,14 @@ def test_sparse_and_dense_registers_are_the_same_registers() -> None:
     assert hll.registers_of(hll.to_dense(value)) == hll.registers_of(value)
 
 
+@pytest.mark.parametrize(("value", "dense"), [(32, False), (33, True), (51, True)])
+def test_a_register_above_32_makes_a_value_dense(value: int, dense: bool) -> None:
+    changed = hll.raise_registers(hll.EMPTY, b"\x00\x07" + bytes([value]))
+    assert changed is not None
+    assert hll.is_dense(changed) == dense
+    assert hll.registers_of(changed)[7] == value
+
+
 def test_a_merge_has_seen_what_its_sources_have(driver: Driver) -> None:
     for key, elements in ((b"few", 500), (b"many", 4000)):
         fill(driver, key, elements)

@@ -8,9 +8,16 @@ from struct import pack
 import pytest
 
 from kvnode.store.rdb.crc64 import crc64
-from kvnode.store.rdb.listpack import read_intset, read_listpack, read_ziplist, write_listpack
+from kvnode.store.rdb.listpack import (
+    Entry,
+    read_intset,
+    read_listpack,
+    read_ziplist,
+    write_listpack,
+)
 from kvnode.store.rdb.lzf import decompress
 from kvnode.store.rdb.reader import check_footer, read_value
+from kvnode.store.rdb.streams import read_entries
 from kvnode.store.rdb.values import BadPayload, HashValue, ListValue, SortedSetValue, Value
 from kvnode.store.rdb.writer import write_length, write_string, write_value
 from tests.support import payloads
@@ -105,6 +112,43 @@ def test_forms_that_are_only_read() -> None:
 def test_what_is_no_value_is_refused(body: bytes) -> None:
     with pytest.raises(BadPayload):
         read(payloads.sealed(body))
+
+
+NODE = b"\x00" * 16
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [],
+        [1, 0, 1],
+        [1, 0, 1, b"f", 1],
+        [2**62, 0, 1, b"f", 0],
+        [1, 0, 2**62, b"f", 0],
+        [-1, 0, 1, b"f", 0],
+        [0, 0, -1, 0],
+        [1, 0, 1, b"f", 0, 2, 1, 1, b"v"],
+        [1, 0, 1, b"f", 0, 2, 1, 1, b"v", 5],
+        [1, 0, 1, b"f", 0, 0, 1, 1, -1, 4],
+        [1, 0, 1, b"f", 0, 0, 1, 1, 2**62, b"f", b"v", 6],
+        [1, 0, 1, b"f", 0, 3, 1, 1, b"v", 4],
+        [0, 1, 1, b"f", 0, 2, 1, 1, b"v", 4],
+        [1, 0, 1, b"f", 0, 2, 1, 1, b"v", 4, 0],
+        [1, 0, 1, b"f", 0, b"x", 1, 1, b"v", 4],
+    ],
+)
+def test_a_node_of_a_stream_that_contradicts_itself_is_refused(items: list[Entry]) -> None:
+    with pytest.raises(BadPayload):
+        read_entries((0, 0), items)
+
+
+def test_a_node_of_a_stream_has_entries_with_and_without_its_fields() -> None:
+    items: list[Entry] = [2, 1, 1, b"f", 0, 2, 1, -1, b"v", 4, 3, 2, 0, b"gone", 4]
+    items += [0, 3, 5, 2, b"g", 1, 7, b"h", 8]
+    assert read_entries((10, 1), items) == [
+        ((11, 0), [b"f", b"v"]),
+        ((13, 6), [b"g", b"1", b"7", b"h"]),
+    ]
 
 
 def test_compressed_strings_are_bounded_together() -> None:

@@ -70,6 +70,14 @@ def test_a_key_that_is_taken_stays_unless_it_is_to_be_replaced(driver: Driver) -
     driver.check()
 
 
+def test_a_key_that_has_expired_is_not_taken(driver: Driver) -> None:
+    driver.do(ops.SET, 0, b"k", b"old", 16, 100)
+    driver.now_ms += 100
+    assert driver.do(ops.RESTORE, 0, b"k", 0, PAYLOAD, 0) is OK
+    assert driver.read(ops.GET, 0, b"k") == b"value"
+    driver.check()
+
+
 def test_a_lifetime_counts_from_the_stamp_and_a_deadline_is_one(driver: Driver) -> None:
     driver.do(ops.RESTORE, 0, b"k", 1500, PAYLOAD, 0)
     driver.do(ops.RESTORE, 0, b"l", driver.now_ms + 700, PAYLOAD, ABSTTL)
