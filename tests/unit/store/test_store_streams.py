@@ -12,6 +12,7 @@ from kvnode.store import batch, ops
 from kvnode.store.keyspace import TAG_COLLECTION, prefix_end
 from kvnode.store.lmdb_engine import LmdbEngine
 from kvnode.store.ops import ClaimFlag
+from kvnode.store.redis import streams
 from kvnode.store.redis.stream_ids import INVALID, NEWEST, TOP, ZERO, make, numbers_of, parse
 from tests.unit.store.driver import NODE, START_MS, Driver
 from tests.unit.store.stream_model import Group, Id, Stream
@@ -42,6 +43,12 @@ def everything(driver: Driver, key: bytes = K) -> Result:
 
 def rows(driver: Driver) -> int:
     return sum(1 for _ in driver.engine.keys(TAG_COLLECTION, prefix_end(TAG_COLLECTION)))
+
+
+def generation(driver: Driver) -> int:
+    found = streams.find(driver.machine._space, 0, K)
+    assert isinstance(found, streams.Stream)
+    return found.rows.generation
 
 
 def error(result: Result) -> str:
@@ -561,9 +568,58 @@ def packed(ids: list[Id]) -> list[bytes]:
     return [make(*identity) for identity in ids]
 
 
+@pytest.mark.parametrize("trim", [[2, 0, 0], [0, 0, 0], [2, 1, 0], [make(249, 0), 0, 0]])
+def test_what_stays_of_a_large_trim_is_moved(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, trim: list[Any]
+) -> None:
+    monkeypatch.setattr(streams, "LEFT_ROWS_MIN", 150)
+    monkeypatch.setattr(streams, "MOVED_ROWS_MAX", 60)
+    driver.batch(*([ops.XADD, 0, K, make(ms, 0), 0, [], b"f", b"%d" % ms] for ms in range(1, 251)))
+    driver.do(ops.XGROUP_CREATE, 0, K, G, ZERO, -1, 0)
+    driver.do(ops.XREADGROUP, 0, G, C, 3, 0, K, TOP)
+    driver.do(ops.EXPIRE, 0, K, 0, 1000, 0)
+    removed = driver.do(ops.XTRIM, 0, K, trim)
+    assert isinstance(removed, int)
+    assert driver.machine.has_garbage
+    assert everything(driver) == entries(*range(removed + 1, 251))
+    assert removed == {0: 250, 1: 200}.get(trim[1] or trim[0], 248)
+    driver.check()
+    driver.machine.collect_garbage(10_000)
+    assert driver.do(ops.XACK, 0, K, G, make(2, 0)) == 1
+    assert driver.do(ops.XREADGROUP, 0, G, C, 0, 0, K, TOP) == (
+        [K, entries(*range(removed + 1, 251))] if removed < 250 else None
+    )
+    add(driver, 251)
+    assert driver.read(ops.TTL, 0, K, 1) == 1000
+    driver.check()
+
+
+@pytest.mark.parametrize("trim", [[make(26, 0), 0, 0], [15, 0, 0], [make(11, 0), 0, 0]])
+@pytest.mark.parametrize("pending", [0, 9])
+def test_a_trim_that_leaves_much_moves_nothing(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, trim: list[Any], pending: int
+) -> None:
+    monkeypatch.setattr(streams, "LEFT_ROWS_MIN", 20)
+    monkeypatch.setattr(streams, "MOVED_ROWS_MAX", 10 + pending)
+    add(driver, *range(1, 41))
+    driver.do(ops.XGROUP_CREATE, 0, K, G, ZERO, -1, 0)
+    if pending:
+        driver.do(ops.XREADGROUP, 0, G, C, pending, 0, K, TOP)
+    kept = 41 - 26 if trim[0] != make(11, 0) else 30
+    before = generation(driver)
+    assert driver.do(ops.XTRIM, 0, K, trim) == 40 - kept
+    assert generation(driver) == before
+    assert everything(driver) == entries(*range(41 - kept, 41))
+    driver.check()
+
+
+@pytest.mark.parametrize("left_rows_min", [streams.LEFT_ROWS_MIN, 1])
 @pytest.mark.parametrize("seed", [1, 2, random.SystemRandom().randrange(10**9)])
-def test_a_random_history_is_that_of_the_model(driver: Driver, seed: int) -> None:
+def test_a_random_history_is_that_of_the_model(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, seed: int, left_rows_min: int
+) -> None:
     print(f"seed {seed}")
+    monkeypatch.setattr(streams, "LEFT_ROWS_MIN", left_rows_min)
     pair = Pair(driver, random.Random(seed))
     for number in range(400):
         pair.step()
