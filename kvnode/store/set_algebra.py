@@ -17,24 +17,27 @@ together are so small that walking along with them is less work.
 from __future__ import annotations
 
 from heapq import merge
-from itertools import groupby
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kvnode.store.collection import Collection
 
 Found: TypeAlias = tuple[int, bytes, list[tuple[int, bytes]]]
 """The hash of a member, the member, and (number of the source, its value there)."""
 
+_Row: TypeAlias = tuple[int, int, bytes, bytes]
+"""The hash of a member, the number of the source, the member, its value there."""
+
 Sources: TypeAlias = "Sequence[Collection | None]"
 
 HASHES: Final = 2**64
 """Hashes of members are below."""
 
-_LOOKUP_ROWS: Final = 4
-"""Asking for one member costs as much as walking over so many."""
+_ROWS_PER_LOOKUP: Final = 0.5
+"""Walking over a row beside others costs as much as asking twice whether a set has a member."""
 
 
 class Operation(NamedTuple):
@@ -54,12 +57,27 @@ def union(sources: Sources, from_hash: int = 0, end_hash: int = HASHES) -> Itera
     walks = [
         _walk(each, at, from_hash, end_hash) for at, each in enumerate(sources) if each is not None
     ]
-    for hashed, group in groupby(merge(*walks, key=_hash_of), key=_hash_of):
-        found: dict[bytes, list[tuple[int, bytes]]] = {}
-        for _, number, member, value in group:
-            found.setdefault(member, []).append((number, value))
-        for member, values in found.items():
-            yield hashed, member, values
+    rows = merge(*walks)  # by hash and number of the source
+    group = list(islice(rows, 1))
+    for row in rows:
+        if row[0] != group[0][0]:
+            yield from _told_apart(group)
+            group = [row]
+        else:
+            group.append(row)
+    if group:
+        yield from _told_apart(group)
+
+
+def _told_apart(group: list[_Row]) -> Iterable[Found]:
+    """The members of one hash: nearly always one, in some of the sources."""
+    hashed, number, member, value = group[0]
+    if len(group) == 1:
+        return ((hashed, member, [(number, value)]),)
+    found: dict[bytes, list[tuple[int, bytes]]] = {}
+    for _, number, member, value in group:
+        found.setdefault(member, []).append((number, value))
+    return [(hashed, member, values) for member, values in found.items()]
 
 
 def intersection(sources: Sources, from_hash: int = 0, end_hash: int = HASHES) -> Iterator[Found]:
@@ -97,7 +115,7 @@ def difference(sources: Sources, from_hash: int = 0, end_hash: int = HASHES) -> 
 
 
 def _are_small(others: list[Collection], first: Collection) -> bool:
-    return sum(each.count for each in others) < first.count * len(others) * _LOOKUP_ROWS
+    return sum(each.count for each in others) < first.count * len(others) * _ROWS_PER_LOOKUP
 
 
 def _rows_of_all(sources: Sources) -> int:
@@ -120,15 +138,8 @@ INTERSECTION: Final = Operation(intersection, _rows_of_smallest)
 DIFFERENCE: Final = Operation(difference, _rows_of_difference)
 
 
-def _walk(
-    source: Collection, number: int, from_hash: int, end_hash: int
-) -> Iterator[tuple[int, int, bytes, bytes]]:
-    """(hash, number of the source, member, value)."""
+def _walk(source: Collection, number: int, from_hash: int, end_hash: int) -> Iterator[_Row]:
     for hashed, member, value in source.members(from_hash):
         if hashed >= end_hash:
             return
         yield hashed, number, member, value
-
-
-def _hash_of(row: tuple[int, int, bytes, bytes]) -> int:
-    return row[0]

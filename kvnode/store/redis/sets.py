@@ -148,19 +148,15 @@ COMBINED_ROWS: Final = bulk.Recipe(
 
 
 def _add(opened: Collection, member: bytes) -> bool:
-    if opened.member(member) is not None:
-        return False
-    opened.put_member(member, NOTHING, None)
-    opened.count += 1
-    return True
+    is_new = opened.set_member(member, NOTHING) is None
+    opened.count += is_new
+    return is_new
 
 
 def _remove(opened: Collection, member: bytes) -> bool:
-    if opened.member(member) is None:
-        return False
-    opened.delete_member(member, NOTHING)
-    opened.count -= 1
-    return True
+    was_there = opened.take_member(member) is not None
+    opened.count -= was_there
+    return was_there
 
 
 def _save(space: Keyspace, changed: Collection, event: bytes) -> None:

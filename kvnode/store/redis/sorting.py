@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 SPACES: Final = b" \t\n\v\f\r"
 
+DIGITS_MAX: Final = 300
+"""So many digits are a number that a double can be near to."""
+
 PART_SORTED: Final = b"\x10"
 SORTED_END: Final = b"\x11"
 """Part of the rows of elements that are being sorted: no list has it when it is complete."""
@@ -339,6 +342,8 @@ def _number(text: bytes) -> float:
     Raises:
         CommandError: it is none, or none that a double can be.
     """
+    if text.isdigit() and len(text) <= DIGITS_MAX:
+        return float(text)
     text = text.split(b"\x00", 1)[0]
     number = parse_score(text.lstrip(SPACES)) if text else 0.0
     if number is None:
