@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 NO_PLACE: Final = "ERR could not decode requested zset member"
 
-_ROUGHLY: Final = 1.000001
-"""So much larger is the shape within which a quick look says that a closer one is needed."""
+_EDGE: Final = 1e-6
+"""The part of a shape's size within which its edge is looked at more closely: more than the error
+of any processor's sine."""
 
 
 class Match(NamedTuple):
@@ -164,7 +165,9 @@ def _search(
 ) -> list[Match]:
     """What lies within the shape: all, or `count` of them; the nearest ones, unless ANY will do."""
     is_any = bool(flags & GeoFlag.ANY)
-    matches = list(islice(_matches(members, shape, functions), count if is_any and count else None))
+    is_measured = bool(count or flags & (GeoFlag.ASC | GeoFlag.DESC | GeoFlag.STOREDIST))
+    found = _matches(members, shape, functions, is_measured=is_measured)
+    matches = list(islice(found, count if is_any and count else None))
     if flags & GeoFlag.DESC:
         matches.sort(key=_far, reverse=True)
     elif flags & GeoFlag.ASC or (count and not is_any):
@@ -176,23 +179,33 @@ def _far(match: Match) -> float:
     return match.far_m
 
 
-def _matches(members: SortedSet, shape: Circle | Box, functions: Trigonometry) -> Iterator[Match]:
-    roughly = _wider(shape)
+def _matches(
+    members: SortedSet, shape: Circle | Box, functions: Trigonometry, *, is_measured: bool
+) -> Iterator[Match]:
+    """Places within a shape, in the order of the search.
+
+    Replicas must agree on what becomes state, so they ask slow functions; but not about places
+    that are far from the edge, unless their distance is wanted too.
+    """
+    is_state = functions is not math
+    inner, outer = _scaled(shape, 1 - _EDGE), _scaled(shape, 1 + _EDGE)
     for low, high in geohash.score_ranges(shape, functions):
         first, end = sortable(float(low)), sortable(float(high))
         for member, score in members.between(first, end, reverse=False):
             point = geohash.decode(geohash.bits_of(score))
-            far_m = geohash.within(roughly, point)
-            if far_m is not None:
+            far_m = geohash.within(outer if is_state else shape, point)
+            if far_m is None:
+                continue
+            if is_state and (is_measured or geohash.within(inner, point) is None):
                 far_m = geohash.within(shape, point, functions)
             if far_m is not None:
                 yield Match(member, score, point, far_m)
 
 
-def _wider(shape: Circle | Box) -> Circle | Box:
+def _scaled(shape: Circle | Box, factor: float) -> Circle | Box:
     if isinstance(shape, Circle):
-        return Circle(shape.centre, shape.radius_m * _ROUGHLY)
-    return Box(shape.centre, shape.width_m * _ROUGHLY, shape.height_m * _ROUGHLY)
+        return Circle(shape.centre, shape.radius_m * factor)
+    return Box(shape.centre, shape.width_m * factor, shape.height_m * factor)
 
 
 def _shown(match: Match, flags: int, unit_m: float) -> Result:
