@@ -164,11 +164,15 @@ def without_row(names: set[str]) -> set[str]:
     )
 
 
+OWN_SHARE: Final = 0.6
+"""Commands of the families that a sequence is about."""
+
+
 class Cast:
     """The families that a sequence is about: how often each command comes, and what it looks like.
 
-    Half of the commands are of the families, the rest is common to all sequences; generic commands
-    work on the keys of the families.
+    Most commands are of the families, the rest is common to all sequences; generic commands work on
+    the keys of the families.
 
     Args:
         families: of which there is one at least.
@@ -190,11 +194,11 @@ class Cast:
         common = [*COMMON.items(), ("", UNKNOWN)]
         self._names: list[str] = []
         self._weights: list[float] = []
-        for part in (own, common):
+        for part, share in ((own, OWN_SHARE), (common, 1 - OWN_SHARE)):
             usable = [(name, row) for name, row in part if name in names or not name]
             total = sum(row.weight for _, row in usable)
             self._names += [name for name, _ in usable]
-            self._weights += [row.weight / total for _, row in usable]
+            self._weights += [share * row.weight / total for _, row in usable]
         self._renders: dict[str, Render] = {}
 
     def choose(self, rng: random.Random) -> str:
