@@ -20,6 +20,7 @@ from kvnode.resp.commands.grammar import (
 from kvnode.service import Op
 from kvnode.store import ops
 from kvnode.store.ops import BitFault, BitOperation, BitStep, BitUnit, Overflow
+from kvnode.store.redis.bit_fields import Step, pack_step
 from kvnode.store.redis.messages import BIT_OFFSET
 
 BAD_BIT: Final = "ERR bit is not an integer or out of range"
@@ -120,26 +121,18 @@ def parse_bitop(db: int, arguments: list[bytes]) -> Op:
 
 
 def parse_bitfield(db: int, arguments: list[bytes]) -> Op:
-    """Five numbers per step: what, width (negative: signed), offset, value, overflow."""
-    return [ops.BITFIELD, db, check_key(arguments[1]), *_steps(arguments)]
+    return [ops.BITFIELD, db, check_key(arguments[1]), b"".join(map(pack_step, _steps(arguments)))]
 
 
 def parse_bitfield_ro(db: int, arguments: list[bytes]) -> Op:
-    """Two numbers per field: width (negative: signed) and offset."""
     steps = _steps(arguments)
-    if any(step != BitStep.GET for step in steps[::5]):
+    if any(step.what != BitStep.GET for step in steps):
         raise CommandError("ERR BITFIELD_RO only supports the GET subcommand")
-    pairs = zip(steps[1::5], steps[2::5], strict=True)
-    return [
-        ops.BITFIELD_RO,
-        db,
-        check_key(arguments[1]),
-        *(number for pair in pairs for number in pair),
-    ]
+    return [ops.BITFIELD_RO, db, check_key(arguments[1]), b"".join(map(pack_step, steps))]
 
 
-def _steps(arguments: list[bytes]) -> list[int]:
-    numbers: list[int] = []
+def _steps(arguments: list[bytes]) -> list[Step]:
+    steps: list[Step] = []
     overflow = int(Overflow.WRAP)
     at = 2
     while at < len(arguments):
@@ -150,7 +143,7 @@ def _steps(arguments: list[bytes]) -> list[int]:
             limit = BIT_OFFSETS_BYTES_MAX if step == BitStep.GET else VALUE_BYTES_MAX
             offset = _field_offset(arguments[at + 2], abs(width), limit)
             value = 0 if step == BitStep.GET else integer(arguments[at + 3])
-            numbers += (step, width, offset, value, overflow)
+            steps.append(Step(step, width, offset, value, overflow))
             at += size
         elif name == b"OVERFLOW" and at + 1 < len(arguments):
             overflow = _OVERFLOWS.get(arguments[at + 1].upper(), -1)
@@ -159,7 +152,7 @@ def _steps(arguments: list[bytes]) -> list[int]:
             at += 2
         else:
             raise CommandError(SYNTAX_ERROR)
-    return numbers
+    return steps
 
 
 def _width(argument: bytes) -> int:

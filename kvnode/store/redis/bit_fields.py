@@ -8,7 +8,8 @@ at once: counting ones and combining strings then cost a machine word per step a
 
 from __future__ import annotations
 
-from typing import Final
+from struct import Struct
+from typing import Final, NamedTuple
 
 from kvnode.store.ops import BitOperation, Overflow
 
@@ -17,6 +18,37 @@ _BLOCK_BYTES: Final = 4096
 
 _INT64_SPAN: Final = 2**64
 _INT64_HALF: Final = 2**63
+
+
+_STEP = Struct(">BbQqB")
+
+
+class Step(NamedTuple):
+    """One step of BITFIELD.
+
+    Attributes:
+        what: a `BitStep`.
+        width: bits of the field, negative for a signed one.
+        offset: its first bit.
+        value: what SET and INCRBY take; 0 for GET.
+        overflow: an `Overflow`.
+    """
+
+    what: int
+    width: int
+    offset: int
+    value: int
+    overflow: int
+
+
+def pack_step(step: Step) -> bytes:
+    """Nineteen bytes: an op must not have more parts than its command had arguments."""
+    return _STEP.pack(*step)
+
+
+def unpack_steps(packed: bytes) -> list[Step]:
+    """The steps of `pack_step`, one behind the other."""
+    return [Step(*fields) for fields in _STEP.iter_unpack(packed)]
 
 
 def get_bit(value: bytes, at: int) -> int:

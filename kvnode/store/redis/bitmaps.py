@@ -22,11 +22,9 @@ from kvnode.store.redis.strings import string_of
 if TYPE_CHECKING:
     from kvnode.store.keyspace import Keyspace
     from kvnode.store.ops import Op
+    from kvnode.store.redis.bit_fields import Step
     from kvnode.store.redis.meaning import Meaning
     from kvnode.store.reply import Result
-
-STEP_NUMBERS: Final = 5
-"""A step of BITFIELD takes so many arguments of its op: what, width, offset, value, overflow."""
 
 _FAULTS: Final = {
     BitFault.NOT_AN_INTEGER: messages.NOT_AN_INTEGER,
@@ -149,20 +147,18 @@ def bitfield(space: Keyspace, op: Op) -> Result:
     The string first grows to hold all fields that are to be written, as in Redis even where no step
     writes in the end.
     """
-    _, number, key, *numbers = op
+    _, number, key, packed = op
     tail, old, live = space.look_up(number, key)
     value = _value_of(live)
     if isinstance(value, CommandError):
         return value
-    steps = [
-        numbers[start : start + STEP_NUMBERS] for start in range(0, len(numbers), STEP_NUMBERS)
-    ]
-    ends = [offset + abs(width) for step, width, offset, *_ in steps if step != BitStep.GET]
+    steps = bit_fields.unpack_steps(packed)
+    ends = [step.offset + abs(step.width) for step in steps if step.what != BitStep.GET]
     size = max([len(value), *((end + 7) >> 3 for end in ends)])
     if size > VALUE_BYTES_MAX:
         return CommandError(messages.BIT_OFFSET)
     changed = bytearray(value.ljust(size, b"\0"))
-    results = [_step(changed, *step) for step in steps]
+    results = [_do_step(changed, step) for step in steps]
     if changed != value:
         space.advance()
         deadline_ms = 0 if live is None else deadline_of(live)
@@ -174,33 +170,32 @@ def bitfield(space: Keyspace, op: Op) -> Result:
 
 def bitfield_ro(space: Keyspace, op: Op) -> Result:
     """BITFIELD_RO: fields; zeros behind the end."""
-    _, number, key, *numbers = op
-    fields = list(zip(numbers[::2], numbers[1::2], strict=True))
-    first = min([at >> 3 for _, at in fields], default=0)
-    last = max([(at + abs(width) + 7) >> 3 for width, at in fields], default=0)
+    _, number, key, packed = op
+    steps = bit_fields.unpack_steps(packed)
+    first = min([step.offset >> 3 for step in steps], default=0)
+    last = max([(step.offset + abs(step.width) + 7) >> 3 for step in steps], default=0)
     kind, part = space.part(number, key, first, last - first) or (STRING, b"")
     if kind != STRING:
         return CommandError(messages.WRONG_TYPE)
     return [
-        bit_fields.get_field(part, at - first * 8, abs(width), signed=width < 0)
-        for width, at in fields
+        bit_fields.get_field(part, step.offset - first * 8, abs(step.width), signed=step.width < 0)
+        for step in steps
     ]
 
 
-def _step(
-    value: bytearray, step: int, width: int, offset: int, argument: int, overflow: int
-) -> Result:
-    """One step of BITFIELD. A negative width is that of a signed field."""
-    signed, width = width < 0, abs(width)
-    before = bit_fields.get_field(value, offset, width, signed=signed)
-    if step == BitStep.GET:
+def _do_step(value: bytearray, step: Step) -> Result:
+    """The result of one step of BITFIELD."""
+    signed, width = step.width < 0, abs(step.width)
+    before = bit_fields.get_field(value, step.offset, width, signed=signed)
+    if step.what == BitStep.GET:
         return before
-    base, delta = (before, argument) if step == BitStep.INCRBY else (argument, 0)
-    after = bit_fields.fit(base, delta, width, overflow, signed=signed)
+    counts = step.what == BitStep.INCRBY
+    base, delta = (before, step.value) if counts else (step.value, 0)
+    after = bit_fields.fit(base, delta, width, step.overflow, signed=signed)
     if after is None:
         return None
-    bit_fields.set_field(value, offset, width, after)
-    return after if step == BitStep.INCRBY else before
+    bit_fields.set_field(value, step.offset, width, after)
+    return after if counts else before
 
 
 def _value_of(record: bytes | None) -> bytes | CommandError:

@@ -14,6 +14,7 @@ from kvnode.resp.commands.table import COMMANDS
 from kvnode.service import Op
 from kvnode.store import ops
 from kvnode.store.redis import hll
+from kvnode.store.redis.bit_fields import Step, pack_step
 from tests.support.fake_service import FakeService
 from tests.support.real_redis import real_redis, requires_redis
 from tests.unit.resp.memory_client import MemoryClient, serve
@@ -200,6 +201,22 @@ async def test_a_value_becomes_dense_when_that_of_redis_does(tmp_path: Path) -> 
 
 
 @requires_redis
+async def test_a_hundred_thousand_arguments_are_answered_as_redis_does(tmp_path: Path) -> None:
+    many = [b"%d" % number for number in range(100_000)]
+    gets = [part for at in many[:33_000] for part in (b"GET", b"i64", at)]
+    sets = [part for at in many[:25_000] for part in (b"SET", b"u8", at, b"7")]
+    lines: list[list[str | bytes]] = [
+        *(["PFADD", "p", *many], ["GET", "p"], ["PFCOUNT", *many], ["PFMERGE", "q", *many]),
+        *(["BITOP", "OR", "d", *many], ["BITFIELD", "b", *sets], ["BITFIELD", "b", *gets]),
+        *(["BITFIELD_RO", "b", *gets], ["GET", "b"]),
+    ]
+    client = MemoryClient(serve(FakeService()))
+    with real_redis(tmp_path) as redis:
+        for line in lines:
+            assert await client.call_raw(*line) == redis.call_raw(*line)
+
+
+@requires_redis
 async def test_registers_that_no_element_can_raise_are_counted_as_redis_does(
     tmp_path: Path,
 ) -> None:
@@ -227,9 +244,17 @@ async def test_registers_that_no_element_can_raise_are_counted_as_redis_does(
         ("BITOP xor d a b", [ops.BITOP, 0, 2, b"d", b"a", b"b"]),
         (
             "BITFIELD k GET i5 #2 OVERFLOW SAT SET u8 1 -7",
-            [ops.BITFIELD, 0, b"k", 0, -5, 10, 0, 0, 1, 8, 1, -7, 1],
+            [
+                ops.BITFIELD,
+                0,
+                b"k",
+                pack_step(Step(0, -5, 10, 0, 0)) + pack_step(Step(1, 8, 1, -7, 1)),
+            ],
         ),
-        ("BITFIELD_RO k GET u8 0 GET i8 9", [ops.BITFIELD_RO, 0, b"k", 8, 0, -8, 9]),
+        (
+            "BITFIELD_RO k GET u8 4294967295",
+            [ops.BITFIELD_RO, 0, b"k", pack_step(Step(0, 8, 2**32 - 1, 0, 0))],
+        ),
         ("PFADD k a", [ops.PFADD, 0, b"k", hll.place(b"a")]),
         ("PFCOUNT k l", [ops.PFCOUNT, 0, b"k", b"l"]),
         ("PFMERGE k l", [ops.PFMERGE, 0, b"k", b"l"]),

@@ -25,6 +25,10 @@ def text(result: object) -> str:
     return result.text
 
 
+def step(*numbers: int) -> bytes:
+    return bit_fields.pack_step(bit_fields.Step(*numbers))
+
+
 def ones(value: bytes) -> list[int]:
     """The bits of a string, one by one."""
     return [byte >> (7 - at) & 1 for byte in value for at in range(8)]
@@ -41,9 +45,9 @@ def test_what_changes_nothing_is_no_write(driver: Driver) -> None:
     revision = driver.machine._space.revision
     get, set_, fail = int(BitStep.GET), int(BitStep.SET), int(Overflow.FAIL)
     assert driver.do(ops.SETBIT, 0, b"k", 3, 1) == 1
-    assert driver.do(ops.BITFIELD, 0, b"k", get, 8, 0, 0, 0) == [0x30]
-    assert driver.do(ops.BITFIELD, 0, b"k", set_, 8, 0, 0x30, 0) == [0x30]
-    assert driver.do(ops.BITFIELD, 0, b"k", set_, 8, 0, 256, fail) == [None]
+    assert driver.do(ops.BITFIELD, 0, b"k", step(get, 8, 0, 0, 0)) == [0x30]
+    assert driver.do(ops.BITFIELD, 0, b"k", step(set_, 8, 0, 0x30, 0)) == [0x30]
+    assert driver.do(ops.BITFIELD, 0, b"k", step(set_, 8, 0, 256, fail)) == [None]
     assert driver.do(ops.BITOP, 0, int(BitOperation.OR), b"absent", b"nothing") == 0
     assert driver.do(ops.PFADD, 0, b"seen", hll.place(b"a")) == 0
     assert driver.machine._space.revision == revision
@@ -61,14 +65,14 @@ def test_a_key_of_another_kind_is_refused_and_stays(driver: Driver) -> None:
     refused = [
         driver.do(ops.SETBIT, 0, b"k", 3, 0),
         driver.do(ops.BITOP, 0, int(BitOperation.AND), b"other", b"k"),
-        driver.do(ops.BITFIELD, 0, b"k", 0, 8, 0, 0, 0),
+        driver.do(ops.BITFIELD, 0, b"k", step(0, 8, 0, 0, 0)),
         driver.do(ops.PFADD, 0, b"k", place),
         driver.do(ops.PFMERGE, 0, b"k"),
         driver.do(ops.PFMERGE, 0, b"other", b"k"),
         driver.read(ops.GETBIT, 0, b"k", 0),
         driver.read(ops.BITCOUNT, 0, b"k", 0, 0, 0, 2),
         driver.read(ops.BITPOS, 0, b"k", 0, 0, None, 0, 2),
-        driver.read(ops.BITFIELD_RO, 0, b"k", 8, 0),
+        driver.read(ops.BITFIELD_RO, 0, b"k", step(0, 8, 0, 0, 0)),
         driver.read(ops.PFCOUNT, 0, b"k"),
         driver.read(ops.PFCOUNT, 0, b"other", b"k"),
     ]
@@ -92,7 +96,7 @@ def test_no_write_makes_a_string_longer_than_a_value_may_be(driver: Driver) -> N
     last = VALUE_BYTES_MAX * 8 - 1
     assert driver.do(ops.SETBIT, 0, b"k", last, 1) == 0
     assert text(driver.do(ops.SETBIT, 0, b"k", last + 1, 1)) == messages.BIT_OFFSET
-    result = driver.do(ops.BITFIELD, 0, b"k", int(BitStep.SET), 2, last, 1, 0)
+    result = driver.do(ops.BITFIELD, 0, b"k", step(int(BitStep.SET), 2, last, 1, 0))
     assert text(result) == messages.BIT_OFFSET
     assert driver.read(ops.SIZE, 0, b"k") == VALUE_BYTES_MAX
     assert driver.read(ops.GETBIT, 0, b"k", 2**32 - 1) == 0
@@ -128,13 +132,14 @@ def test_bits_are_read_where_they_lie(driver: Driver, key: bytes, flag: int) -> 
         bits = [driver.read(ops.GETBIT, 0, key, byte * 8 + at) for at in range(8)]
         assert bits == ones(value[byte : byte + 1] or b"\0")
         expected = int.from_bytes(value[byte : byte + 3].ljust(3, b"\0"), "big")
-        assert driver.read(ops.BITFIELD_RO, 0, key, 24, byte * 8) == [expected]
-        assert driver.read(ops.BITFIELD_RO, 0, key, 24, byte * 8, 8, 8) == [expected, 1]
+        assert driver.read(ops.BITFIELD_RO, 0, key, step(0, 24, byte * 8, 0, 0)) == [expected]
+        both = step(0, 24, byte * 8, 0, 0) + step(0, 8, 8, 0, 0)
+        assert driver.read(ops.BITFIELD_RO, 0, key, both) == [expected, 1]
     driver.now_ms += 1000
     driver.tick()
     assert driver.read(ops.GETBIT, 0, key, 15) == (0 if flag else 1)
-    assert driver.read(ops.BITFIELD_RO, 0, key, 8, 8) == [0 if flag else 1]
-    assert driver.read(ops.BITFIELD_RO, 0, key) == []
+    assert driver.read(ops.BITFIELD_RO, 0, key, step(0, 8, 8, 0, 0)) == [0 if flag else 1]
+    assert driver.read(ops.BITFIELD_RO, 0, key, b"") == []
 
 
 def test_fields_are_the_numbers_that_were_put_there() -> None:
