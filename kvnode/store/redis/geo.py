@@ -15,18 +15,19 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kvnode.errors import CommandError
-from kvnode.store import ops
+from kvnode.limits import BULK_ROWS_MAX
+from kvnode.store import bulk, ops
 from kvnode.store.collection import Collection, find
 from kvnode.store.keyspace import ZSET
 from kvnode.store.ops import GeoCheck, GeoFlag
 from kvnode.store.redis import geohash, trigonometry
 from kvnode.store.redis.geohash import Box, Circle, Point
-from kvnode.store.redis.sorted_sets import refused, store
+from kvnode.store.redis.sorted_sets import ROWS_PER_MEMBER, refused, store, stored
 from kvnode.store.scores import sortable, unpack_score
-from kvnode.store.sorted_set import SortedSet
+from kvnode.store.sorted_set import Pair, SortedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from kvnode.store.keyspace import Keyspace
     from kvnode.store.ops import Op
@@ -110,7 +111,8 @@ def geosearch(space: Keyspace, op: Op) -> Result:
 def geosearchstore(space: Keyspace, op: Op) -> Result:
     """GEOSEARCHSTORE, GEORADIUS, GEORADIUSBYMEMBER: the number of matches that were stored.
 
-    Without a target it only answers, as GEOSEARCH does.
+    Without a target it only answers, as GEOSEARCH does. All that lies within a large shape is
+    stored in steps; the nearest ones of it are only known when all have been looked at.
     """
     _, number, target, key, checks, centre, shape, flags, count = op
     if target is None:
@@ -118,16 +120,75 @@ def geosearchstore(space: Keyspace, op: Op) -> Result:
     found, point = _judge(space, number, key, checks)
     if isinstance(found, CommandError):
         return found
-    matches: list[Match] = []
+    pairs: dict[bytes, float] = {}
     if found is not None:
-        wanted = _shape(point or _point(centre), shape)
-        matches = _search(SortedSet(found), wanted, flags, count, trigonometry)
-    unit_m = unpack_score(shape[0])
-    by_distance = flags & GeoFlag.STOREDIST
-    pairs = {each.member: each.far_m / unit_m if by_distance else each.score for each in matches}
-    event = b"georadiusstore" if flags & GeoFlag.RADIUS else b"geosearchstore"
-    store(space, number, target, list(pairs.items()), event)
-    return len(matches)
+        members, wanted = SortedSet(found), _shape(point or _point(centre), shape)
+        if not count:
+            looked_at = _matches(members, wanted, trigonometry, is_measured=False)
+            if sum(1 for _ in islice(looked_at, BULK_ROWS_MAX + 1)) > BULK_ROWS_MAX:
+                return bulk.store(space, op, MATCHED_ROWS)
+        pairs = _kept(_search(members, wanted, flags, count, trigonometry), op)
+    return store(space, number, target, list(pairs.items()), _event(op))
+
+
+def _kept(matches: Iterable[Match], op: Op) -> dict[bytes, float]:
+    """What is stored of matches: a geohash, or with STOREDIST how far they are."""
+    if op[7] & GeoFlag.STOREDIST:
+        unit_m = unpack_score(op[6][0])
+        return {match.member: match.far_m / unit_m for match in matches}
+    return {match.member: match.score for match in matches}
+
+
+def _event(op: Op) -> bytes:
+    return b"georadiusstore" if op[7] & GeoFlag.RADIUS else b"geosearchstore"
+
+
+def _check_matched(space: Keyspace, op: Op) -> Result | bulk.Check:
+    found, _ = _judge(space, op[1], op[3], op[4])
+    return found if isinstance(found, CommandError) else bulk.GO_ON
+
+
+def _matched_part(
+    space: Keyspace, op: Op, made: Collection, cursor: bytes, rows_max: int
+) -> bytes | None:
+    """The cursor is the number of a range of the search, and the place in it to go on from."""
+    _, number, _, key, checks, centre, shape, flags, _ = op
+    found, point = _judge(space, number, key, checks)
+    if found is None:
+        return None
+    assert isinstance(found, Collection), "a job begins anew when its source is another one"
+    wanted = _shape(point or _point(centre), shape)
+    source, target = SortedSet(found), SortedSet(made)
+    ranges = [*geohash.score_ranges(wanted, trigonometry)]
+    at, first = (cursor[0], cursor[1:]) if cursor else (0, b"")
+    if at == len(ranges):
+        return None
+    first, end = first or sortable(float(ranges[at][0])), sortable(float(ranges[at][1]))
+    share = max(rows_max // ROWS_PER_MEMBER, 1)
+    looked_at = list(islice(source.between(first, end, reverse=False), share))
+    is_measured = bool(flags & GeoFlag.STOREDIST)
+    matches = _within(looked_at, wanted, trigonometry, is_measured=is_measured)
+    # Where cells are larger than half of the world, one may come twice.
+    kept = _kept(matches, op).items()
+    target.fill([(member, score) for member, score in kept if target.score(member) is None])
+    if len(looked_at) < share:
+        return bytes((at + 1,))
+    member, score = looked_at[-1]
+    return bytes((at,)) + source.bound(member, score, after=True)
+
+
+def _finish_matched(space: Keyspace, op: Op, made: Collection) -> Result:
+    return stored(space, made, _event(op))
+
+
+MATCHED_ROWS: Final = bulk.Recipe(
+    sources=lambda op: [(op[1], op[3])],
+    target=lambda op: (op[1], op[2]),
+    kind=lambda _space, _op: ZSET,
+    check=_check_matched,
+    part=_matched_part,
+    finish=_finish_matched,
+)
 
 
 def _judge(
@@ -182,24 +243,32 @@ def _far(match: Match) -> float:
 def _matches(
     members: SortedSet, shape: Circle | Box, functions: Trigonometry, *, is_measured: bool
 ) -> Iterator[Match]:
-    """Places within a shape, in the order of the search.
+    """Places within a shape, in the order of the search."""
+    for low, high in geohash.score_ranges(shape, functions):
+        first, end = sortable(float(low)), sortable(float(high))
+        pairs = members.between(first, end, reverse=False)
+        yield from _within(pairs, shape, functions, is_measured=is_measured)
+
+
+def _within(
+    pairs: Iterable[Pair], shape: Circle | Box, functions: Trigonometry, *, is_measured: bool
+) -> Iterator[Match]:
+    """Those of the members whose places lie within a shape.
 
     Replicas must agree on what becomes state, so they ask slow functions; but not about places
     that are far from the edge, unless their distance is wanted too.
     """
     is_state = functions is not math
     inner, outer = _scaled(shape, 1 - _EDGE), _scaled(shape, 1 + _EDGE)
-    for low, high in geohash.score_ranges(shape, functions):
-        first, end = sortable(float(low)), sortable(float(high))
-        for member, score in members.between(first, end, reverse=False):
-            point = geohash.decode(geohash.bits_of(score))
-            far_m = geohash.within(outer if is_state else shape, point)
-            if far_m is None:
-                continue
-            if is_state and (is_measured or geohash.within(inner, point) is None):
-                far_m = geohash.within(shape, point, functions)
-            if far_m is not None:
-                yield Match(member, score, point, far_m)
+    for member, score in pairs:
+        point = geohash.decode(geohash.bits_of(score))
+        far_m = geohash.within(outer if is_state else shape, point)
+        if far_m is None:
+            continue
+        if is_state and (is_measured or geohash.within(inner, point) is None):
+            far_m = geohash.within(shape, point, functions)
+        if far_m is not None:
+            yield Match(member, score, point, far_m)
 
 
 def _scaled(shape: Circle | Box, factor: float) -> Circle | Box:
@@ -233,3 +302,5 @@ READS: Final[dict[int, Meaning]] = {
 }
 
 WRITES: Final[dict[int, Meaning]] = {ops.GEOSEARCHSTORE: geosearchstore}
+
+RECIPES: Final[dict[int, bulk.Recipe]] = {ops.GEOSEARCHSTORE: MATCHED_ROWS}

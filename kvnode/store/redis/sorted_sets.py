@@ -210,7 +210,7 @@ def _range_part(
 
 
 def _finish_range(space: Keyspace, _op: Op, made: Collection) -> Result:
-    return _stored(space, made, b"zrangestore")
+    return stored(space, made, b"zrangestore")
 
 
 ROWS_PER_MEMBER: Final = 2
@@ -486,7 +486,7 @@ def _combine_part(
 
 
 def _finish_combined(space: Keyspace, op: Op, made: Collection) -> Result:
-    return _stored(space, made, _STORED_BY[op[2]])
+    return stored(space, made, _STORED_BY[op[2]])
 
 
 OPERATIONS: Final[dict[int, set_algebra.Operation]] = {
@@ -569,10 +569,10 @@ def store(space: Keyspace, number: int, key: bytes, pairs: list[Pair], event: by
     if pairs or space.find(number, key) is not None:
         space.advance()
     made.save()
-    return _stored(space, made, event)
+    return stored(space, made, event)
 
 
-def _stored(space: Keyspace, made: Collection, event: bytes) -> int:
+def stored(space: Keyspace, made: Collection, event: bytes) -> int:
     """Tell of a result that is in place; its size."""
     if made.count:
         space.notify(Notice.ZSET, event, made.number, made.key)

@@ -60,6 +60,7 @@ RECIPES: Final[dict[int, bulk.Recipe]] = {
     **keys.RECIPES,
     **sets.RECIPES,
     **sorted_sets.RECIPES,
+    **geo.RECIPES,
     **sorting.RECIPES,
 }
 """Of commands that may store their result a part at a time."""

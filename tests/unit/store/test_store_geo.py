@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvnode.errors import CommandError
+from kvnode.limits import BULK_ROWS_MAX
 from kvnode.store.ops import (
+    EXEC,
     GEODIST,
     GEOHASH,
     GEOPOS,
     GEOSEARCH,
     GEOSEARCHSTORE,
+    STEP,
     ZADD,
     ZRANGE,
     GeoCheck,
@@ -23,9 +26,12 @@ from kvnode.store.ops import (
 from kvnode.store.redis import geohash, trigonometry
 from kvnode.store.redis.geo import NO_PLACE
 from kvnode.store.redis.geohash import Box, Circle, Point
+from kvnode.store.reply import Unfinished
 from kvnode.store.scores import pack_score
+from tests.unit.store.test_store_membership import founded
 
 if TYPE_CHECKING:
+    from kvnode.store.engine import Engine
     from tests.unit.store.driver import Driver
 
 PALERMO, CATANIA = Point(13.361389, 38.115556), Point(15.087269, 37.502669)
@@ -176,6 +182,31 @@ def test_distances_are_stored_in_the_unit_that_was_asked_for(driver: Driver) -> 
     assert driver.do(GEOSEARCHSTORE, 0, *search, 0, 0) == 1
     assert driver.read(ZRANGE, *everything) == [[b"Catania", 3479447370796909.0]]
     driver.check()
+
+
+@pytest.mark.parametrize("flags", [0, int(GeoFlag.STOREDIST)])
+def test_a_large_search_is_stored_in_steps_and_is_that_of_one(engine: Engine, flags: int) -> None:
+    driver = founded(engine)
+    rng = random.Random(4)
+    size = 2 * BULK_ROWS_MAX
+    add(driver, b"k", {b"%d" % at: random_point(rng) for at in range(size)})
+    for shape in ([KILOMETRE, pack_score(14_000.0)], [KILOMETRE, *[pack_score(30_000.0)] * 2]):
+        search = [b"k", [], packed(PALERMO), shape, flags, 0]
+        (once,) = driver.do(EXEC, 0, [], [[GEOSEARCHSTORE, 0, b"once", *search]])  # type: ignore[misc]
+        assert isinstance(once, int)
+        assert once > BULK_ROWS_MAX
+        answer = driver.do(GEOSEARCHSTORE, 0, b"t", *search)
+        assert isinstance(answer, Unfinished)
+        while isinstance(answer, Unfinished):
+            answer = driver.do(STEP, 0, answer.job)
+        assert answer == once
+        everything = [0, 0, -1, 2, 0, -1]
+        stored = driver.read(ZRANGE, 0, b"t", *everything)
+        assert stored == driver.read(ZRANGE, 0, b"once", *everything)
+        found = driver.read(GEOSEARCH, 0, *search)
+        assert isinstance(found, list)
+        assert {name for name, _ in stored} == set(found)  # type: ignore[misc,union-attr]
+        driver.check()
 
 
 @pytest.mark.parametrize(
