@@ -193,6 +193,10 @@ BULK_RESTARTS_MAX = 8
 BULK_STALE_MS = 60_000
 """Whoever has not carried it on for this long, by the log's clock, will not."""
 
+POPPED_BYTES_MAX = OUTPUT_BYTES_MAX // 2
+"""What one LPOP, RPOP or LMPOP may take off, as its reply: a reply that the connection has no room
+for would lose the elements. Part of the state."""
+
 DRAWN_MEMBERS_MAX = 100_000
 """Members that one HRANDFIELD, SRANDMEMBER or ZRANDMEMBER draws with repetition: it runs in the
 loop."""

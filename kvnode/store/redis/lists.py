@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
+from kvnode.limits import POPPED_BYTES_MAX
 from kvnode.store import ops
 from kvnode.store.collection import create, find, open_
 from kvnode.store.keyspace import LIST
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 _PUSHED: Final = (b"lpush", b"rpush")
 _POPPED: Final = (b"lpop", b"rpop")
+
+_ELEMENT_REPLY_BYTES: Final = 16
+"""What stands around an element in a reply, at most."""
 
 _COPIED_ELEMENTS: Final = 1024
 """Elements that LTRIM copies at a time."""
@@ -63,21 +67,43 @@ def pop(space: Keyspace, op: Op) -> Result:
         return found
     if count == 0:
         return [[]]
-    rows = ListRows(found)
-    taken = _take(rows, side, 1 if count is None else count)
-    space.advance()
-    _save_popped(rows, side)
+    taken = _take(found, side, 1 if count is None else count)
+    if isinstance(taken, CommandError):
+        return taken
     return taken[0] if count is None else [list(taken)]
 
 
-def _take(rows: ListRows, side: int, count: int) -> list[bytes]:
-    """Pop up to `count` elements of a list that is saved then; all of its rows go with its key."""
-    collection = rows.collection
+def _take(collection: Collection, side: int, count: int) -> list[bytes] | CommandError:
+    """Pop up to `count` elements off a list and save it; all of its rows go with its key."""
+    rows = ListRows(collection)
+    if count > 1 and _is_too_much(rows, side, count):
+        return CommandError(messages.POPS_TOO_MUCH)
     if count < collection.count:
-        return rows.pop(side, count)
-    elements = rows.slice(0, collection.count)
-    collection.count = 0
-    return elements[::-1] if side else elements
+        taken = rows.pop(side, count)
+    else:
+        taken = rows.slice(0, collection.count)
+        taken = taken[::-1] if side else taken
+        collection.count = 0
+    collection.space.advance()
+    _save_popped(rows, side)
+    return taken
+
+
+def _is_too_much(rows: ListRows, side: int, count: int) -> bool:
+    """Whether a reply with `count` elements from a side is too large. Mostly a look is enough."""
+    collection = rows.collection
+    around = _ELEMENT_REPLY_BYTES * min(count, collection.count)
+    if collection.content_bytes + around <= POPPED_BYTES_MAX:
+        return False
+    size = 0
+    for _, node in rows.nodes_back() if side else rows.nodes():
+        elements = list_node.unpack(node)
+        popped = elements[-count:] if side else elements[:count]
+        size += sum(map(len, popped)) + _ELEMENT_REPLY_BYTES * len(popped)
+        count -= len(popped)
+        if not count or size > POPPED_BYTES_MAX:
+            break
+    return size > POPPED_BYTES_MAX
 
 
 def lmpop(space: Keyspace, op: Op) -> Result:
@@ -88,11 +114,8 @@ def lmpop(space: Keyspace, op: Op) -> Result:
         if isinstance(found, CommandError):
             return found
         if found is not None:
-            rows = ListRows(found)
-            taken = _take(rows, side, count)
-            space.advance()
-            _save_popped(rows, side)
-            return [key, list(taken)]
+            taken = _take(found, side, count)
+            return taken if isinstance(taken, CommandError) else [key, list(taken)]
     return None
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvnode.limits import BULK_ROWS_AT_ONCE_MAX, OUTPUT_BYTES_MAX, VALUE_BYTES_MAX
+from kvnode.limits import (
+    BULK_ROWS_AT_ONCE_MAX,
+    OUTPUT_BYTES_MAX,
+    POPPED_BYTES_MAX,
+    VALUE_BYTES_MAX,
+)
 
 WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
 NOT_AN_INTEGER: Final = "ERR value is not an integer or out of range"
@@ -35,6 +40,9 @@ INVALID_EXPIRE_IN_EXPIRE: Final = "ERR invalid expire time in 'expire' command"
 INVALID_EXPIRE_IN_GETEX: Final = "ERR invalid expire time in 'getex' command"
 SCORE_IS_NAN: Final = "ERR resulting score is not a number (NaN)"
 NO_SUCH_KEY: Final = "ERR no such key"
+POPS_TOO_MUCH: Final = (
+    f"ERR what would be popped is larger than {POPPED_BYTES_MAX} bytes, pop fewer elements"
+)
 INDEX_OUT_OF_RANGE: Final = "ERR index out of range"
 INVALID_ID: Final = "ERR Invalid stream ID specified as stream command argument"
 ID_TOO_SMALL: Final = (

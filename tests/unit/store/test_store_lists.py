@@ -29,7 +29,7 @@ from kvnode.store.ops import (
     LTRIM,
     TTL,
 )
-from kvnode.store.redis import list_labels, list_node, messages
+from kvnode.store.redis import list_labels, list_node, lists, messages
 from kvnode.store.redis.list_rows import ENDS, LEFT, RIGHT, ListRows
 from kvnode.store.reply import OK
 from kvnode.store.spans import PART_ORDER, PART_SPANS, Spans
@@ -311,6 +311,23 @@ def test_a_count_of_pops_that_is_larger_than_the_list_takes_it_all(driver: Drive
     assert taken == [[b"%d" % number for number in reversed(range(1000))]]
     assert driver.do(LIST_POP, 0, b"k", RIGHT, 1) == []
     assert driver.do(LIST_POP, 0, b"k", RIGHT, None) is None
+
+
+@pytest.mark.parametrize("side", [LEFT, RIGHT])
+def test_more_than_a_reply_may_hold_is_not_popped(
+    driver: Driver, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of large elements nor of very many, whose reply is mostly what stands around them."""
+    monkeypatch.setattr(lists, "POPPED_BYTES_MAX", 100_000)
+    for elements, fit in (([b"x" * 25_000] * 5, 3), ([b""] * 7000, 6250)):
+        driver.do(DEL, 0, b"k")
+        push(driver, b"k", *elements)
+        before = driver.machine.revision
+        assert text(driver.do(LIST_POP, 0, b"k", side, len(elements))) == messages.POPS_TOO_MUCH
+        assert text(driver.do(LMPOP, 0, side, 10**9, b"k")) == messages.POPS_TOO_MUCH
+        assert driver.machine.revision == before
+        assert driver.read(LLEN, 0, b"k") == len(elements)
+        assert driver.do(LIST_POP, 0, b"k", side, fit) == [elements[:fit]]
 
 
 def test_a_pop_of_nothing_changes_nothing(driver: Driver) -> None:
