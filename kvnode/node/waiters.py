@@ -81,6 +81,7 @@ class Wait(PatientPending):
         "_sent",
         "_waits",
         "_wish",
+        "is_lost",
         "number",
         "op",
         "size",
@@ -94,6 +95,8 @@ class Wait(PatientPending):
         self._wish: Resolution | None = None
         self._sent = Resolution.CLAIM
         self._phase = _Phase.ASKING
+        self.is_lost = False
+        """What it got, if anything, was lost on its way."""
         self.size = size
         self.op: Op = []
         self.number = 0
@@ -219,6 +222,7 @@ class Wait(PatientPending):
         if self._sent is Resolution.LEAVE and self._phase is _Phase.RESOLVING:
             self._finish(None)
             return
+        self.is_lost = True
         self._answer(LOST)
         self._wish = Resolution.LEAVE
         self._resolve(Resolution.LEAVE)

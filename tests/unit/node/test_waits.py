@@ -237,6 +237,21 @@ def test_an_entry_that_is_applied_again_tells_nothing(steps: Steps) -> None:
     assert len(steps.under_way) == 1
 
 
+def test_an_abandonment_that_is_applied_again_does_not_make_anybody_wait_twice(
+    steps: Steps,
+) -> None:
+    """The store fell back behind the BLOCK that followed it."""
+    steps.wait()
+    steps.step()
+    steps.run([ops.ABANDON, 0, 1])
+    steps.tell()
+    news = steps.news
+    steps.step()
+    steps.run([ops.RESOLVE, 0, 2, Resolution.LEAVE])
+    steps.waits.applied(*news)
+    assert not steps.under_way
+
+
 @pytest.mark.parametrize("end", ["expire", "leave"])
 def test_a_wait_that_ends_before_it_is_in_the_store_is_taken_out_again(
     steps: Steps, end: str

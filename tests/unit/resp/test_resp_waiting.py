@@ -307,6 +307,10 @@ LINES = """
 
 SCENARIOS = """
     1 BLPOP q 0 | 2 RPUSH q a b | 2 LRANGE q 0 -1
+    1 BLPOP q 0 | 3 BLPOP q 0 | 2 RPUSH q a | 2 LLEN q
+    2 XGROUP CREATE s g 9-9 MKSTREAM | 2 XGROUP CREATE s h 0 |
+        1 XREADGROUP GROUP g c BLOCK 0 STREAMS s > | 3 XREADGROUP GROUP h c BLOCK 0 STREAMS s > |
+        2 XADD s 1-1 f v
     1 BRPOP p q 0 | 3 BRPOP q 0 | 2 RPUSH q a b c | 2 LRANGE q 0 -1
     1 BLMPOP 0 2 p q RIGHT COUNT 2 | 2 RPUSH q a b c
     1 BLMOVE q r LEFT RIGHT 0 | 3 BLMOVE r p LEFT LEFT 0 | 2 RPUSH q a | 2 LRANGE p 0 -1
@@ -385,7 +389,7 @@ def _times_out(scenario: str) -> bool:
 
 
 async def _play(scenario: str, protocol: str) -> dict[str, bytes]:
-    """What each client reads, when all has been said and done."""
+    """What each client reads, and how many wait, when all has been said and done."""
     server = serve(FakeService())
     clients = {name: MemoryClient(server) for name in "123"}
     replies = dict.fromkeys("123", b"")
@@ -399,7 +403,8 @@ async def _play(scenario: str, protocol: str) -> dict[str, bytes]:
     while _times_out(scenario) and not replies["1"]:
         await asyncio.sleep(0.005)
         replies["1"] += await clients["1"].raw()
-    return replies
+    waiting = sum(client.connection.blocked is not None for client in clients.values())
+    return {**replies, "still waiting": b"%d" % waiting}
 
 
 def _play_on_redis(
@@ -424,10 +429,10 @@ def _play_on_redis(
             clients[name].settimeout(2)
             while len(replies[name]) < len(expected[name]):
                 replies[name] += clients[name].recv(65536)
+        return {**replies, "still waiting": b"%d" % _blocked(clients["i"])}
     finally:
         for client in clients.values():
             client.close()
-    return replies
 
 
 def _blocked(client: socket.socket) -> int:

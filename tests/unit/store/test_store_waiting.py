@@ -259,8 +259,9 @@ def test_a_move_for_who_left_is_undone_unless_somebody_took_the_element(nodes: N
     nodes.move(2, b"q", b"r")
     nodes.push(b"q", b"b")
     nodes.do(ops.LIST_POP, 0, b"r", LEFT, None)
+    nodes.push(b"r", b"other")
     nodes.resolve(2, Resolution.LEAVE)
-    assert (nodes.list(b"q"), nodes.list(b"r")) == ([], [])
+    assert (nodes.list(b"q"), nodes.list(b"r")) == ([], [b"other"])
 
 
 def test_members_go_back_with_their_scores_unless_they_have_another(nodes: Nodes) -> None:
