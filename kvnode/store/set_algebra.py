@@ -17,7 +17,7 @@ together are so small that walking along with them is less work.
 from __future__ import annotations
 
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ Sources: TypeAlias = "Sequence[Collection | None]"
 
 HASHES: Final = 2**64
 """Hashes of members are below."""
+
+WALKS_MAX: Final = 64
+"""Walks side by side: each has a cursor open, and a step. More sources, which are mostly small, are
+read one after the other, and their members sorted."""
 
 _ROWS_PER_LOOKUP: Final = 0.5
 """Walking over a row beside others costs as much as asking twice whether a set has a member."""
@@ -57,7 +61,11 @@ def union(sources: Sources, from_hash: int = 0, end_hash: int = HASHES) -> Itera
     walks = [
         _walk(each, at, from_hash, end_hash) for at, each in enumerate(sources) if each is not None
     ]
-    rows = merge(*walks)  # by hash and number of the source
+    rows: Iterator[_Row]
+    if len(walks) <= WALKS_MAX:
+        rows = merge(*walks)  # by hash and number of the source
+    else:
+        rows = iter(sorted(chain.from_iterable(walks)))
     group = list(islice(rows, 1))
     for row in rows:
         if row[0] != group[0][0]:

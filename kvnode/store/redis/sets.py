@@ -120,6 +120,7 @@ def _combine_part(
     sources = _sources(space, op[1], op[4:])
     assert isinstance(sources, list), "a job begins anew when a source is another one"
     operation = OPERATIONS[op[2]]
+    rows_max = max(rows_max, len(sources))  # to find so many sources is as much work
     from_hash = int.from_bytes(cursor, "big")
     end_hash = from_hash + HASHES * rows_max // max(operation.rows(sources), rows_max)
     found = [member for _, member, _ in operation.walk(sources, from_hash, end_hash)]
@@ -255,9 +256,13 @@ def sscan(space: Keyspace, op: Op) -> Result:
 def _sources(
     space: Keyspace, number: int, keys: list[bytes]
 ) -> list[Collection | None] | CommandError:
-    """The sets of the keys, or an error if one of them holds something else."""
+    """The sets of the keys, or an error if one of them holds something else.
+
+    A key that is named again changes no result, unless it is the first one of a difference.
+    """
+    first, *others = keys
     sources: list[Collection | None] = []
-    for key in keys:
+    for key in (first, *dict.fromkeys(others)):
         found = find(space, number, key, SET)
         if isinstance(found, CommandError):
             return found

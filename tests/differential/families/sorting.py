@@ -59,7 +59,7 @@ FAMILY: Final = Family(
         "HSET 'g_1 'w '9 'a 'z",
     ),
     commands={
-        **rows(2, {
+        **rows(8, {
             "sort": "SORT okey {|ALPHA|DESC|ASC} {|ALPHA} [LIMIT ostart onumberof] [GET oget]"
             "|SORT okey BY oweight {|ALPHA|DESC} [GET oget] [GET oget]"
             "|SORT olist BY {'nosort|oweight} {|DESC|ALPHA} [LIMIT ostart onumberof]"
@@ -67,7 +67,7 @@ FAMILY: Final = Family(
             "|SORT okey {|DESC} [LIMIT ostart onumberof] [GET oget] STORE okey"
             "|SORT {'o3|okey} BY NOSORT [DESC] STORE okey",
         }),
-        **rows(1, {
+        **rows(4, {
             "sort_ro": "SORT_RO okey {|ALPHA|DESC|ASC} {|ALPHA} [LIMIT ostart onumberof] [GET oget]"
             "|SORT_RO okey BY oweight {|ALPHA|DESC} [GET oget] [STORE okey]",
         }),

@@ -128,6 +128,19 @@ def test_the_rows_that_an_operation_tells_are_those_that_it_walks_over(
         assert walked <= operation.rows(sources)
 
 
+def test_many_sources_are_read_one_after_the_other(space: Keyspace) -> None:
+    """A union has no more cursors open than a few, and finds the same."""
+    count = set_algebra.WALKS_MAX + 10
+    dicts = [{b"%d" % (at % 30): b"%d" % at, b"%d" % at: b"v"} for at in range(count)]
+    sources = [made(space, b"key %d" % at, each) for at, each in enumerate(dicts)]
+    found = list(set_algebra.union(sources))
+    assert [hashed for hashed, _, _ in found] == sorted(hashed for hashed, _, _ in found)
+    assert {member: values for _, member, values in found} == {
+        member: [(at, each[member]) for at, each in enumerate(dicts) if member in each]
+        for member in (b"%d" % number for number in range(count))
+    }
+
+
 def test_members_of_one_hash_stay_apart(space: Keyspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Keyspace, "locate", lambda _self, key: b"\x00" * 7 + key[:1] + key)
     one = made(space, b"a", dict.fromkeys([b"k1", b"k2", b"k3", b"m"], b"1"))

@@ -346,6 +346,30 @@ def test_a_large_store_form_is_done_in_steps_of_bounded_size(
     driver.check()
 
 
+def test_a_store_form_of_many_keys_takes_few_steps() -> None:
+    """Each step looks at all sources, so it does as much as there are."""
+    driver = founded(MemoryEngine())
+    keys = [b"key:%d" % number for number in range(3 * BULK_ROWS_MAX)]
+    driver.batch(*[[ops.SADD, 0, key, key, b"common"] for key in keys])
+    answer, steps = driver.do(ops.SCOMBINESTORE, 0, UNION, b"d", *keys, *keys), 0
+    while isinstance(answer, Unfinished):
+        answer, steps = driver.do(ops.STEP, 0, answer.job), steps + 1
+    assert (answer, steps) == (len(keys) + 1, 2)
+
+
+def test_a_key_that_is_named_again_changes_no_result(driver: Driver) -> None:
+    driver.do(ops.SADD, 0, b"a", b"1", b"2")
+    driver.do(ops.SADD, 0, b"b", b"2")
+    expected = {
+        (UNION, b"a", b"a"): {b"1", b"2"},
+        (INTERSECTION, b"a", b"b", b"b", b"a"): {b"2"},
+        (DIFFERENCE, b"a", b"b", b"b"): {b"1"},
+        (DIFFERENCE, b"a", b"b", b"a"): set(),
+    }
+    for line, members in expected.items():
+        assert as_set(driver.read(ops.SCOMBINE, 0, *line)) == members
+
+
 def test_an_intersection_with_a_small_set_is_one_step_however_large_the_others_are() -> None:
     driver = founded(MemoryEngine())
     filled(driver, 10 * BULK_ROWS_MAX, b"a")

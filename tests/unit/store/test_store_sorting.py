@@ -125,6 +125,8 @@ def test_equal_weights_leave_elements_in_the_order_in_which_they_lie(driver: Dri
     push(driver, b"list", b"c", b"a", b"b")
     for flags in (ALPHA, ALPHA | DESC):
         assert driver.read(ops.SORT, 0, b"list", flags, 0, -1, b"w_*") == [b"c", b"a", b"b"]
+    driver.do(ops.SET, 0, b"w_c", b"")  # an empty weight is more than none
+    assert driver.read(ops.SORT, 0, b"list", ALPHA, 0, -1, b"w_*") == [b"a", b"b", b"c"]
 
 
 NUMBERS = (b"", b" 1", b"\t-1", b"+1", b".5", b"5.", b"1e3", b"0x1F", b"inf", b"1\x00x", b"\x00x")
