@@ -124,6 +124,10 @@ def is_cursor(reply: Reply) -> bool:
     return reply.kind == b"$" and reply.text.isdigit() and int(reply.text) < 1 << 64
 
 
+PAGE_ELEMENTS: Final = 1_000
+"""`COUNT 1000` asks for a page that holds everything, unless there is more."""
+
+
 def same_page(cursor_at: int, canon: Canon = as_set) -> Same:
     """Pages of a SCAN: one that must hold everything is compared, of others only the shape.
 
@@ -142,7 +146,9 @@ def same_page(cursor_at: int, canon: Canon = as_set) -> Same:
             return True
         cursors = one.reply.elements[0].text, other.reply.elements[0].text
         pages = one.reply.elements[1], other.reply.elements[1]
-        return cursors == (b"0", b"0") and canon(pages[0]) == canon(pages[1])
+        if cursors[0] != b"0" or len(pages[0].elements) > PAGE_ELEMENTS:
+            return True  # there is more than fits on a page
+        return cursors[1] == b"0" and canon(pages[0]) == canon(pages[1])
 
     return same
 

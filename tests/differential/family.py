@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from tests.differential.comparing import Accepted, Canon, Rule
 from tests.differential.words import Atom, Row
 
 Line: TypeAlias = tuple[bytes, ...]
 """One command line."""
+
+LARGE_ELEMENTS: Final = 1_050
+"""More than kvnode stores, or shows on one page of a SCAN, at once."""
 
 Companions: TypeAlias = Callable[[Line], list[Line]]
 """From a rendered line (perhaps a mangled one) to all lines of its unit, itself included."""
@@ -78,6 +81,7 @@ class Family:
             among the keys of the families of their sequence.
         commands: its rows by name.
         furniture: templates of what most sequences begin with.
+        large: lines that fill keys with `LARGE_ELEMENTS` and more, for a few sequences.
         atoms: words in lower case of its templates, beside those of `words.ATOMS`; no name may
             stand in two families.
         rules: how its replies are compared if not byte for byte.
@@ -94,6 +98,7 @@ class Family:
     keys: tuple[bytes, ...]
     commands: Mapping[str, Row]
     furniture: tuple[str, ...] = ()
+    large: tuple[Line, ...] = ()
     atoms: Mapping[str, Atom] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     deliberate: tuple[Accepted, ...] = ()

@@ -27,6 +27,8 @@ MANGLED_SHARE: Final = 0.06
 SECOND_SHARE: Final = 0.15
 JOINED_SHARE: Final = 0.6
 RESP3_SHARE: Final = 0.5
+LARGE_SHARE: Final = 0.03
+"""Sequences with keys of many elements."""
 WAIT_SHARE: Final = 0.06
 """Shapes about a client that waits, where a family has such commands."""
 ALONE_SHARE: Final = 0.5
@@ -109,6 +111,8 @@ class _Author:
         if self._rng.random() < 0.2:
             return []
         lines = self._cast.furniture(self._rng)
+        if self._rng.random() < LARGE_SHARE:
+            lines += [line for family in self._cast.families for line in family.large]
         mortal = self._rng.sample(self._cast.keys, max(len(self._cast.keys) // 2, 1))
         lines += [(b"EXPIRE", key, self._rng.choice(SECONDS)) for key in mortal]
         return [(Send(line, joined=True),) for line in lines]

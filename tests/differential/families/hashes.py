@@ -13,7 +13,7 @@ from tests.differential.comparing import (
     same_pairs,
     same_set,
 )
-from tests.differential.family import Family, Listing, WalkForm, followed_by
+from tests.differential.family import LARGE_ELEMENTS, Family, Listing, WalkForm, followed_by
 from tests.differential.words import EDGES, FLOATS, NUMBERS, TEXTS, keyed, mostly, rows
 
 KEYS: Final = (b"h1", b"h2", b"h3")
@@ -39,6 +39,7 @@ FAMILY: Final = Family(
         "HSET 'h2 'f1 digits 'f2 digits 'a text 'b text",
         "HMSET 'h3 {field hvalue}+",
     ),
+    large=((b"HSET", b"h1", *(b"%d" % part for part in range(2 * LARGE_ELEMENTS))),),
     commands={
         **rows(2, {
             "hset": "HSET hkey {field hvalue}+",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.differential.comparing import as_is
-from tests.differential.family import Family, Listing
+from tests.differential.family import LARGE_ELEMENTS, Family, Listing
 from tests.differential.words import EDGES, JUNK, NUMBERS, TEXTS, keyed, mostly, rows
 
 LIST_KEYS: Final = (b"l1", b"l2", b"l 3")
@@ -47,6 +47,7 @@ FAMILY: Final = Family(
             "rpushx": "RPUSHX lkey lelement+",
         }),
     },
+    large=((b"RPUSH", b"l1", *(b"%d" % part for part in range(LARGE_ELEMENTS))),),
     furniture=(
         f"RPUSH 'l1 {_MANY} {_MANY}",
         f"LPUSH 'l2 {_MANY} {_MANY} {_MANY}",

@@ -14,7 +14,7 @@ from tests.differential.comparing import (
     same_set,
     shape,
 )
-from tests.differential.family import Family, Line, Listing, WalkForm, followed_by
+from tests.differential.family import LARGE_ELEMENTS, Family, Line, Listing, WalkForm, followed_by
 from tests.differential.words import keyed, mostly, rows
 
 KEYS: Final = (b"t1", b"t2", b"t3", b"t4")
@@ -65,6 +65,7 @@ FAMILY: Final = Family(
         "SADD 't3 '1 '2 '3 '-7",
         "SADD 't4 member+ member+",
     ),
+    large=((b"SADD", b"t1", *(b"%d" % part for part in range(LARGE_ELEMENTS))),),
     commands={
         **rows(2, {
             "sadd": "SADD tset member+",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.differential.comparing import Rule, as_is, as_pairs, drawn_from, same_page
-from tests.differential.family import Family, Listing, WalkForm, followed_by
+from tests.differential.family import LARGE_ELEMENTS, Family, Listing, WalkForm, followed_by
 from tests.differential.words import EDGES, JUNK, keyed, mostly, rows
 
 ZSET_KEYS: Final = (b"z1", b"z2", b"z 3")
@@ -45,6 +45,8 @@ _SHOWN: Final = (
     "[WITHDIST] [WITHCOORD] [WITHHASH] [{ASC|DESC}] [{COUNT zcount|COUNT 2 ANY|ANY|FOO}]"
 )
 _PLACED: Final = "glongitude glatitude gplace"
+
+_RANKED: Final = [word for n in range(LARGE_ELEMENTS) for word in (b"%d" % n, b"m%d" % n)]
 
 FAMILY: Final = Family(
     name="sorted sets",
@@ -104,6 +106,7 @@ FAMILY: Final = Family(
                               f"zkey gkey {_CENTRE} {_CIRCLE} STOREDIST}}",
         }),
     },
+    large=((b"ZADD", b"z1", *_RANKED),),
     furniture=(
         f"ZADD 'z1 {_PAIR} {_PAIR} {_PAIR} {_PAIR} {_PAIR}",
         f"ZADD 'z2 {_PAIR} {_PAIR} {_PAIR}",
