@@ -17,14 +17,17 @@ _CURSOR = re.compile(rb"([+-]?)([0-9]+)")
 
 
 def cursor(argument: bytes) -> int:
-    """A cursor as C's `strtoul` reads it, since Redis does: `-1` is 2^64 - 1, nothing is 0.
+    """A cursor as C's `strtoul` reads it, since Redis does.
+
+    `-1` is 2^64 - 1, nothing is 0, and what follows a NUL byte does not count.
 
     Raises:
         CommandError: it is no number, or one of more than 64 bits.
     """
-    if not argument:
+    text = argument.partition(b"\x00")[0]
+    if not text:
         return 0
-    found = _CURSOR.fullmatch(argument)
+    found = _CURSOR.fullmatch(text)
     value = int(found[2]) if found and len(found[2].lstrip(b"0")) <= 20 else 1 << 64
     if found is None or value >= 1 << 64:
         raise CommandError("ERR invalid cursor")

@@ -62,6 +62,21 @@ async def test_a_command_becomes_its_op(
 
 
 @pytest.mark.parametrize(
+    ("text", "cursor"),
+    [(b"", 0), (b"\0", 0), (b"7\0x", 7), (b"+7", 7), (b"-7", 2**64 - 7), (b"00018", 18)],
+)
+async def test_a_cursor_is_read_as_c_reads_it(
+    service: FakeService, client: MemoryClient, text: bytes, cursor: int
+) -> None:
+    service.hold()
+    client.send("HSCAN", "k", text)
+    client.send("SCAN", text)
+    assert [pending.op[at] for pending, at in zip(service.held, (3, 2), strict=True)] == [
+        cursor
+    ] * 2
+
+
+@pytest.mark.parametrize(
     ("line", "rest"),
     [
         ("HRANDFIELD k", [None, 0]),
