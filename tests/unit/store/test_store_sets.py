@@ -454,6 +454,25 @@ def test_one_seed_draws_alike_on_every_engine(driver: Driver) -> None:
         assert driver.read(*op) == other.read(*op)
 
 
+@pytest.mark.parametrize(
+    ("size", "draws_each", "bound"), [(10, 200, 3.0), (1000, 20, 2.0), (20_000, 3, 1.2)]
+)
+def test_every_member_is_drawn_about_as_often(size: int, draws_each: int, bound: float) -> None:
+    """A window of 32 gaps adds 1/32 per expected draw to the χ² of a fair choice, which is 1."""
+    driver = Driver(MemoryEngine())
+    whole = filled(driver, size)
+    at_once = max(size // 10, 1)
+    drawn = Counter[bytes]()
+    for seed in range(draws_each * size // at_once):
+        answer = driver.read(ops.SRANDMEMBER, 0, b"s", seed, -at_once)
+        assert isinstance(answer, list)
+        drawn.update(answer)  # type: ignore[arg-type]
+    squares = sum((drawn[member] - draws_each) ** 2 for member in whole)
+    spread = squares / draws_each / (size - 1)
+    print(f"{size} members, {draws_each} draws each: χ² per degree of freedom {spread:.3f}")
+    assert spread < bound
+
+
 # --- pages ----------------------------------------------------------------------------------------
 
 
