@@ -9,6 +9,7 @@ get is for others.
 
 from __future__ import annotations
 
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError, Refused
@@ -56,6 +57,14 @@ class _KeyBlocked(Blocked):
             size=size,
             render=or_null_array(connection.protocol, render),
         )
+
+    def finish(self, result: Result) -> None:
+        if not self._is_over:
+            # As in Redis, the time of a command is not that of its client's waiting.
+            server = self._connection.server
+            clock_ns = server.clock_ns if self._connection.is_dirty else monotonic_ns()
+            self._request.began_ns = clock_ns
+        super().finish(result)
 
     def hang_up(self) -> None:
         """As in Redis, who closes its side is gone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,20 @@ async def test_who_waits_is_told_by_info(server: RespServer, client: MemoryClien
     other = MemoryClient(server)
     assert b"blocked_clients:1" in await other.call("INFO", "clients")
     assert b"flags=b" in await other.call("CLIENT", "LIST", "ID", client.connection.id)
+
+
+async def test_the_time_of_waiting_is_not_the_time_of_the_command(
+    server: RespServer, client: MemoryClient
+) -> None:
+    server.change_settings(replace(server.settings, latency_ms=1))
+    client.send("BLPOP", "q", "0.05")
+    while not client.transport.writes:
+        await asyncio.sleep(0.005)
+    other = MemoryClient(server)
+    assert await other.call("LATENCY", "LATEST") == []
+    stats = await other.call("INFO", "commandstats")
+    (line,) = [line for line in stats.decode().splitlines() if line.startswith("cmdstat_blpop")]
+    assert int(line.partition("usec=")[2].partition(",")[0]) < 50_000
 
 
 async def test_without_a_leader_a_client_that_waits_anyway_waits_on(
