@@ -96,6 +96,12 @@ def cpu_seconds(pids: list[int]) -> float:
     return total / 100
 
 
+def applied(cluster: Endpoints) -> int:
+    """The newest log index that the first node has applied."""
+    status = cluster.nodes[0].status() if isinstance(cluster, NodeCluster) else None
+    return 0 if status is None else int(status["applied"])
+
+
 async def until_ready(address: tuple[str, int]) -> None:
     """The feature level of a new cluster rises a moment after its start."""
     reader, writer = await asyncio.open_connection(*address)
@@ -116,7 +122,7 @@ async def run(options: argparse.Namespace, cluster: Endpoints) -> None:
         await until_ready(address)
     pids = [node.pid for node in cluster.nodes] if isinstance(cluster, NodeCluster) else []
     bench = Bench(options.seconds, options.payload, options.backlog)
-    used = cpu_seconds(pids)
+    used, entries = cpu_seconds(pids), applied(cluster)
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for number in range(options.workers):
@@ -127,11 +133,13 @@ async def run(options: argparse.Namespace, cluster: Endpoints) -> None:
     lost = len(bench.pushed_at) - len(bench.taken)
     twice = sum(times > 1 for times in bench.taken.values())
     used = cpu_seconds(pids) - used
+    entries = applied(cluster) - entries
     jobs = len(bench.taken)
     print(
         f"{jobs / (bench.last_at - began):,.0f} jobs/s · median "
         f"{1000 * statistics.median(bench.delays_s):.1f} ms from push to worker · "
-        f"{1e6 * used / jobs:.0f} µs of the nodes' processors per job · "
+        f"{1e6 * used / jobs:.0f} µs of the nodes' processors and "
+        f"{entries / jobs:.2f} log entries per job · "
         f"{jobs} jobs, {lost} lost, {twice} given twice"
     )
 
