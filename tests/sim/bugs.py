@@ -31,6 +31,7 @@ from kvnode.store.draws import Draws
 from kvnode.store.members import Members
 from kvnode.store.sessions import Sessions
 from kvnode.store.state_machine import StateMachine
+from raft.elections import Elections
 from raft.leader import Leader, stored
 from raft.log import RaftLog
 from raft.quorum import vote_result
@@ -345,6 +346,11 @@ BUGS: Sequence[Bug] = (
         "membership-not-installed",
         "Whoever installs a snapshot goes on with the membership that it had.",
         (Snapshots._switch, "conf_state=self._conf_state()", "conf_state=raft.conf_state"),
+    ),
+    _bug(
+        "told-only-who-asks",
+        "What is committed is told to who asks for a vote, and to nobody else.",
+        (Elections._on_silence, "for peer in self._peers:", "for peer in ():"),
     ),
     _bug(
         "id-used-again",

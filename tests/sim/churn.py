@@ -25,10 +25,15 @@ if TYPE_CHECKING:
     from tests.sim.observer import Observer
     from tests.sim.swarm import Nemesis
 
-CHANGES = ("join", "remove", "replace", "promote", "exchange", "update", "zombie")
+CHANGES = ("join", "remove", "replace", "promote", "exchange", "update", "zombie", "amnesia")
 """What this module does, by name."""
 
 POLL_SECONDS = 0.05
+
+AMNESIA_SYNC_SECONDS_MAX = 0.1
+AMNESIA_POLL_SECONDS = 0.001
+AMNESIA_POLLS_MAX = 1_000
+"""A moment between a commit and the sync that notes it: made longer, and looked for often."""
 
 
 class Churn:
@@ -215,6 +220,24 @@ class Churn:
 
         self._observer.note(f"{machine.name} is asked to {request.action} {request.member}")
         node.changes.request_change(request, answered)
+
+    async def amnesia(self) -> None:
+        """The leader tells that a removal is committed, and loses power before its disk knows."""
+        nemesis, leader = self._nemesis, self._observer.leader()
+        for machine in [free for free in nemesis.free() if free.number == leader]:
+            nemesis.busy.add(machine.number)
+            machine.pace.sync_max = AMNESIA_SYNC_SECONDS_MAX
+            await self.remove()
+            for _ in range(AMNESIA_POLLS_MAX):
+                if machine.node is None or nemesis.is_over:
+                    break
+                if machine.node.raft.log.has_committed_change():
+                    machine.lose_power()
+                    self._tally.notes_lost += 1
+                    break
+                await asyncio.sleep(AMNESIA_POLL_SECONDS)
+            machine.pace.sync_max = 0.002
+            await nemesis.bring_back(machine)
 
     async def zombie(self) -> None:
         """A removed node is started once more: it must end by itself, or get nowhere."""

@@ -106,6 +106,7 @@ class Tally:
     removed: int = 0
     replaced: int = 0
     levels_raised: int = 0
+    notes_lost: int = 0
     changes_refused: int = 0
 
 
