@@ -187,6 +187,9 @@ BULK_ROWS_AT_ONCE_MAX = 50_000
 BULK_COMMANDS_MAX = 64
 """Such commands under way in the cluster: each keeps a few hundred bytes in every meta row."""
 
+BULK_JOB_BYTES_MAX = 64 * KIB
+"""A longer command, one of thousands of keys, is done at once: it would be in every meta row."""
+
 BULK_RESTARTS_MAX = 8
 """Times that it begins anew because its sources were changed."""
 

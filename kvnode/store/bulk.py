@@ -24,11 +24,13 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+import msgpack
 from xxhash import xxh3_64_intdigest
 
 from kvnode.errors import CommandError
 from kvnode.limits import (
     BULK_COMMANDS_MAX,
+    BULK_JOB_BYTES_MAX,
     BULK_RESTARTS_MAX,
     BULK_ROWS_AT_ONCE_MAX,
     BULK_ROWS_MAX,
@@ -49,8 +51,11 @@ CHANGED: Final = "BUSY the sources of the command kept changing; nothing was sto
 GONE: Final = "BUSY the command was not carried on in time; nothing was stored"
 TOO_LARGE: Final = (
     f"ERR the command works on more than {BULK_ROWS_AT_ONCE_MAX} elements, which is too large "
-    f"for a transaction or script; nothing was stored"
+    f"for a transaction, a script or a command of so many keys; nothing was stored"
 )
+
+VERSION_BYTES: Final = 9
+"""What a job keeps of a source besides its key."""
 
 Source = tuple[int, bytes]
 """Database and key."""
@@ -98,7 +103,7 @@ def store(space: Keyspace, op: Op, recipe: Recipe, *, at_once: bool = False) -> 
         return answer
     sources = recipe.sources(op)
     rows = sum(_count(space, source) for source in sources)
-    if rows > BULK_ROWS_MAX and not (at_once or space.is_atomic):
+    if rows > BULK_ROWS_MAX and not (at_once or space.is_atomic or _is_long(op, sources)):
         return _begin(space, op, recipe)
     if rows > BULK_ROWS_AT_ONCE_MAX:
         return CommandError(TOO_LARGE)
@@ -111,6 +116,11 @@ def store(space: Keyspace, op: Op, recipe: Recipe, *, at_once: bool = False) -> 
             return following
         cursor = following
     return _put_in_place(space, op, recipe, made)
+
+
+def _is_long(op: Op, sources: list[Source]) -> bool:
+    """Whether a job for it would be a burden: it is in every meta row."""
+    return len(msgpack.packb(op)) + VERSION_BYTES * len(sources) > BULK_JOB_BYTES_MAX
 
 
 def step(space: Keyspace, number: int, recipes: dict[int, Recipe]) -> Result:

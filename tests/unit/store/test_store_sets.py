@@ -11,12 +11,14 @@ import pytest
 
 from kvnode.errors import CommandError
 from kvnode.limits import (
+    BULK_JOB_BYTES_MAX,
+    BULK_ROWS_AT_ONCE_MAX,
     BULK_ROWS_MAX,
     BULK_ROWS_PER_STEP_MAX,
     DRAWN_MEMBERS_MAX,
     SCAN_ROWS_MAX,
 )
-from kvnode.store import ops
+from kvnode.store import bulk, ops
 from kvnode.store.keyspace import TAG_COLLECTION, TAG_GARBAGE, prefix_end
 from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import Op, SetOperation
@@ -349,12 +351,25 @@ def test_a_large_store_form_is_done_in_steps_of_bounded_size(
 def test_a_store_form_of_many_keys_takes_few_steps() -> None:
     """Each step looks at all sources, so it does as much as there are."""
     driver = founded(MemoryEngine())
-    keys = [b"key:%d" % number for number in range(3 * BULK_ROWS_MAX)]
+    keys = [b"key:%d" % number for number in range(BULK_ROWS_MAX + 200)]
     driver.batch(*[[ops.SADD, 0, key, key, b"common"] for key in keys])
-    answer, steps = driver.do(ops.SCOMBINESTORE, 0, UNION, b"d", *keys, *keys), 0
+    answer, steps = driver.do(ops.SCOMBINESTORE, 0, UNION, b"d", *keys), 0
     while isinstance(answer, Unfinished):
         answer, steps = driver.do(ops.STEP, 0, answer.job), steps + 1
     assert (answer, steps) == (len(keys) + 1, 2)
+
+
+def test_a_store_form_of_a_great_many_keys_is_done_at_once_or_not_at_all() -> None:
+    """Its keys would be in every meta row until it is done."""
+    driver = founded(MemoryEngine())
+    keys = [b"key:%d" % number for number in range(BULK_JOB_BYTES_MAX // 8)]
+    driver.batch(*[[ops.SADD, 0, key, key, b"common"] for key in keys])
+    assert driver.do(ops.SCOMBINESTORE, 0, UNION, b"d", *keys) == len(keys) + 1
+    filled(driver, BULK_ROWS_AT_ONCE_MAX, b"large")
+    before = driver.machine.revision
+    answer = driver.do(ops.SCOMBINESTORE, 0, UNION, b"d", *keys, b"large")
+    assert text_of(answer) == bulk.TOO_LARGE
+    assert driver.machine.revision == before
 
 
 def test_a_key_that_is_named_again_changes_no_result(driver: Driver) -> None:
