@@ -23,7 +23,7 @@ REFUSED: Final[dict[str, str]] = {
     "psync": f"ERR PSYNC is not available: {_STREAM}",
     "replconf": f"ERR REPLCONF is not available: {_STREAM}",
     "migrate": "ERR MIGRATE is not available: a move between two servers cannot be atomic in the "
-    "log of one; use COPY, or SCAN and SET",
+    "log of one; use DUMP and RESTORE",
     "restore-asking": f"ERR This instance has cluster support disabled: {_CLUSTER}",
     "asking": f"ERR This instance has cluster support disabled: {_CLUSTER}",
     "cluster": f"ERR This instance has cluster support disabled: {_CLUSTER}",
