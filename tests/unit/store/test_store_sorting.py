@@ -24,7 +24,8 @@ from kvnode.store.redis import messages
 from kvnode.store.redis.list_rows import RIGHT
 from kvnode.store.reply import Result, Unfinished
 from kvnode.store.scores import pack_score
-from tests.unit.store.driver import Driver
+from kvnode.store.state_machine import StateMachine
+from tests.unit.store.driver import HASH_KEY, Driver
 from tests.unit.store.test_store_membership import founded
 
 if TYPE_CHECKING:
@@ -260,6 +261,25 @@ def test_a_large_sort_in_steps_is_one_at_once(engine: Engine, flags: int) -> Non
     assert found is None or (
         isinstance(found, Collection) and not list(found.rows(b"\x10", PARTS_END))
     )
+
+
+def test_a_large_sort_goes_on_after_a_crash_and_from_a_snapshot(engine: Engine) -> None:
+    """Its rows are those of the job, and part of the state like any others."""
+    driver = founded(engine)
+    elements = [b"%d" % (number * 7919 % 10_007) for number in range(BULK_ROWS_MAX + 300)]
+    push(driver, b"list", *elements)
+    answer = driver.do(ops.SORTSTORE, 0, b"d", b"list", 0, 0, -1, None)
+    while isinstance(answer, Unfinished):
+        driver.check()
+        driver.machine.commit()
+        copy = MemoryEngine()
+        copy.append([*engine.rows(b"\x00", b"\x01"), *driver.machine.live_rows()])
+        other = StateMachine(copy, hash_key=HASH_KEY)
+        assert other.recomputed_hash() == driver.machine.state_hash()
+        answer = driver.do(ops.STEP, 0, answer.job)
+        driver.crash()
+    assert listed(driver, b"d") == sorted(elements, key=int)
+    driver.check()
 
 
 def test_a_large_sort_that_fails_in_the_middle_leaves_nothing(engine: Engine) -> None:
