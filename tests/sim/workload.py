@@ -219,7 +219,10 @@ class Workload:
         """A command of any family, which some errors answer; nobody judges it."""
         arguments = self._cast.render(self._cast.choose(self._rng), self._rng)
         try:
-            op = look_up(arguments).parse(MIXED_DATABASE, arguments)
+            command = look_up(arguments)
+            if not command.accepts(len(arguments)):
+                return
+            op = command.parse(MIXED_DATABASE, arguments)
         except (CommandError, AssertionError):
             return
         except Blocks as wish:
