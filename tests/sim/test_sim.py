@@ -267,6 +267,15 @@ def test_a_stamp_that_goes_back_is_seen() -> None:
     assert "is stamped 999 after 1000" in "\n".join(observer.violations)
 
 
+def test_clients_send_no_command_with_too_few_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any meaning of its own a command's arity counts, as at every connection."""
+    run, *_ = observed()
+    words = [b"BLMOVE", b"from", b"to", b"LEFT"]
+    monkeypatch.setattr(run.workload._cast, "render", lambda *_: words)
+    with pytest.raises(StopIteration):  # nothing is sent, so nothing waits
+        run.workload.do_anything(run.machines[0]).send(None)
+
+
 # --- what is done to them stays within what is promised -------------------------------------------
 
 
