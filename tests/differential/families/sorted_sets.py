@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.differential.comparing import Rule, as_is, as_pairs, drawn_from, same_page
-from tests.differential.family import LARGE_ELEMENTS, Family, Listing, WalkForm, followed_by
+from tests.differential.comparing import Answer, Rule, as_is, as_pairs, drawn_from, same_page
+from tests.differential.family import LARGE_ELEMENTS, Family, Line, Listing, WalkForm, followed_by
 from tests.differential.words import EDGES, JUNK, keyed, mostly, rows
 
 ZSET_KEYS: Final = (b"z1", b"z2", b"z 3")
 LEX_KEYS: Final = (b"zl1", b"zl2")
 """Their members have one score: what a range by members means else, Redis leaves open."""
 GEO_KEYS: Final = (b"g1", b"g2")
+
+BY_MEMBER: Final = (
+    *("zrangebylex", "zrevrangebylex", "zlexcount", "zremrangebylex", "zrange", "zrangestore"),
+)
+"""Commands with ranges by member: all of some, or if they say BYLEX."""
 
 MEMBERS: Final = (b"a", b"b", b"c", b"d", b"e", b"", b"ab", b"foo", b"\xff\x00\r\n", b"m" * 60)
 SCORES: Final = (
@@ -45,6 +50,34 @@ _SHOWN: Final = (
     "[WITHDIST] [WITHCOORD] [WITHHASH] [{ASC|DESC}] [{COUNT zcount|COUNT 2 ANY|ANY|FOO}]"
 )
 _PLACED: Final = "glongitude glatitude gplace"
+
+_LISTING: Final = (b"0", b"-1", b"WITHSCORES")
+_UNSPECIFIED: Final = "Redis promises nothing of ranges by member over different scores"
+
+
+def _listed_before(line: Line) -> list[Line]:
+    """Before a range by member comes the sorted set, to see whether its scores are equal.
+
+    What a write leaves of it is not compared: the servers go on alike.
+    """
+    name, is_by_member = line[0].upper(), any(b"LEX" in word.upper() for word in line)
+    if len(line) < 3 or not is_by_member:
+        return [line]
+    source = line[2] if name == b"ZRANGESTORE" else line[1]
+    left = [(b"DEL", line[1])] if name in (b"ZRANGESTORE", b"ZREMRANGEBYLEX") else []
+    return [(b"ZRANGE", source, *_LISTING), line, *left]
+
+
+def _same_if_scores_are(redis: list[Answer], _kvnode: list[Answer], at: int) -> bool:
+    """Replies may differ where scores do, by the listing before them."""
+    arguments, listed = redis[at - 1]
+    if not at or arguments[0] != b"ZRANGE" or arguments[2:] != _LISTING:
+        return False
+    if arguments[1] not in redis[at].arguments[1:3]:
+        return False
+    flat = [part for element in listed.elements for part in element.elements or (element,)]
+    return len(set(flat[1::2])) > 1
+
 
 _RANKED: Final = [word for n in range(LARGE_ELEMENTS) for word in (b"%d" % n, b"m%d" % n)]
 
@@ -132,11 +165,15 @@ FAMILY: Final = Family(
     },
     rules=(
         Rule(("zrandmember",), "random: as many on both sides, all of them from the sorted set",
-             drawn_from(b"ZRANGE", b"0", b"-1", b"WITHSCORES", width=2)),
+             drawn_from(b"ZRANGE", *_LISTING, width=2)),
+        Rule(BY_MEMBER, _UNSPECIFIED, _same_if_scores_are),
         Rule(("zscan",), "cursors and pages are each server's own, and so is the order within one: "
              "a page that must hold everything is compared as pairs", same_page(2, as_pairs)),
     ),
-    companions={b"zrandmember": followed_by(b"ZRANGE", b"0", b"-1", b"WITHSCORES")},
+    companions={
+        b"zrandmember": followed_by(b"ZRANGE", *_LISTING),
+        **dict.fromkeys((name.encode() for name in BY_MEMBER), _listed_before),
+    },
     walks=(WalkForm(b"ZSCAN", ZSET_KEYS, 2),),
     listings={b"zset": Listing((b"ZRANGE", b"0", b"-1", b"WITHSCORES"), as_is)},
 )  # fmt: skip
