@@ -65,6 +65,11 @@ _GUARDS: Final = int.from_bytes(b"\x80" * REGISTERS, "little")
 _RUN_GROWTH_MAX: Final = 4
 """A change makes the runs at most this much longer, before neighbours are joined."""
 
+_RUNS: Final = tuple(
+    bytes([(byte >> 2 & 31) + 1 if byte & 0x80 else 0]) * _SPANS[byte] for byte in range(256)
+)
+"""The registers of each run of one byte."""
+
 _find_long = re.compile(rb"[\x40-\x7f]").search
 
 _PLACE = Struct(">HB")
@@ -153,21 +158,32 @@ def registers_of(value: bytes | bytearray) -> bytes:
         # Base64 cuts bytes into sixes from their high end, so all is turned round before and after.
         text = b2a_base64(value[: HEADER_BYTES - 1 : -1], newline=False)
         return text.translate(_FROM_BASE64)[::-1]
-    found = bytearray()
-    at, size = HEADER_BYTES, len(value)
-    while at < size and len(found) <= REGISTERS:
-        byte = value[at]
-        at += 1
-        if byte & 0x80:
-            found += bytes([(byte >> 2 & 31) + 1]) * ((byte & 3) + 1)
-        elif byte & 0x40 and at < size:
-            found += bytes(_long_span(value, at - 1))
-            at += 1
-        else:
-            found += bytes((byte & 0x3F) + 1)
-    if len(found) != REGISTERS:
+    return _expand(value)
+
+
+def _expand(value: bytes | bytearray) -> bytes:
+    """The registers of a sparse value."""
+    found: list[bytes] = []
+    at = HEADER_BYTES
+    left = REGISTERS
+    while True:
+        long = _find_long(value, at)
+        end = long.start() if long else len(value)
+        runs = value[at:end]
+        left -= sum(runs.translate(_SPANS))
+        if left < 0:
+            raise Corrupted
+        found += [_RUNS[byte] for byte in runs]
+        if long is None:
+            break
+        if end + 1 == len(value) or (span := _long_span(value, end)) > left:
+            raise Corrupted
+        found.append(bytes(span))
+        left -= span
+        at = end + 2
+    if left:
         raise Corrupted
-    return bytes(found)
+    return b"".join(found)
 
 
 def to_dense(value: bytes | bytearray) -> bytearray:
