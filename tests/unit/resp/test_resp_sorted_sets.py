@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import socket
 from pathlib import Path
@@ -178,7 +179,10 @@ LINES = """
     ZUNIONSTORE b 1 b | TTL b | RENAME b bb | ZRANGE bb 0 -1 WITHSCORES | COPY bb b | ZADD bb 9 q | ZRANGE b 0 -1 WITHSCORES |
     MOVE bb 3 | SELECT 3 | ZREVRANGE bb 0 -1 WITHSCORES | SELECT 0 | MULTI | ZADD m 1 a 2 b | ZPOPMIN m | ZPOPMAX m 1 |
     ZADD m x a | ZADD m INCR 1.5 a | ZRANGE m 0 -1 WITHSCORES | ZUNION 1 m FOO | ZMPOP 1 m MIN | ZCARD m | EXEC | EXISTS m |
-    WATCH w | ZADD w 1 a | MULTI | ZCARD w | EXEC | COMMAND GETKEYS ZADD k 1 a | COMMAND GETKEYS ZUNION 2 a b |
+    WATCH w | ZADD w 1 a | MULTI | ZCARD w | EXEC | ZADD eq 5 a | ZADD eq GT INCR 0 a | ZADD eq LT INCR 0 a |
+    ZADD eq GT CH 5 a | ZADD oa 0.1 m 1 n 1 o | ZADD ob 0.2 m | ZADD oc 0.3 m 1 n | ZUNION 3 oa ob oc WITHSCORES |
+    ZINTER 3 oa ob oc WITHSCORES | ZADD p 5 m | ZADD q inf m 1 n | ZINTER 2 p q WEIGHTS 1 0 AGGREGATE MIN WITHSCORES |
+    ZINTER 2 p q WEIGHTS 1 0 WITHSCORES | ZUNION 2 p q WEIGHTS 1 0 AGGREGATE MIN WITHSCORES | COMMAND GETKEYS ZADD k 1 a | COMMAND GETKEYS ZUNION 2 a b |
     COMMAND GETKEYS ZUNION 5 a b | COMMAND GETKEYS ZUNION 0 a | COMMAND GETKEYS ZUNIONSTORE d 2 a b WEIGHTS 1 2 |
     COMMAND GETKEYS ZUNIONSTORE d 5 a | COMMAND GETKEYS ZMPOP 2 a b MIN | COMMAND GETKEYS ZRANGESTORE d a 0 1 |
     COMMAND GETKEYS GEORADIUS k 1 1 1 km STORE a store b STOREDIST c | COMMAND GETKEYS GEORADIUS k 1 1 1 km STORE |
@@ -235,6 +239,36 @@ async def test_redis_and_we_answer_alike(redis_socket: Path, protocol: str, line
                 arguments,
                 ask(redis, *arguments),
             )
+
+
+def place(rng: random.Random) -> tuple[float, float]:
+    """Anywhere, often near an edge of the map."""
+    longitude = rng.choice([rng.uniform(-180, 180), rng.choice([-1, 1]) * rng.uniform(179, 180)])
+    latitude = rng.choice([rng.uniform(-85, 85), rng.choice([-1, 1]) * rng.uniform(60, 85.05)])
+    return rng.choice([longitude, -180.0, 180.0, 0.0]), rng.choice([latitude, latitude, 0.0])
+
+
+@needs_redis
+async def test_searches_find_the_same_places_in_the_same_order(redis_socket: Path) -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    client = MemoryClient(serve(FakeService()))
+    with socket.socket(socket.AF_UNIX) as redis:
+        redis.connect(str(redis_socket))
+        lines: list[list[str]] = []
+        for number in range(150):
+            longitude, latitude = place(rng)
+            lines.append(["GEOADD", "g", repr(longitude), repr(latitude), f"m{number}"])
+        for _ in range(120):
+            sizes = [repr(10 ** rng.uniform(1, 7.2)) for _ in range(2)]
+            shape = rng.choice([["BYRADIUS", sizes[0]], ["BYBOX", *sizes]])
+            longitude, latitude = place(rng)
+            where = ["FROMLONLAT", repr(longitude), repr(latitude), *shape, "m"]
+            lines.append(["GEOSEARCH", "g", *where, "WITHDIST", "WITHCOORD"])
+        for arguments in lines:
+            ours, theirs = await client.call_raw(*arguments), ask(redis, *arguments)
+            assert (arguments, ours) == (arguments, theirs)
 
 
 def decode(data: bytes) -> Any:
