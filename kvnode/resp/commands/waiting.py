@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kvnode.resp.connection import Connection
 
 NOT_A_TIME: Final = "ERR timeout is not a float or out of range"
+RETRY_SECONDS: Final = 0.1
 NEGATIVE: Final = "ERR timeout is negative"
 
 
@@ -131,7 +132,18 @@ class StreamWait(_KeyBlocked):
         self._ask([ops.XREAD_SINCE, self._db, *wanted], self._begin)
 
     def _ask(self, op: Op, then: Callable[[Result], None]) -> None:
-        self._connection.submit_read(_Question(op, then))
+        """Read; what is refused, such as without a leader, is asked again: it waits anyway."""
+
+        def answered(result: Result) -> None:
+            if self._is_over:
+                return
+            if isinstance(result, Refused):
+                self._connection.server.loop.call_later(RETRY_SECONDS, self._ask, op, then)
+            else:
+                then(result)
+
+        if not self._is_over:
+            self._connection.submit_read(_Question(op, answered))
 
     def _read(self, keys: list[bytes], ids: list[Result], then: Callable[[Result], None]) -> None:
         pairs = [part for pair in zip(keys, ids, strict=True) for part in pair]
@@ -147,7 +159,7 @@ class StreamWait(_KeyBlocked):
 
     def _look(self, result: Result) -> None:
         """There was nothing at first: no write is missed between this answer and the watch."""
-        if result is not None or self._is_over:
+        if result is not None:
             self.finish(result)
             return
         self._is_asking = False
@@ -168,10 +180,9 @@ class StreamWait(_KeyBlocked):
     def _look_again(self, result: Result) -> None:
         """It may have been another kind of write, or no stream any more: then it waits on."""
         self._is_asking = False
-        is_wrong = isinstance(result, CommandError) and not isinstance(result, Refused)
-        if result is not None and not is_wrong:
+        if result is not None and not isinstance(result, CommandError):
             self.finish(result)
-        elif self._written and not self._is_over:
+        elif self._written:
             self._read_next()
 
     def finish(self, result: Result) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from kvnode.errors import CommandError
+from kvnode.node import reads
 from kvnode.node.proposals import NO_LEADER
+from kvnode.resp.commands import waiting
 from kvnode.resp.commands.waiting import seconds
 from kvnode.resp.listener import RespServer
 from kvnode.service import Op
@@ -119,8 +121,8 @@ async def test_a_client_that_is_gone_consumes_nothing(
     service: FakeService, server: RespServer, client: MemoryClient
 ) -> None:
     second, other = MemoryClient(server), MemoryClient(server)
-    for waiting in (client, second):
-        waiting.send("BLPOP", "q", 0)
+    for each in (client, second):
+        each.send("BLPOP", "q", 0)
     await rest()
     client.transport.close()
     await rest()
@@ -160,8 +162,8 @@ async def test_what_is_in_hand_for_a_client_that_leaves_goes_to_the_next(
     service: FakeService, server: RespServer, client: MemoryClient, *, is_claimed: bool
 ) -> None:
     second, other = MemoryClient(server), MemoryClient(server)
-    for waiting in (client, second):
-        waiting.send("BLPOP", "q", 0)
+    for each in (client, second):
+        each.send("BLPOP", "q", 0)
     await rest()
     service.hold()
     other.send("RPUSH", "q", "a")
@@ -274,6 +276,21 @@ async def test_without_a_leader_a_client_that_waits_anyway_waits_on(
     assert await client.raw() == NIL
     service.waits.sweep()
     assert service.held[0].op == [ops.RESOLVE, 0, 2, Resolution.LEAVE]
+
+
+async def test_a_reader_that_waits_anyway_asks_again_when_it_was_refused(
+    service: FakeService, server: RespServer, client: MemoryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "RETRY_SECONDS", 0.001)
+    service.refuse = reads.NO_LEADER
+    client.send("XREAD", "BLOCK", 0, "STREAMS", "s", "$")
+    assert await client.replies() == []
+    service.refuse = None
+    asked = service.read
+    while service.read < asked + 2:  # for what `$` stands for, and for newer entries
+        await asyncio.sleep(0.002)
+    assert await MemoryClient(server).call("XADD", "s", "1-1", "f", "v") == b"1-1"
+    assert len(await client.replies()) == 1
 
 
 async def test_who_was_abandoned_waits_again(service: FakeService, client: MemoryClient) -> None:
@@ -418,8 +435,8 @@ async def _play(scenario: str, protocol: str) -> dict[str, bytes]:
     while _times_out(scenario) and not replies["1"]:
         await asyncio.sleep(0.005)
         replies["1"] += await clients["1"].raw()
-    waiting = sum(client.connection.blocked is not None for client in clients.values())
-    return {**replies, "still waiting": b"%d" % waiting}
+    left = sum(client.connection.blocked is not None for client in clients.values())
+    return {**replies, "still waiting": b"%d" % left}
 
 
 def _play_on_redis(
@@ -427,7 +444,7 @@ def _play_on_redis(
 ) -> dict[str, bytes]:
     clients = {name: socket.socket(socket.AF_UNIX) for name in "123i"}
     replies = dict.fromkeys("123", b"")
-    waiting = 0
+    held = 0
     try:
         for client in clients.values():
             client.connect(str(path))
@@ -436,9 +453,9 @@ def _play_on_redis(
         for step in scenario.split("|"):
             name, *arguments = step.split()
             clients[name].sendall(encode(*arguments))
-            waiting += name != "2"
+            held += name != "2"
             is_waiting = name != "2" and not _times_out(scenario)
-            while is_waiting and _blocked(clients["i"]) < waiting:
+            while is_waiting and _blocked(clients["i"]) < held:
                 pass
         for name in replies:
             clients[name].settimeout(2)
