@@ -199,11 +199,10 @@ def score_ranges(shape: Circle | Box, functions: Trigonometry = math) -> Iterato
     range may come twice, unless directly after itself: Redis does not see more either.
     """
     previous: Cell | None = None
-    for index, cell in enumerate(_cells(shape, functions)):
+    for cell in _cells(shape, functions):
         if cell is None or cell == previous:
             continue
-        if index:  # Redis never compares with the middle
-            previous = cell
+        previous = cell
         shift = 2 * (STEP_MAX - cell.step)
         bits = interleave(cell.row, cell.column)
         yield bits << shift, bits + 1 << shift

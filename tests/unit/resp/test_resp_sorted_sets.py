@@ -261,7 +261,7 @@ async def test_searches_find_the_same_places_in_the_same_order(redis_socket: Pat
             longitude, latitude = place(rng)
             lines.append(["GEOADD", "g", repr(longitude), repr(latitude), f"m{number}"])
         for _ in range(120):
-            sizes = [repr(10 ** rng.uniform(1, 7.2)) for _ in range(2)]
+            sizes = [repr(10 ** rng.uniform(5, 7.6)) for _ in range(2)]
             shape = rng.choice([["BYRADIUS", sizes[0]], ["BYBOX", *sizes]])
             longitude, latitude = place(rng)
             where = ["FROMLONLAT", repr(longitude), repr(latitude), *shape, "m"]
