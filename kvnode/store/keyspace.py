@@ -14,7 +14,7 @@ import heapq
 from hashlib import blake2b
 from itertools import chain, islice, takewhile
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
@@ -145,6 +145,20 @@ class Database:
         """What the meta row keeps of it: the arguments of `Database`."""
         counters = [self.generation, self.keys, self.expires, self.hash_sum]
         return [*counters, self.newest, self.swapped, self.floor, self.record_bytes]
+
+
+class Part(NamedTuple):
+    """A part of a record's payload.
+
+    Attributes:
+        kind: of the record.
+        size: of the whole payload, in bytes.
+        data: the part; what lies behind the end is missing.
+    """
+
+    kind: int
+    size: int
+    data: bytes
 
 
 def deadline_of(record: bytes) -> int:
@@ -324,8 +338,8 @@ class Keyspace:
             record_bytes = bytes_of(record)
         return record_bytes - payload_start(head)
 
-    def part(self, number: int, key: bytes, start: int, length: int) -> tuple[int, bytes] | None:
-        """The kind of a key that is there and has not expired, and some bytes of its payload.
+    def part(self, number: int, key: bytes, start: int, length: int) -> Part | None:
+        """Some bytes of the payload of a key that is there and has not expired.
 
         The rest is not copied, nor what lies before if that is much.
         """
@@ -335,13 +349,16 @@ class Keyspace:
         found = self.engine.peek(row, ahead if near else HEAD_BYTES_MAX)
         if found is None or self.is_expired(found[0]):
             return None
-        head = found[0]
-        begin = payload_start(head) + start
+        head, record_bytes = found
+        payload = payload_start(head)
+        begin = payload + start
         if near:
-            return head[0] & KIND_MASK, head[begin : begin + length]
-        rest = self.engine.peek(row, length, begin)
-        assert rest is not None
-        return head[0] & KIND_MASK, rest[0]
+            data = head[begin : begin + length]
+        else:
+            rest = self.engine.peek(row, length, begin)
+            assert rest is not None
+            data = rest[0]
+        return Part(head[0] & KIND_MASK, record_bytes - payload, data)
 
     def look_up(self, number: int, key: bytes) -> tuple[bytes, bytes | None, bytes | None]:
         """For writes: the key's tail, what its row holds, and the same unless it has expired."""

@@ -20,11 +20,16 @@ from kvnode.store.redis import bit_fields, messages
 from kvnode.store.redis.strings import string_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kvnode.store.keyspace import Keyspace
     from kvnode.store.ops import Op
     from kvnode.store.redis.bit_fields import Step
     from kvnode.store.redis.meaning import Meaning
     from kvnode.store.reply import Result
+
+_PIECE_BYTES: Final = 64 * 1024
+"""A range of bits is read in pieces: who finds what it looks for reads no further."""
 
 _FAULTS: Final = {
     BitFault.NOT_AN_INTEGER: messages.NOT_AN_INTEGER,
@@ -38,12 +43,9 @@ def getbit(space: Keyspace, op: Op) -> Result:
     found = space.part(number, key, offset >> 3, 1)
     if found is None:
         return 0
-    kind, byte = found
-    return (
-        CommandError(messages.WRONG_TYPE)
-        if kind != STRING
-        else bit_fields.get_bit(byte, offset & 7)
-    )
+    if found.kind != STRING:
+        return CommandError(messages.WRONG_TYPE)
+    return bit_fields.get_bit(found.data, offset & 7)
 
 
 def setbit(space: Keyspace, op: Op) -> Result:
@@ -73,17 +75,13 @@ def bitcount(space: Keyspace, op: Op) -> Result:
     As in Redis a range that is wrong is no error for an absent key.
     """
     _, number, key, first, last, unit, fault = op
-    record = space.find(number, key)
-    if record is None:
-        return 0
-    value = string_of(record)
-    if isinstance(value, CommandError):
-        return value
-    if fault:
-        return CommandError(_FAULTS[fault])
+    size = _size_of(space, number, key, fault)
+    if size is None or isinstance(size, CommandError):
+        return 0 if size is None else size
     if last < first < 0:
         return 0
-    return bit_fields.count_ones(value, *_bits(len(value), first, last, unit))
+    pieces = _pieces(space, number, key, *_bits(size, first, last, unit))
+    return sum(bit_fields.count_ones(data, begin, end) for _, data, begin, end in pieces)
 
 
 def bitpos(space: Keyspace, op: Op) -> Result:
@@ -93,19 +91,41 @@ def bitpos(space: Keyspace, op: Op) -> Result:
     wrong is no error for an absent key, which is all zeros.
     """
     _, number, key, bit, first, last, unit, fault = op
-    record = space.find(number, key)
-    if record is None:
+    size = _size_of(space, number, key, fault)
+    if isinstance(size, CommandError):
+        return size
+    if size is None:
         return -1 if bit else 0
-    value = string_of(record)
-    if isinstance(value, CommandError):
-        return value
-    if fault:
-        return CommandError(_FAULTS[fault])
-    begin, end = _bits(len(value), first, -1 if last is None else last, unit)
-    found = bit_fields.find_bit(value, bit, begin, end)
-    if found < 0 and not bit and last is None and begin <= end:
-        return len(value) * 8
-    return found
+    first_bit, last_bit = _bits(size, first, -1 if last is None else last, unit)
+    for start, data, begin, end in _pieces(space, number, key, first_bit, last_bit):
+        found = bit_fields.find_bit(data, bit, begin, end)
+        if found >= 0:
+            return start + found
+    return size * 8 if not bit and last is None and first_bit <= last_bit else -1
+
+
+def _size_of(space: Keyspace, number: int, key: bytes, fault: int) -> int | CommandError | None:
+    """Bytes of a string; None for an absent key, an error for another kind or a wrong range."""
+    found = space.part(number, key, 0, 0)
+    if found is None:
+        return None
+    if found.kind != STRING:
+        return CommandError(messages.WRONG_TYPE)
+    return CommandError(_FAULTS[BitFault(fault)]) if fault else found.size
+
+
+def _pieces(
+    space: Keyspace, number: int, key: bytes, first: int, last: int
+) -> Iterator[tuple[int, bytes, int, int]]:
+    """The bits from `first` to `last` of a string, a piece after the other.
+
+    Each is (its first bit, its bytes, the first and the last of the bits among its own).
+    """
+    for at in range(first >> 3, (last >> 3) + 1, _PIECE_BYTES):
+        found = space.part(number, key, at, _PIECE_BYTES)
+        assert found is not None
+        end = min(last - at * 8, len(found.data) * 8 - 1)
+        yield at * 8, found.data, max(first - at * 8, 0), end
 
 
 def _bits(size: int, first: int, last: int, unit: int) -> tuple[int, int]:
@@ -174,9 +194,10 @@ def bitfield_ro(space: Keyspace, op: Op) -> Result:
     steps = bit_fields.unpack_steps(packed)
     first = min([step.offset >> 3 for step in steps], default=0)
     last = max([(step.offset + abs(step.width) + 7) >> 3 for step in steps], default=0)
-    kind, part = space.part(number, key, first, last - first) or (STRING, b"")
-    if kind != STRING:
+    found = space.part(number, key, first, last - first)
+    if found is not None and found.kind != STRING:
         return CommandError(messages.WRONG_TYPE)
+    part = b"" if found is None else found.data
     return [
         bit_fields.get_field(part, step.offset - first * 8, abs(step.width), signed=step.width < 0)
         for step in steps

@@ -142,6 +142,25 @@ def test_bits_are_read_where_they_lie(driver: Driver, key: bytes, flag: int) -> 
     assert driver.read(ops.BITFIELD_RO, 0, key, b"") == []
 
 
+def test_ranges_over_several_pieces_are_as_those_within_one(driver: Driver) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    for filler in (0, 255):
+        value = bytearray([filler]) * 150_000
+        for _ in range(3):
+            value[rng.choice((0, 65_535, 65_536, 131_072, rng.randrange(150_000)))] ^= 0x10
+        driver.do(ops.SET, 0, b"k", bytes(value))
+        for _ in range(60):
+            edges = (0, 524_287, 524_288, 1_048_576, rng.randrange(1_200_000), 1_199_999)
+            first, last = sorted(rng.choices(edges, k=2))
+            counted = bit_fields.count_ones(bytes(value), first, last)
+            assert driver.read(ops.BITCOUNT, 0, b"k", first, last, BIT, 0) == counted
+            for bit in (0, 1):
+                found = bit_fields.find_bit(bytes(value), bit, first, last)
+                assert driver.read(ops.BITPOS, 0, b"k", bit, first, last, BIT, 0) == found
+
+
 def test_fields_are_the_numbers_that_were_put_there() -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
