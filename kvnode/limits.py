@@ -122,6 +122,10 @@ half a kilobyte of memory on every node."""
 BLOCKED_BYTES_MAX = 64 * MIB
 """Rows of blocked clients, which hold their commands and what they have in hand."""
 
+ABANDONED_CLIENTS_PER_ENTRY_MAX = 1_000
+"""Blocked clients of a silent node that one entry abandons: about five milliseconds of work. A
+tenth of a second later come the next."""
+
 BLOCKED_CLIENTS_SILENT_MS = 2_000
 """What was popped for clients of a node that the leader did not hear for this long goes to others:
 some elections long, so that no hiccup sends a queue's clients to its end."""

@@ -29,7 +29,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from kvnode.errors import CommandError, OutcomeUnknown, Refused
-from kvnode.limits import BLOCKED_CLIENTS_SILENT_MS
+from kvnode.limits import ABANDONED_CLIENTS_PER_ENTRY_MAX, BLOCKED_CLIENTS_SILENT_MS
 from kvnode.node.proposals import NO_LEADER
 from kvnode.service import Op, PatientPending, Pending
 from kvnode.store import ops
@@ -261,7 +261,7 @@ class _Abandonment:
     __slots__ = ("_over", "op", "size")
 
     def __init__(self, node_id: int, over: Callable[[], None]) -> None:
-        self.op: Op = [ops.ABANDON, 0, node_id]
+        self.op: Op = [ops.ABANDON, 0, node_id, ABANDONED_CLIENTS_PER_ENTRY_MAX]
         self.size = 0
         self._over = over
 

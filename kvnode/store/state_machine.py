@@ -22,7 +22,11 @@ from typing import TYPE_CHECKING
 import msgpack
 
 from kvnode.errors import CommandError, ConfigurationError
-from kvnode.limits import ENGINE_COMMIT_BYTES_MAX, ENGINE_COMMIT_OPS_MAX
+from kvnode.limits import (
+    BLOCKED_CLIENTS_PER_NODE_MAX,
+    ENGINE_COMMIT_BYTES_MAX,
+    ENGINE_COMMIT_OPS_MAX,
+)
 from kvnode.store import batch, state_hash
 from kvnode.store.arrivals import Arrivals
 from kvnode.store.batch import Batch, Configure, Entry, Expire, Kind, Register
@@ -254,7 +258,7 @@ class StateMachine:
     def _abandon(self, node_ids: list[int]) -> None:
         """The clients of sessions that are over are gone."""
         for node_id in node_ids:
-            WRITES[ABANDON](self._space, [ABANDON, 0, node_id])
+            WRITES[ABANDON](self._space, [ABANDON, 0, node_id, BLOCKED_CLIENTS_PER_NODE_MAX])
         serve(self._space)
 
     def read(self, op: Op) -> Result:

@@ -324,9 +324,9 @@ class Waiters:
     # --- nodes ----------------------------------------------------------------------------------
 
     def of_node(self, node_id: int) -> list[Waiter]:
-        """The waiters of a node, those that came last first."""
+        """The waiters of a node: who has something in hand, then the others; the last first."""
         waiters = list(self._by_node.get(node_id, {}).values())
-        waiters.sort(key=lambda waiter: -waiter.ticket)
+        waiters.sort(key=lambda waiter: (waiter.state == WAITING, -waiter.ticket))
         return waiters
 
     def nodes(self) -> list[int]:

@@ -19,8 +19,9 @@ an element is given to one client, or is in a list; who dies in between loses no
 | OVER | the result; forgotten | nil; forgotten | GONE |
 | LEAVE | undone and forgotten; nil | nil; forgotten | GONE |
 
-ABANDON does to all waiters of a node what LEAVE does to one, those that came last first, so that
-what they had popped is put back in its order. RETURN undoes what a node fetched for a client that
+ABANDON does to waiters of a node, up to a limit, what LEAVE does to one: first to those that have
+something in hand, the last of them first, so that what they had popped is put back in its order.
+RETURN undoes what a node fetched for a client that
 was gone by then.
 """
 
@@ -123,9 +124,9 @@ class _Serving:
         return waiter.result
 
     def abandon(self, space: Keyspace, op: Op) -> Result:
-        """ABANDON: how many waiters the node had."""
-        node_id: int = op[2]
-        waiters = space.waiters.of_node(node_id)
+        """ABANDON: how many waiters of the node went."""
+        _, _, node_id, limit = op
+        waiters = space.waiters.of_node(node_id)[:limit]
         for waiter in waiters:
             self._leave(space, waiter)
         if waiters:

@@ -103,7 +103,7 @@ async def test_a_node_that_starts_again_leaves_nothing_in_hand(cluster: Cluster)
 async def test_who_was_abandoned_waits_again_behind_the_others(cluster: Cluster) -> None:
     leader = await cluster.leader()
     first, second = [await blocked(cluster.nodes[number], b"q") for number in (1, 2)]
-    await write(leader, ops.ABANDON, 0, first.node.identity.node_id)
+    await write(leader, ops.ABANDON, 0, first.node.identity.node_id, 10)
     await until(lambda: len(leader.machine.nodes_with_waiters()) == 2)
     await push(leader, b"q", b"a")
     assert await second.result == [b"q", [b"a"]]
@@ -243,7 +243,7 @@ def test_an_abandonment_that_is_applied_again_does_not_make_anybody_wait_twice(
     """The store fell back behind the BLOCK that followed it."""
     steps.wait()
     steps.step()
-    steps.run([ops.ABANDON, 0, 1])
+    steps.run([ops.ABANDON, 0, 1, 10])
     steps.tell()
     news = steps.news
     steps.step()
@@ -326,10 +326,10 @@ def test_a_leader_abandons_a_silent_node_once_at_a_time(steps: Steps) -> None:
     steps.silent = [2]
     steps.waits.sweep()
     steps.waits.sweep()
-    assert [pending.op for pending in steps.under_way] == [[ops.ABANDON, 0, 2]]
+    assert [pending.op for pending in steps.under_way] == [[ops.ABANDON, 0, 2, 1000]]
     steps.step()
     steps.waits.sweep()
-    assert [pending.op for pending in steps.under_way] == [[ops.ABANDON, 0, 2]]
+    assert [pending.op for pending in steps.under_way] == [[ops.ABANDON, 0, 2, 1000]]
 
 
 def test_a_wait_is_patient_until_its_time_is_over(steps: Steps) -> None:

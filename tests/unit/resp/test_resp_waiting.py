@@ -296,7 +296,7 @@ async def test_a_reader_that_waits_anyway_asks_again_when_it_was_refused(
 async def test_who_was_abandoned_waits_again(service: FakeService, client: MemoryClient) -> None:
     client.send("BLPOP", "q", 0)
     await rest()
-    service.run([ops.ABANDON, 0, 1])
+    service.run([ops.ABANDON, 0, 1, 10])
     await rest()
     assert service.blocked == 1
     await MemoryClient(client.connection.server).call("RPUSH", "q", "a")

@@ -162,9 +162,18 @@ def test_all_that_a_node_had_in_hand_is_put_back_in_its_order(nodes: Nodes) -> N
     for number in range(1, 5):
         nodes.pop(number, b"q", node=OTHER)
     nodes.push(b"q", b"a", b"b", b"c")
-    assert nodes.do(ops.ABANDON, 0, OTHER) == 4
+    assert nodes.do(ops.ABANDON, 0, OTHER, 10) == 4
     assert nodes.list(b"q") == [b"a", b"b", b"c"]
     assert nodes.driver.machine.nodes_with_waiters() == []
+
+
+def test_a_node_is_abandoned_some_clients_at_a_time(nodes: Nodes) -> None:
+    for number in range(1, 6):
+        nodes.pop(number, b"q", node=OTHER)
+    nodes.push(b"q", b"a", b"b")
+    went = [nodes.do(ops.ABANDON, 0, OTHER, 2) for _ in range(4)]
+    assert went == [2, 2, 1, 0]
+    assert nodes.list(b"q") == [b"a", b"b"]
 
 
 def test_who_starts_again_has_nobody_waiting(nodes: Nodes) -> None:
@@ -181,7 +190,7 @@ def test_a_push_is_undone_by_nobody(nodes: Nodes) -> None:
     nodes.pop(1, b"q", node=OTHER)
     nodes.push(b"q", b"a")
     nodes.claim(1, OTHER)
-    nodes.do(ops.ABANDON, 0, OTHER)
+    nodes.do(ops.ABANDON, 0, OTHER, 10)
     assert nodes.list(b"q") == []
 
 
@@ -473,7 +482,7 @@ class Model:
             assert result is KEPT
 
     def abandon(self, node: int) -> None:
-        self.nodes.do(ops.ABANDON, 0, node)
+        self.nodes.do(ops.ABANDON, 0, node, 1000)
         leaving = [who for who in reversed(self.clients) if who[0] == node]
         self.waiting = {who: keys for who, keys in self.waiting.items() if who not in leaving}
         self.leave(*leaving)
