@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 
@@ -200,7 +200,7 @@ class ClusterBench:
         """Microseconds per command."""
         start = time.perf_counter()
         for at in range(0, len(commands), BATCH_COMMANDS):
-            pipeline = self.client.pipeline(transaction=False)
+            pipeline: Any = self.client.pipeline(transaction=False)
             for command in commands[at : at + BATCH_COMMANDS]:
                 pipeline.execute_command(*command)
             pipeline.execute()

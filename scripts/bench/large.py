@@ -59,7 +59,7 @@ def fills(kind: str, elements: int) -> Iterator[Line]:
 
 def fill(client: redis.Redis, kind: str, elements: int) -> None:
     """Send them all, some at a time."""
-    pipeline = client.pipeline(transaction=False)
+    pipeline: Any = client.pipeline(transaction=False)
     for line in fills(kind, elements):
         pipeline.execute_command(*line)
         if len(pipeline) >= PIPELINE:
@@ -71,7 +71,7 @@ class Watcher:
     """A client that writes and reads a small key without a pause, and times every answer."""
 
     def __init__(self, port: int) -> None:
-        self._client = redis.Redis(host=HOST, port=port)
+        self._client: Any = redis.Redis(host=HOST, port=port)
         self._is_over = False
         self.milliseconds: list[float] = []
         self._thread = threading.Thread(target=self._watch)
@@ -109,7 +109,7 @@ def engine_bytes(node: LocalNode, directory: Path) -> int:
     return max(file.stat().st_blocks * 512 for file in files)
 
 
-def drop(leader: LocalNode, client: redis.Redis, line: Line) -> dict[str, Any]:
+def drop(leader: LocalNode, client: Any, line: Line) -> dict[str, Any]:
     """Run one command that drops the key, and see how others fare."""
     calm = Watcher(leader.ports.client)
     time.sleep(WATCH_SECONDS)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from scripts.local_cluster import LocalNode
 from tests.chaos.workload import COUNTERS, REGISTERS, Client, Record, Unfinished
-from tests.sim.workload import TOKEN_CHARACTERS
+from tests.sim.dialects import TOKEN_CHARACTERS
 from tests.support.history import Kind
 
 EPOCH_SECONDS = 20.0
