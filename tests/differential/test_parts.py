@@ -292,6 +292,47 @@ def test_what_is_drawn_must_be_as_much_and_from_the_collection() -> None:
     assert differences(drew(pairs, nested), drew(pairs, wrong))
 
 
+def test_what_a_waiting_reader_is_told_first_must_be_what_redis_tells() -> None:
+    def news(kind: bytes, *entries: bytes) -> Reply:
+        stream = (Reply(b"$", b"x"), bulks(*entries))
+        return Reply(kind, stream if kind == b"%" else (Reply(b"*", stream),))
+
+    waits, asks = b"XREAD BLOCK 0 STREAMS x $", b"XREAD STREAMS x 0"
+    for kind in (b"*", b"%"):
+        assert not different(waits, news(kind, b"1-1"), news(kind, b"1-1", b"2-1"))
+        assert different(waits, news(kind, b"1-1"), news(kind, b"2-1"))
+        assert different(waits, news(kind, b"1-1", b"2-1"), news(kind, b"1-1"))
+        assert different(asks, news(kind, b"1-1"), news(kind, b"1-1", b"2-1"))
+    assert different(waits, news(b"*", b"1-1"), Reply(b"*", None))
+
+
+def test_a_range_by_member_may_differ_only_over_different_scores() -> None:
+    listing, line = b"ZRANGE z 0 -1 WITHSCORES", b"ZRANGEBYLEX z - +"
+
+    def ranged(found: Reply, *scores: bytes) -> Transcript:
+        listed = bulks(*(word for score in scores for word in (b"m", score)))
+        return transcript((listing, listed), (line, found))
+
+    one, other = bulks(b"a"), bulks(b"b")
+    assert not differences(ranged(one, b"1", b"2"), ranged(other, b"1", b"2"))
+    assert differences(ranged(one, b"1", b"1"), ranged(other, b"1", b"1"))
+    assert different(line, one, other)
+
+
+def test_figures_of_the_server_are_compared_by_what_tools_look_for() -> None:
+    info = b"id=7 addr=1.2.3.4:5 name=n db=%d sub=0 psub=0 ssub=0 %b user=default redir=-1 resp=2"
+
+    def told(db: int, rest: bytes) -> Reply:
+        return Reply(b"$", info % (db, rest))
+
+    assert not different(b"CLIENT INFO", told(1, b"fd=8 cmd=x"), told(1, b"cmd=x"))
+    assert different(b"CLIENT INFO", told(1, b"cmd=x"), told(2, b"cmd=x"))
+    assert different(b"CLIENT LIST", told(1, b"cmd=x fd=8"), told(1, b"fd=8 cmd=x"))
+    figures = Reply(b"%", (Reply(b"$", b"keys.count"), number(1), Reply(b"$", b"a"), number(2)))
+    assert not different(b"MEMORY STATS", figures, Reply(b"%", figures.elements[:2]))
+    assert different(b"MEMORY STATS", Reply(b"%", figures.elements[:2]), figures)
+
+
 def test_a_random_choice_is_followed_by_the_listing_that_judges_it() -> None:
     generator = Generator(7, COMMANDS, ["hashes"])
     steps = [step for number in range(30) for step in generator.sequence(number).steps]
