@@ -188,9 +188,9 @@ def test_distances_are_stored_in_the_unit_that_was_asked_for(driver: Driver) -> 
 def test_a_large_search_is_stored_in_steps_and_is_that_of_one(engine: Engine, flags: int) -> None:
     driver = founded(engine)
     rng = random.Random(4)
-    size = 2 * BULK_ROWS_MAX
+    size = BULK_ROWS_MAX + 300
     add(driver, b"k", {b"%d" % at: random_point(rng) for at in range(size)})
-    for shape in ([KILOMETRE, pack_score(14_000.0)], [KILOMETRE, *[pack_score(30_000.0)] * 2]):
+    for shape in ([KILOMETRE, pack_score(17_500.0)], [KILOMETRE, *[pack_score(36_000.0)] * 2]):
         search = [b"k", [], packed(PALERMO), shape, flags, 0]
         (once,) = driver.do(EXEC, 0, [], [[GEOSEARCHSTORE, 0, b"once", *search]])  # type: ignore[misc]
         assert isinstance(once, int)
