@@ -33,7 +33,7 @@ from kvnode.limits import (
 )
 from kvnode.service import PatientPending, Pending
 from kvnode.store import ops
-from kvnode.store.batch import encode_ops
+from kvnode.store.batch import encode_ops, fits
 from kvnode.store.reply import Result, Unfinished
 from kvnode.store.sessions import Outcome, Session
 from kvnode.store.state_machine import Applied
@@ -46,6 +46,9 @@ LOG_FULL = Refused("ERR the disk of this node's log is full; the command was not
 DATA_FULL = Refused("OOM command not allowed when used memory > 'maxmemory'.")
 ENGINE_FULL = Refused("OOM the engine of this node is full; the command was not executed")
 STOPPING = Refused("BUSY the node is stopping; the command was not executed")
+TOO_MANY_PARTS = Refused(
+    "ERR the command has too many parts for one log entry; it was not executed"
+)
 RESULT_LOST = OutcomeUnknown(
     "UNKNOWN the command was applied, but its result was lost: this node installed a snapshot"
 )
@@ -56,6 +59,10 @@ UNKNOWN = OutcomeUnknown(
 
 
 STEP_BYTES = 32
+
+MANY_PARTS_BYTES = 64 * 1024
+"""A smaller command cannot have more parts than an entry may hold. One that has would stop all
+nodes: it is refused, whoever made such an op."""
 
 
 class Channel(Protocol):
@@ -173,6 +180,8 @@ class Proposer:
                 if self._early or (reason is not None and self._awaits_level):
                     self._early.append((pending, self._monotonic()))
                     return
+        if pending.size > MANY_PARTS_BYTES and not fits(pending.op):
+            reason = TOO_MANY_PARTS
         if reason is not None:
             self.refuse(pending, reason)
             return

@@ -109,6 +109,11 @@ def encode_ops(ops: list[Op]) -> bytes:
     return _pack(ops)
 
 
+def fits(op: Op) -> bool:
+    """Whether an entry may hold the op: no array in it has more parts than decoding allows."""
+    return len(op) <= _ARRAY_MAX and all(fits(part) for part in op if type(part) is list)
+
+
 def decode_ops(blob: bytes) -> list[Op]:
     """Unpack the ops of one batch. Raises `MalformedEntry`."""
     ops = _unpack(blob, COMMAND_BYTES_MAX)

@@ -360,6 +360,18 @@ def test_a_large_command_whose_next_step_cannot_leave_is_refused() -> None:
     assert large.results == [proposals.STOPPING]
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_op_that_no_node_could_decode_is_refused_and_never_proposed(*, nested: bool) -> None:
+    setup = Setup()
+    parts: list[object] = [b"x"] * 200_000
+    op = [ops.EXEC, 0, [], [[ops.DEL, 0, *parts]]] if nested else [ops.DEL, 0, *parts]
+    large = Waiting(op, size=200_000)
+    setup.proposer.submit(large)
+    setup.proposer.flush()
+    assert large.results == [proposals.TOO_MANY_PARTS]
+    assert setup.leader.sent == []
+
+
 # --- feature levels -----------------------------------------------------------------------------
 
 NEWER = ops.BASE_LEVEL + 2
