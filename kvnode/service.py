@@ -10,7 +10,7 @@ list of results, or a `CommandError` *instance* (not raised: it is the answer).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -123,10 +123,16 @@ class Service(Protocol):
         `done` gets the answer, once; perhaps within this call, if it is an error.
         """
 
-    def when_written(
-        self, db: int, keys: list[bytes], wake: Callable[[bytes], None]
+    def when_found(
+        self,
+        questions: Mapping[bytes, Op],
+        found: Callable[[Result], None],
+        again: Callable[[], None],
     ) -> Callable[[], None]:
-        """Call `wake` with the key whenever this node has applied a write to one of these.
+        """Do a read of `questions` whenever this node has applied a write to its key.
+
+        `found` is called with what it found, unless that is nil or an error; `again` when nobody
+        knows what was written meanwhile, and the read must be asked anew.
 
         Returns:
             what ends it.

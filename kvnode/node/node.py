@@ -380,11 +380,14 @@ class Node:
         """Do a write as soon as it has an answer."""
         return self.waits.wait(db, op, size, done)
 
-    def when_written(
-        self, db: int, keys: list[bytes], wake: Callable[[bytes], None]
+    def when_found(
+        self,
+        questions: Mapping[bytes, Op],
+        found: Callable[[Result], None],
+        again: Callable[[], None],
     ) -> Callable[[], None]:
-        """Tell of writes to keys; returns what ends it."""
-        return self.waits.when_written(db, keys, wake)
+        """Do reads whenever their keys are written; returns what ends it."""
+        return self.waits.when_found(questions, found, again)
 
     def now_ms(self) -> int:
         """The cluster's clock in milliseconds."""

@@ -18,14 +18,14 @@ A leader also looks after the others: what the clients of a node have in hand th
 for `BLOCKED_CLIENTS_SILENT_MS` is given to the next. That node, if it lives, lets its clients wait
 again.
 
-Reads wait in a simpler way: `when_written` tells when this node has applied a write to a key.
+Reads wait in a simpler way: `when_found` has them done here, right after each write to their keys,
+at its place in the log. So they see what came even if the next command takes it away again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from kvnode.errors import CommandError, OutcomeUnknown, Refused
@@ -39,7 +39,7 @@ from kvnode.store.scores import pack_score
 
 if TYPE_CHECKING:
     from kvnode.store.state_machine import StateMachine
-    from kvnode.store.waiting import AwaitedKey, News, Waiter
+    from kvnode.store.waiting import News, Waiter
 
 LOST = CommandError(
     "UNBLOCKED force unblock from blocking operation: its outcome was not learned in time"
@@ -298,7 +298,7 @@ class Waits:
         self._waits: dict[int, Wait] = {}
         self._postponed: list[Wait | _Return] = []
         self._abandoning: set[int] = set()
-        self._watches: dict[AwaitedKey, dict[object, Callable[[], None]]] = {}
+        self._readers: dict[object, tuple[Done, Callable[[], None]]] = {}
         self._told = 0
 
     # --- clients --------------------------------------------------------------------------------
@@ -309,26 +309,29 @@ class Waits:
         wait.ask()
         return wait
 
-    def when_written(
-        self, db: int, keys: list[bytes], wake: Callable[[bytes], None]
+    def when_found(
+        self, questions: Mapping[bytes, Op], found: Done, again: Callable[[], None]
     ) -> Callable[[], None]:
-        """Call `wake` with the key whenever this node has applied a write to one of these.
+        """Ask a read whenever this node has applied a write to its key.
+
+        Args:
+            questions: the read to do, by key.
+            found: called with what one of them found, unless that is nil or an error.
+            again: called when the store was replaced: nobody knows what was written meanwhile.
 
         Returns:
             what ends it.
         """
         token = object()
-        watched = [self._machine.watch(db, key) for key in dict.fromkeys(keys)]
-        for awaited, key in zip(watched, dict.fromkeys(keys), strict=True):
-            self._watches.setdefault(awaited, {})[token] = partial(wake, key)
+        watch = self._machine.watch
+        watched = [watch(op[1], key, token, op) for key, op in questions.items()]
+        self._readers[token] = found, again
 
         def forget() -> None:
             for awaited in watched:
-                self._machine.unwatch(awaited)
-                del self._watches[awaited][token]
-                if not self._watches[awaited]:
-                    del self._watches[awaited]
+                self._machine.unwatch(awaited, token)
             watched.clear()
+            self._readers.pop(token, None)
 
         return forget
 
@@ -359,7 +362,7 @@ class Waits:
     # --- what the store tells -------------------------------------------------------------------
 
     def applied(self, index: int, news: News) -> None:
-        """By the entry at `index` some were served, or abandoned, or keys were written."""
+        """By the entry at `index` some were served, or abandoned, or reads found something."""
         if index <= self._told:
             return  # applied again, after a full engine took the store back
         self._told = index
@@ -369,9 +372,10 @@ class Waits:
                 wait.look()
         if self._node_id in news.abandoned:
             self.restored()
-        for key in news.touched:
-            for wake in list(self._watches.get(key, {}).values()):
-                wake()
+        for token, result in news.found:
+            reader = self._readers.get(token)
+            if reader is not None:
+                reader[0](result)
 
     def restored(self) -> None:
         """The store may know less or more of the waits than what was told: look at each."""
@@ -381,9 +385,8 @@ class Waits:
     def replaced(self) -> None:
         """The store is another one now, further on."""
         self.restored()
-        for watches in list(self._watches.values()):
-            for wake in list(watches.values()):
-                wake()
+        for _, again in list(self._readers.values()):
+            again()
 
     # --- the clock ------------------------------------------------------------------------------
 

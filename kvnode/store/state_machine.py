@@ -425,15 +425,15 @@ class StateMachine:
         """Ids of the nodes that have blocked clients."""
         return self._space.waiters.nodes()
 
-    def watch(self, number: int, key: bytes) -> AwaitedKey:
-        """Have writes to a key told in `Applied.news`, until `unwatch` was called as often."""
+    def watch(self, number: int, key: bytes, token: object, op: Op) -> AwaitedKey:
+        """Have a read done right after each write to a key; `Applied.news` tells what it found."""
         awaited = number, self._space.locate(key)
-        self._space.waiters.watch(awaited)
+        self._space.waiters.watch(awaited, token, op)
         return awaited
 
-    def unwatch(self, awaited: AwaitedKey) -> None:
+    def unwatch(self, awaited: AwaitedKey, token: object) -> None:
         """See `watch`."""
-        self._space.waiters.unwatch(awaited)
+        self._space.waiters.unwatch(awaited, token)
 
     def session(self, node_id: int) -> Session | None:
         """The newest registration of a node."""

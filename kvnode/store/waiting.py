@@ -13,7 +13,7 @@ The rows (tag 30, by ticket) are the truth, and the queues are rebuilt from them
 meta row keeps the next ticket, the number of rows and the sum of their hashes.
 
 A node may also wait by itself, for its own clients' reads (`watch`). That is in no row and in no
-hash: nothing depends on it but that somebody is told.
+hash: nothing depends on it but that somebody is told what the read finds right after the write.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class News(NamedTuple):
 
     served: list[tuple[int, int]]
     abandoned: list[int]
-    touched: list[AwaitedKey]
+    found: list[tuple[object, Result]]
 
 
 class Waiter:
@@ -178,7 +178,7 @@ class Waiters:
         totals: what the meta row keeps.
         served: (node id, number) of those that were served since the last look.
         abandoned: ids of nodes whose waiters went since the last look.
-        touched: keys that this node watches and that were stored since the last look.
+        found: of this node's watches, since the last look: their tokens and what they found.
     """
 
     __slots__ = (
@@ -189,15 +189,15 @@ class Waiters:
         "_space",
         "_watched",
         "abandoned",
+        "found",
         "origin",
         "served",
         "totals",
-        "touched",
     )
 
     def __init__(self, space: Keyspace) -> None:
         self._space = space
-        self._watched: dict[AwaitedKey, int] = {}
+        self._watched: dict[AwaitedKey, dict[object, Op]] = {}
         self.load(WaitingTotals())
 
     def watch_as(self, other: Waiters) -> None:
@@ -214,7 +214,7 @@ class Waiters:
         self._bytes = self._entries = 0
         self.served: list[tuple[int, int]] = []
         self.abandoned: list[int] = []
-        self.touched: list[AwaitedKey] = []
+        self.found: list[tuple[object, Result]] = []
         self._space.ready.clear()
         self._space.awaited = set(self._watched)
         for waiter in waiters_of(self._space.engine) if totals.rows else ():
@@ -333,34 +333,34 @@ class Waiters:
         """Ids of the nodes that have waiters, ascending."""
         return sorted(self._by_node)
 
-    def watch(self, key: AwaitedKey) -> None:
-        """Note in `touched` when a key is stored, until `unwatch` was called as often."""
-        self._watched[key] = self._watched.get(key, 0) + 1
+    def watch(self, key: AwaitedKey, token: object, op: Op) -> None:
+        """Do the read `op` whenever the key is stored, and note in `found` what it finds."""
+        self._watched.setdefault(key, {})[token] = op
         self._space.awaited.add(key)
 
-    def unwatch(self, key: AwaitedKey) -> None:
+    def unwatch(self, key: AwaitedKey, token: object) -> None:
         """See `watch`."""
-        self._watched[key] -= 1
-        if not self._watched[key]:
+        watches = self._watched[key]
+        del watches[token]
+        if not watches:
             del self._watched[key]
             if key not in self._queues:
                 self._space.awaited.discard(key)
 
-    def touch(self, key: AwaitedKey) -> None:
-        """A key was stored or went."""
-        if key in self._watched:
-            self.touched.append(key)
+    def watches(self, key: AwaitedKey) -> dict[object, Op]:
+        """The reads that watch a key, by their tokens."""
+        return self._watched.get(key, {})
 
     def take_news(self) -> News:
-        """`served`, `abandoned` and `touched`, and begin them anew."""
-        news = News(self.served, self.abandoned, self.touched)
-        self.served, self.abandoned, self.touched = [], [], []
+        """`served`, `abandoned` and `found`, and begin them anew."""
+        news = News(self.served, self.abandoned, self.found)
+        self.served, self.abandoned, self.found = [], [], []
         return news
 
     @property
     def has_news(self) -> bool:
         """Whether `take_news` would find anything."""
-        return bool(self.served or self.abandoned or self.touched)
+        return bool(self.served or self.abandoned or self.found)
 
 
 def waiters_of(engine: Engine) -> Iterator[Waiter]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from kvnode.errors import CommandError
 from kvnode.node.waiters import Waits
@@ -78,10 +78,13 @@ class FakeService:
     def submit_blocking(self, db: int, op: Op, size: int, done: Callable[[Result], None]) -> Wait:
         return self.waits.wait(db, op, size, done)
 
-    def when_written(
-        self, db: int, keys: list[bytes], wake: Callable[[bytes], None]
+    def when_found(
+        self,
+        questions: Mapping[bytes, Op],
+        found: Callable[[Result], None],
+        again: Callable[[], None],
     ) -> Callable[[], None]:
-        return self.waits.when_written(db, keys, wake)
+        return self.waits.when_found(questions, found, again)
 
     def silent_nodes(self, node_ids: Iterable[int], milliseconds: int) -> list[int]:
         del node_ids, milliseconds

@@ -9,6 +9,7 @@ get is for others.
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
@@ -112,24 +113,22 @@ def wait_for_key(op: Op, timeout_s: float | None) -> Blocks:
 class StreamWait(_KeyBlocked):
     """XREAD that waits. It is a read, so it waits on its own node and for nobody else.
 
-    It asks for the ids that `$` stands for, then for newer entries, and then again for those of a
-    stream that a write was applied to here. Each of these is a read like any other, linearizable
-    unless the client wants it otherwise.
+    It asks for the ids that `$` stands for, and then for newer entries: reads like any other,
+    linearizable unless the client wants it otherwise. From then on the node looks for it, right
+    after each write to one of its streams.
     """
 
-    __slots__ = ("_db", "_forget", "_ids", "_is_asking", "_keys", "_limit", "_written")
+    __slots__ = ("_db", "_forget", "_limit", "_wanted")
 
     def __init__(
         self, connection: Connection, op: Op, timeout_s: float | None, size: int, render: Render
     ) -> None:
         super().__init__(connection, timeout_s, size, render)
         _, self._db, self._limit, *wanted = op
-        self._keys: list[bytes] = wanted[::2]
-        self._ids: list[Result] = wanted[1::2]
-        self._written: dict[bytes, None] = {}
+        self._wanted: dict[bytes, Result] = {}
         self._forget: Callable[[], None] | None = None
-        self._is_asking = True
-        self._ask([ops.XREAD_SINCE, self._db, *wanted], self._begin)
+        keys = wanted[::2]
+        self._ask([ops.XREAD_SINCE, self._db, *wanted], partial(self._begin, keys))
 
     def _ask(self, op: Op, then: Callable[[Result], None]) -> None:
         """Read; what is refused, such as without a leader, is asked again: it waits anyway."""
@@ -145,45 +144,37 @@ class StreamWait(_KeyBlocked):
         if not self._is_over:
             self._connection.submit_read(_Question(op, answered))
 
-    def _read(self, keys: list[bytes], ids: list[Result], then: Callable[[Result], None]) -> None:
-        pairs = [part for pair in zip(keys, ids, strict=True) for part in pair]
-        self._ask([ops.XREAD, self._db, self._limit, *pairs], then)
-
-    def _begin(self, result: Result) -> None:
+    def _begin(self, keys: list[bytes], result: Result) -> None:
         """The ids are known: from now on what comes behind them counts."""
-        if isinstance(result, list):
-            self._ids = result
-            self._read(self._keys, self._ids, self._look)
-        else:
+        if not isinstance(result, list):
             self.finish(result)
+            return
+        for key, since in zip(keys, result, strict=True):
+            self._wanted.setdefault(key, since)
+        pairs = [part for pair in zip(keys, result, strict=True) for part in pair]
+        self._ask([ops.XREAD, self._db, self._limit, *pairs], self._look)
 
     def _look(self, result: Result) -> None:
         """There was nothing at first: no write is missed between this answer and the watch."""
         if result is not None:
             self.finish(result)
             return
-        self._is_asking = False
-        when_written = self._connection.server.service.when_written
-        self._forget = when_written(self._db, self._keys, self._note)
+        questions = {
+            key: [ops.XREAD, self._db, self._limit, key, since]
+            for key, since in self._wanted.items()
+        }
+        when_found = self._connection.server.service.when_found
+        self._forget = when_found(questions, self.finish, partial(self._look_again, questions))
 
-    def _note(self, key: bytes) -> None:
-        self._written[key] = None
-        if not self._is_asking:
-            self._read_next()
+    def _look_again(self, questions: dict[bytes, Op]) -> None:
+        """Another store took the place of the one that looked."""
+        for op in questions.values():
+            self._ask(op, self._find)
 
-    def _read_next(self) -> None:
-        key = next(iter(self._written))
-        del self._written[key]
-        self._is_asking = True
-        self._read([key], [self._ids[self._keys.index(key)]], self._look_again)
-
-    def _look_again(self, result: Result) -> None:
-        """It may have been another kind of write, or no stream any more: then it waits on."""
-        self._is_asking = False
+    def _find(self, result: Result) -> None:
+        """It may be another kind of key, or no key any more: then it waits on."""
         if result is not None and not isinstance(result, CommandError):
             self.finish(result)
-        elif self._written:
-            self._read_next()
 
     def finish(self, result: Result) -> None:
         if self._forget is not None:

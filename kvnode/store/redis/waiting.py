@@ -159,9 +159,19 @@ class _Serving:
         while space.ready:
             ready, space.ready = dict.fromkeys(space.waiters.expand(space.ready)), []
             for key in ready:
-                space.waiters.touch(key)
+                self._read(space, key)
                 if space.waiters.queues(key):
                     self._serve_key(space, key)
+
+    def _read(self, space: Keyspace, key: AwaitedKey) -> None:
+        """Who only reads is answered at this place of the log as well: later writes may undo this.
+
+        What is no stream, or has nothing new, leaves them waiting.
+        """
+        for token, op in space.waiters.watches(key).items():
+            result = self._meanings[op[0]](space, op)
+            if result is not None and not isinstance(result, CommandError):
+                space.waiters.found.append((token, result))
 
     def _serve_key(self, space: Keyspace, key: AwaitedKey) -> None:
         record = space.find_at(*key)

@@ -112,14 +112,15 @@ async def test_who_was_abandoned_waits_again_behind_the_others(cluster: Cluster)
 
 
 async def test_a_reader_is_told_of_writes_that_its_node_has_applied(cluster: Cluster) -> None:
-    told: list[int] = []
-    forget = cluster.nodes[2].when_written(0, [b"k", b"l"], lambda _: told.append(1))
+    told: list[Result] = []
+    questions = {key: [ops.GET, 0, key] for key in (b"k", b"l")}
+    forget = cluster.nodes[2].when_found(questions, told.append, lambda: None)
     await write(cluster.nodes[1], ops.SET, 0, b"other", b"v")
-    await write(cluster.nodes[1], ops.SET, 0, b"k", b"v")
+    await write(cluster.nodes[1], ops.EXEC, 0, [], [[ops.SET, 0, b"k", b"v"]])
     await until(lambda: bool(told))
     forget()
     await write(cluster.nodes[2], ops.SET, 0, b"l", b"v")
-    assert told == [1]
+    assert told == [b"v"]
 
 
 # --- one node, step by step -----------------------------------------------------------------------
@@ -339,21 +340,26 @@ def test_a_wait_is_patient_until_its_time_is_over(steps: Steps) -> None:
     assert not wait.is_patient
 
 
-def test_when_written_tells_of_each_key_until_it_is_forgotten(steps: Steps) -> None:
-    told: list[str] = []
+def test_a_read_is_done_right_after_each_write_until_it_is_forgotten(steps: Steps) -> None:
+    told: list[tuple[str, Result]] = []
+    again: list[str] = []
 
-    def note(name: str) -> Callable[[bytes], None]:
-        return lambda _: told.append(name)
+    def reader(name: str, *keys: bytes) -> Callable[[], None]:
+        questions = {key: [ops.GET, 0, key] for key in keys}
+        return steps.waits.when_found(
+            questions, lambda result: told.append((name, result)), lambda: again.append(name)
+        )
 
-    forget = steps.waits.when_written(0, [b"k", b"l", b"k"], note("one"))
-    steps.waits.when_written(0, [b"k"], note("other"))
+    forget = reader("one", b"k", b"l")
+    reader("other", b"k")
     steps.run([ops.SET, 0, b"k", b"v"])
+    steps.run([ops.DEL, 0, b"k"])
     steps.tell()
-    assert sorted(told) == ["one", "other"]
+    assert sorted(told) == [("one", b"v"), ("other", b"v")]
     forget()
     steps.run([ops.SET, 0, b"k", b"w"])
     steps.tell()
-    assert sorted(told) == ["one", "other", "other"]
+    assert told[2:] == [("other", b"w")]
     assert steps.run([ops.SET, 0, b"l", b"v"]) is not None
     steps.waits.replaced()
-    assert told.count("other") == 3
+    assert again == ["other"]

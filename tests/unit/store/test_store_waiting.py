@@ -355,7 +355,7 @@ def test_who_was_loaded_from_another_engine_waits_on(nodes: Nodes) -> None:
     for row in [*machine.live_rows(), (b"\x00", nodes.driver.engine.get(b"\x00"))]:
         other.put(*row)
     other.commit()
-    watched = machine.watch(0, b"k")
+    watched = machine.watch(0, b"k", "token", [ops.GET, 0, b"k"])
     expected = machine.state_hash()
     nodes.driver.engine = other
     machine.adopt(other)
@@ -400,18 +400,18 @@ def test_the_rows_of_the_state_hold_the_waiters(nodes: Nodes) -> None:
 def test_what_a_node_watches_is_told_and_in_no_hash(nodes: Nodes) -> None:
     machine = nodes.driver.machine
     before = machine.state_hash()
-    watched = machine.watch(0, b"k")
+    watched = machine.watch(0, b"k", "token", [ops.GET, 0, b"k"])
     assert machine.state_hash() == before
     applied = nodes.driver.append(
         batch.encode_batch(
             nodes.driver.now_ms,
             *(0, NODE, nodes.sessions[NODE][0], 1),
-            batch.encode_ops([[ops.SET, 0, b"k", b"v"]]),
+            batch.encode_ops([[ops.SET, 0, b"k", b"v"], [ops.DEL, 0, b"k"]]),
         )
     )
     assert applied.news is not None
-    assert applied.news.touched == [watched]
-    machine.unwatch(watched)
+    assert applied.news.found == [("token", b"v")]
+    machine.unwatch(watched, "token")
     assert machine._space.awaited == set()
 
 
