@@ -155,6 +155,8 @@ class Machine:
         self.loop: ProcessLoop | None = None
         self.refusal: BaseException | None = None
         """Why the last process ended by itself."""
+        self.was_recovering = False
+        """The last node that ran here lacked what it had acknowledged, or did not know better."""
         self.starts = 0
         self._world = world
         self._network = network
@@ -397,6 +399,7 @@ class Machine:
         if loop is None:
             return
         if node is not None:
+            self.was_recovering = node.raft.recovering
             self._tally.installed += node.snapshots.stats.installed
             self._tally.taken += node.snapshots.stats.taken
             self._tally.resent += node.proposer.batches_resent

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from kvnode.errors import ConfigurationError, DiskFailed, DiskFull, FatalError
+from kvnode.errors import ConfigurationError, DiskFailed, DiskFull, FatalError, LogCorrupt
 from kvnode.store.ops import LEVEL
 from tests.sim.churn import CHANGES, Churn, newest_level
 from tests.sim.machine import CLUSTER_NUMBER, Machine, Storage, Tally
@@ -174,6 +174,8 @@ class Nemesis:
         """The right directories of the machines that run on a foreign one."""
         self._copies: dict[int, Storage] = {}
         """Backups of data directories, to be put back much later."""
+        self._helpless: set[int] = set()
+        """Machines that recover and are alone by now: they end, and wait for an operator."""
         self._tasks: list[asyncio.Task[None]] = []
         self._churn = Churn(self, rng, observer, tally, plan.level_max)
         self._gone = observer.configurations.removed
@@ -218,10 +220,11 @@ class Nemesis:
     def is_stuck(self) -> bool:
         """Too few voters still have all that they acknowledged: nobody can be elected.
 
-        All that are admitted must run for that. Who only asks for admission cannot: it is admitted
-        by a leader, and is no voter of the moment.
+        All that are admitted must run for that, if they can. Who only asks for admission cannot: it
+        is admitted by a leader, and is no voter of the moment.
         """
-        if not all(machine.is_up for machine in self.serving() if machine.node_id):
+        admitted = [machine for machine in self.serving() if machine.node_id]
+        if not all(machine.is_up or machine.number in self._helpless for machine in admitted):
             return False
         whole = {m.node_id for m in self.running() if m.node and not m.node.raft.recovering}
         halves = self._observer.configurations.halves()
@@ -234,6 +237,11 @@ class Nemesis:
             machine.node_id in self._gone or not machine.node_id
         ):
             return True
+        if isinstance(error, LogCorrupt):
+            alone = self._observer.configurations.halves() == [(machine.node_id,)]
+            if alone and machine.was_recovering:
+                self._helpless.add(machine.number)
+            return machine.number in self._helpless
         if isinstance(error, DiskFailed):
             return bool(disk.fail_at)
         if isinstance(error, DiskFull):
@@ -323,6 +331,8 @@ class Nemesis:
                 machine.storage.disk.mend()
                 machine.start()
             if machine.node is not None or not self.serves(machine):
+                break
+            if machine.number in self._helpless:
                 break
             await asyncio.sleep(0.1)
         self.busy.discard(machine.number)

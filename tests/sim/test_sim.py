@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kvnode.errors import LogCorrupt
 from kvnode.identity_file import PeerFacts
 from kvnode.store.ops import LEVEL
 from tests.sim.campaign import SEEDS_FOR_FLOORS, Summary, _progress, replay
@@ -329,6 +330,23 @@ def test_a_run_is_stuck_when_all_members_run_and_too_few_of_them_are_whole() -> 
     assert not nemesis.is_settled()
     recovers.kill()
     assert not nemesis.is_stuck()
+
+
+def test_who_recovers_and_is_alone_by_now_may_end_and_waits_for_an_operator() -> None:
+    """The other voter was removed, and it heard of that while it recovered (seed 3224)."""
+    run, observer, leading, following = leader_and_follower()
+    nemesis, machine = run.nemesis, run.machines[following.number - 1]
+    refusal = LogCorrupt("it is alone")
+    following.node.raft.recovering = True
+    machine.kill()
+    assert not nemesis.is_expected(machine, refusal)  # the others can heal it
+    known, whole = observer.configurations, run.machines[leading.number - 1]
+    known.registry, known._founders = None, (machine.node_id,)
+    assert not nemesis.is_stuck()
+    assert nemesis.is_expected(machine, refusal)
+    assert nemesis.is_stuck()
+    known._founders = (whole.node_id,)
+    assert not nemesis.is_expected(whole, refusal)  # it has lost nothing
 
 
 def test_a_removed_node_must_end_if_somebody_who_knows_it_is_where_it_dials() -> None:
