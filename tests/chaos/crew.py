@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from scripts.local_cluster import LocalNode
-from tests.chaos.workload import COUNTERS, REGISTERS, Client, Record, Unfinished
+from tests.chaos.workload import COUNTERS, REGISTERS, Client, Record, Unfinished, plain
 from tests.sim.dialects import TOKEN_CHARACTERS
 from tests.support.history import Kind
 
@@ -40,7 +40,9 @@ class Keys:
 
 
 class ListClient(Client):
-    """A client that also keeps lists."""
+    """A client that also keeps lists; all its keys are strings."""
+
+    shape_of = staticmethod(plain)
 
     def __init__(self, number: int, node: LocalNode, seed: int, record: Record, keys: Keys) -> None:
         super().__init__(number, node, seed, record)

@@ -7,6 +7,7 @@ seeded nemesis that kills the leader, a follower, or all at once with SIGKILL. A
 
 * no acknowledged write is lost, no refused one was done, no INCR counted twice;
 * every key's history is linearizable, so that no read was ever stale;
+* every element of a queue is there, or was popped once, though clients wait on nodes that die;
 * clients on nodes that were not killed saw no error at all;
 * all nodes answer the same and have the same state hash at the same applied index.
 
@@ -39,8 +40,9 @@ from tests.chaos.broken_builds import BROKEN
 from tests.chaos.client import Connection, ConnectionLost
 from tests.chaos.forgetful import SEED_VARIABLE
 from tests.chaos.nemesis import Nemesis
+from tests.chaos.queues import Accounts, lists_are_known, make_queue_clients
 from tests.chaos.verdict import Judgement
-from tests.chaos.workload import COUNTERS, REGISTERS, Record, decode, make_clients
+from tests.chaos.workload import COUNTERS, REGISTERS, Client, Record, decode, make_clients, shape_of
 from tests.support.history import Kind, save
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -49,6 +51,10 @@ CLIENTS = 36
 PROGRESS_SECONDS = 5.0
 AGREE_SECONDS_MAX = 10.0
 CLIENTS_DRAIN_SECONDS_MAX = 30.0
+LEVEL_SECONDS_MAX = 30.0
+SERVED_DUE = 50
+"""Fewer pops in a run that had something have tried little."""
+
 KEYS_PER_READ = 500
 SNAPSHOT_LOG_BYTES = "256kb"
 """Small, so that logs are cut and snapshots are sent while nodes die."""
@@ -95,24 +101,25 @@ def run(plan: Plan) -> Outcome:
             "KVNODE_SNAPSHOT_LOG_BYTES": SNAPSHOT_LOG_BYTES,
         },
     )
-    record, judgement = Record(), Judgement()
+    record, accounts, judgement = Record(), Accounts(), Judgement()
     nemesis = Nemesis(cluster, plan.seed)
     started = time.monotonic()
     try:
         cluster.start()
         cluster.wait_leader()
+        uvloop.run(_until_lists_are_known(cluster))
         started = time.monotonic()
-        uvloop.run(_storm(plan, cluster, nemesis, record))
+        uvloop.run(_storm(plan, cluster, nemesis, record, accounts))
         elapsed = time.monotonic() - started
-        figures = _figures(plan, record, nemesis, elapsed)
+        figures = _figures(plan, record, accounts, nemesis, elapsed)
         _judge_run(figures, nemesis, judgement)
         if not nemesis.failures:
-            uvloop.run(_judge_state(cluster, record, judgement))
+            uvloop.run(_judge_state(cluster, record, accounts, judgement))
         judgement.violations += verdict.check_incidents(record, nemesis.outages)
         verdict.check_histories(record, judgement)
     except NodeFailed as failure:
         judgement.violations.append(f"a node failed: {failure}")
-        figures = _figures(plan, record, nemesis, time.monotonic() - started)
+        figures = _figures(plan, record, accounts, nemesis, time.monotonic() - started)
     finally:
         cluster.stop()
         cluster.close()
@@ -121,10 +128,23 @@ def run(plan: Plan) -> Outcome:
     return outcome
 
 
-async def _storm(plan: Plan, cluster: LocalCluster, nemesis: Nemesis, record: Record) -> None:
+async def _until_lists_are_known(cluster: LocalCluster) -> None:
+    """The feature level rises by itself soon after the start."""
+    async with asyncio.timeout(LEVEL_SECONDS_MAX):
+        for node in cluster.nodes:
+            while not await lists_are_known(node):
+                await asyncio.sleep(0.05)
+
+
+async def _storm(
+    plan: Plan, cluster: LocalCluster, nemesis: Nemesis, record: Record, accounts: Accounts
+) -> None:
     """Clients and nemesis side by side; returns when all have ended and all nodes are ready."""
     killing_ends, clients_end = asyncio.Event(), asyncio.Event()
-    clients = make_clients(cluster.nodes, plan.clients, plan.seed, record)
+    clients: list[Client] = [
+        *make_clients(cluster.nodes, plan.clients, plan.seed, record),
+        *make_queue_clients(cluster.nodes, plan.seed, record, accounts),
+    ]
     working = [asyncio.create_task(client.run(clients_end)) for client in clients]
     killer = asyncio.create_task(nemesis.run(killing_ends))
     begin = time.monotonic()
@@ -158,11 +178,15 @@ def _judge_run(figures: dict[str, Any], nemesis: Nemesis, judgement: Judgement) 
         judgement.void.append(f"{figures['commands_per_s']} commands/s are too few")
     if figures["kills"] < verdict.KILLS_MIN:
         judgement.void.append(f"{figures['kills']} kills are too few")
+    if figures["queues"]["served"] < SERVED_DUE:
+        judgement.void.append(f"{figures['queues']['served']} pops are too few")
     if figures["seconds"] >= SNAPSHOTS_DUE_SECONDS and not figures["snapshots_taken"]:
         judgement.void.append("no snapshot was taken, so no log was cut")
 
 
-async def _judge_state(cluster: LocalCluster, record: Record, judgement: Judgement) -> None:
+async def _judge_state(
+    cluster: LocalCluster, record: Record, accounts: Accounts, judgement: Judgement
+) -> None:
     """Read everything back through every node, and compare."""
     finals: dict[str, dict[str, object]] = {}
     for node in cluster.nodes:
@@ -177,7 +201,18 @@ async def _judge_state(cluster: LocalCluster, record: Record, judgement: Judgeme
         counters = {k: v for k, v in answers.items() if isinstance(v, int)}
         judgement.violations += verdict.check_counters(record, counters)
     judgement.violations += verdict.check_agreement(finals)
+    judgement.violations += await _judge_queues(cluster.nodes[0], accounts)
     judgement.violations += await compare_hashes(cluster.nodes)
+
+
+async def _judge_queues(node: LocalNode, accounts: Accounts) -> list[str]:
+    """What clients had in hand that left at the very end comes back a moment later."""
+    connection = await Connection.open(node.address)
+    deadline = time.monotonic() + AGREE_SECONDS_MAX
+    while (wrong := await accounts.judge(connection)) and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+    connection.close()
+    return wrong
 
 
 async def _read_back(node: LocalNode, record: Record) -> dict[str, object]:
@@ -188,7 +223,7 @@ async def _read_back(node: LocalNode, record: Record) -> dict[str, object]:
         is_register = number < REGISTERS
         key = f"register:{number}" if is_register else f"counter:{number - REGISTERS}"
         begin = time.monotonic_ns()
-        (reply,) = await connection.call(("GET", key))
+        (reply,) = await connection.call(shape_of(key).read)
         value = decode(reply, Kind.WRITE if is_register else Kind.INCREMENT)
         end = time.monotonic_ns()
         record.history.append(verdict.final_reads(key, value, node.name, begin, end))
@@ -228,7 +263,9 @@ def count_in_logs(paths: Iterable[Path], sentence: str) -> int:
     return sum(path.read_text(errors="replace").count(sentence) for path in paths if path.exists())
 
 
-def _figures(plan: Plan, record: Record, nemesis: Nemesis, elapsed_s: float) -> dict[str, Any]:
+def _figures(
+    plan: Plan, record: Record, accounts: Accounts, nemesis: Nemesis, elapsed_s: float
+) -> dict[str, Any]:
     ledger = record.ledger
     logs = [node.log_path for node in nemesis.cluster.nodes]
     return {
@@ -245,6 +282,12 @@ def _figures(plan: Plan, record: Record, nemesis: Nemesis, elapsed_s: float) -> 
             "unknown": len(ledger.unknown),
         },
         "history": len(record.history),
+        "queues": {
+            "pushed": len(accounts.waited.pushes) + len(accounts.straight.pushes),
+            "served": accounts.served,
+            "in_doubt": len(accounts.waited.doubts) + len(accounts.straight.doubts),
+            "unblocked": accounts.unblocked,
+        },
         "torn_tails_repaired": count_in_logs(logs, "WAL tail truncated"),
         "snapshots_taken": count_in_logs(logs, 'msg="snapshot taken"'),
         "snapshots_installed": count_in_logs(logs, 'msg="snapshot installed"'),

@@ -3,6 +3,7 @@
 * **Registers**: a few contended keys with unique values; GET, SET, and a swap by WATCH, MULTI, SET,
   EXEC. Their histories are checked for linearizability.
 * **Counters**: a few contended keys; INCR and GET. An INCR applied twice shows in the answers.
+  Some registers and counters are fields of hashes, and some counters are scores (`shape_of`).
 * **Ledger**: keys written exactly once, each by one client, with APPEND, so that a write applied
   twice shows too. Cheap to check in any number: every acknowledged one must be there at the end,
   once, and every refused one must not.
@@ -28,6 +29,30 @@ PIPELINE_MAX = 6
 OPERATIONS_MAX = 2_000_000
 """A bound on what one run may remember."""
 RECONNECT_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a register or counter is spoken to. A value to `write` comes behind it."""
+
+    read: Command
+    write: Command
+    increment: Command
+
+
+def plain(key: str) -> Shape:
+    """A string."""
+    return Shape(("GET", key), ("SET", key), ("INCR", key))
+
+
+def shape_of(key: str) -> Shape:
+    """A string, a field of a hash, or (counters only) a score, by the number in the key."""
+    family, number = key.split(":")
+    if int(number) % 3 == 1:
+        return Shape(("HGET", key, "field"), ("HSET", key, "field"), ("HINCRBY", key, "field", 1))
+    if int(number) % 3 == 2 and family == "counter":
+        return Shape(("ZSCORE", key, "member"), (), ("ZINCRBY", key, 1, "member"))
+    return plain(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +110,8 @@ class Unfinished(Exception):
 
 class Client:
     """One client: one node, one connection, one operation at a time."""
+
+    shape_of = staticmethod(shape_of)
 
     def __init__(self, number: int, node: LocalNode, seed: int, record: Record) -> None:
         self.number = number
@@ -162,7 +189,7 @@ class Client:
         """Read a key; a counter that does not exist counts as 0."""
         operation = self._begin(key, Kind.READ)
         try:
-            (reply,) = await self._call(("GET", key))
+            (reply,) = await self._call(self.shape_of(key).read)
         except Unfinished as error:
             self._fail(operation, error)
             return None
@@ -175,7 +202,7 @@ class Client:
         operation = self._begin(key, Kind.WRITE)
         operation.argument = self._unique()
         try:
-            await self._call(("SET", key, operation.argument))
+            await self._call((*self.shape_of(key).write, operation.argument))
         except Unfinished as error:
             self._fail(operation, error)
             return
@@ -183,15 +210,15 @@ class Client:
         self.record.writes.append((operation.invoked_ns, time.monotonic_ns()))
 
     async def increment(self, key: str) -> None:
-        """INCR."""
+        """INCR and the like."""
         operation = self._begin(key, Kind.INCREMENT)
         try:
-            (reply,) = await self._call(("INCR", key))
+            (reply,) = await self._call(self.shape_of(key).increment)
         except Unfinished as error:
             self._fail(operation, error)
             return
-        assert isinstance(reply, int), reply
-        operation.result = reply
+        assert isinstance(reply, int | bytes), reply
+        operation.result = int(reply)
         self._finish(operation)
         self.record.writes.append((operation.invoked_ns, time.monotonic_ns()))
 
@@ -199,7 +226,7 @@ class Client:
         """Replace the value that was just read, unless somebody else changes it meanwhile."""
         reading = self._begin(key, Kind.READ)
         try:
-            _, reply = await self._call(("WATCH", key), ("GET", key))
+            _, reply = await self._call(("WATCH", key), self.shape_of(key).read)
         except Unfinished as error:
             self._fail(reading, error)
             return
@@ -209,7 +236,8 @@ class Client:
         operation.expected = reading.result
         operation.argument = self._unique()
         try:
-            replies = await self._call(("MULTI",), ("SET", key, operation.argument), ("EXEC",))
+            change = (*self.shape_of(key).write, operation.argument)
+            replies = await self._call(("MULTI",), change, ("EXEC",))
         except Unfinished as error:
             self._fail(operation, error)
             return
