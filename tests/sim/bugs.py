@@ -26,11 +26,14 @@ from kvnode.node.proposals import Proposer
 from kvnode.node.reads import ReadRounds
 from kvnode.node.roster import conf_state_of
 from kvnode.node.snapshots import Snapshots
+from kvnode.node.waiters import Wait
 from kvnode.snapshot.writer import _Growing
 from kvnode.store.draws import Draws
 from kvnode.store.members import Members
+from kvnode.store.redis.waiting import _Serving
 from kvnode.store.sessions import Sessions
 from kvnode.store.state_machine import StateMachine
+from kvnode.store.waiting import Waiters
 from raft.elections import Elections
 from raft.leader import Leader, stored
 from raft.log import RaftLog
@@ -275,6 +278,45 @@ BUGS: Sequence[Bug] = (
         "chance-of-its-own",
         "Each node draws the random numbers of SPOP and the like for itself.",
         (Draws.reset, "seed & _MASK", "id(self) & _MASK"),
+    ),
+    # --- blocked clients
+    _bug(
+        "claimed-not-forgotten",
+        "A waiter whose client fetched what it got stays, with that in hand.",
+        (
+            _Serving.resolve,
+            "waiters.forget(waiter)\n    return waiter.result",
+            "return waiter.result",
+        ),
+    ),
+    _bug(
+        "left-hand-lost",
+        "What a client has in hand when it leaves goes with it.",
+        (_Serving._leave, "if waiter.held is not None:", "if False:"),
+    ),
+    _bug(
+        "abandoned-hand-lost",
+        "What the clients of a node that died have in hand dies with it.",
+        (_Serving.abandon, "self._leave(space, waiter)", "space.waiters.forget(waiter)"),
+    ),
+    _bug(
+        "served-stays-queued",
+        "A waiter that was served stays in the queues of its other keys.",
+        (Waiters._unqueue, "dict.fromkeys(waiter.keys)", "waiter.keys[:1]"),
+    ),
+    _bug(
+        "queue-rebuilt-backwards",
+        "After a start, who came last is served first.",
+        (
+            Waiters.load,
+            "waiters_of(self._space.engine) if totals.rows else ():",
+            "reversed([*waiters_of(self._space.engine)]) if totals.rows else ():",
+        ),
+    ),
+    _bug(
+        "late-result-dropped",
+        "What comes for a client that left while it came goes nowhere.",
+        (Wait._finish, "elif not (", "elif False and ("),
     ),
     # --- snapshots
     _bug(

@@ -4,7 +4,8 @@ Each element is pushed once and is somebody's own name. Clients wait for them in
 (`kvnode.node.waiters`): until they are served, until their time is over, or until they leave,
 whenever that is; their nodes die as they like. At the end every element that was acknowledged is
 with one client or in a queue. Only who does not know what it got can have taken one along: a client
-whose node died, or whose result was lost with a snapshot that took the place of the log.
+whose node died while something was on its way to it, or whose result was lost with a snapshot that
+took the place of the log.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kvnode.errors import CommandError, OutcomeUnknown, Refused
+from kvnode.node.waiters import _Phase
 from kvnode.store import ops
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ SETTLED_SECONDS = 20.0
 
 LEAVES = OutcomeUnknown("the client has left")
 BROKEN = OutcomeUnknown("the connection broke")
+NOTHING = Refused("the connection broke while nothing was under way")
 PUSH_CHANCE = 0.35
 MOVE_CHANCE = 0.2
 LEAVE_CHANCE = 0.4
@@ -70,6 +73,11 @@ class Taker:
         return not self.moves and (
             not self.is_sure or (self.wait is not None and self.wait.is_lost)
         )
+
+    @property
+    def only_waits(self) -> bool:
+        """Nothing is on its way to it: what it is served with is in hand, and comes back."""
+        return self.wait is None or self.wait._phase in (_Phase.KEPT, _Phase.REFUSED)
 
     def begin(self, op: Op) -> None:
         """Arrive at the node."""
@@ -176,7 +184,7 @@ class Queues:
             if taker.machine is not machine:
                 continue
             if not taker.reply.done():
-                taker.complete(BROKEN)
+                taker.complete(NOTHING if taker.only_waits else BROKEN)
             elif taker.left_at and self._world.now - taker.left_at < SETTLED_SECONDS:
                 taker.is_sure = False
 
