@@ -152,7 +152,8 @@ def _recover(
     if state.recovering and plan.is_alone:
         raise LogCorrupt(
             f"{plan.data}: the node lost acknowledged entries and is recovering, but it is alone "
-            f"and has nobody to heal from: start it as a member of the cluster that it was in"
+            f"and has nobody to heal from: start it as a member of the cluster that it was in, or "
+            f"accept the loss with kvnode recover --force-new-cluster --data {plan.data}"
         )
     if state.recovering:
         # What was cut off may have replaced the entries that are now the log's end, so an engine

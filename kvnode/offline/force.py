@@ -184,15 +184,21 @@ def inspect(data: Path, progress: Progress = unseen) -> Report:
         raise ResourceBusy(f"data directory {data} is in use by process {process}")
     if not identity.is_admitted:
         raise OperationRefused(f"{data} asks to join and is no member yet: use a member's")
-    if not identity.has_others:
+    terms = Terms()
+    found = examine(open_target(data), progress, terms.observe)
+    if not (identity.has_others or _waits_to_be_healed(found)):
         raise OperationRefused(
             f"{data} belongs to the only voter of cluster {identity.cluster_id}: start it"
         )
-    terms = Terms()
-    found = examine(open_target(data), progress, terms.observe)
     if found.corruption is not None:
         raise LogCorrupt(f"{found.corruption}; the cluster must be recovered by another member")
     return _report(data, identity, found, terms)
+
+
+def _waits_to_be_healed(found: Examination) -> bool:
+    """A recovering node cannot be started when it turns out to be the only voter that is left: who
+    could have healed it was removed meanwhile."""
+    return found.state is not None and found.state.recovering
 
 
 def _report(

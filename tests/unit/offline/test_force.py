@@ -359,6 +359,19 @@ def test_a_voter_that_only_has_learners_has_lost_no_quorum(log: LogDirectory) ->
     refused(log.path, 1, "belongs to the only voter")
 
 
+def test_an_only_voter_that_waits_to_be_healed_may_be_forced(log: LogDirectory) -> None:
+    """The leader of two lost power with a torn tail, and heard when it was back, as it waited to be
+    healed, that the other one was removed: no start and no other command could help it any more."""
+    wal = log.open()
+    wal.save_state(term=3, vote=IDS["n2"], commit=5, recovering=True)
+    wal.close()
+    directory = DataDirectory.open(log.path, node="n1", cluster_id=CLUSTER, members=THREE)
+    directory.note_configuration(9, {OWN: ("n1", "h:1", "voter")})
+    directory.close()
+    force_new_cluster(inspect(log.path))
+    is_alone(log.path)
+
+
 def test_a_corrupt_log_makes_no_cluster(log: LogDirectory) -> None:
     log.remember()
     log.flip(log.end // 2)
