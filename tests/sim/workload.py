@@ -49,6 +49,11 @@ LARGE_CHARACTERS_MAX = 3_000
 MIXED_DATABASE = 1
 """Where the commands go that nobody judges."""
 
+POOL = b"pool"
+POOL_MEMBERS = [b"%d" % number for number in range(12)]
+DRAW_CHANCE = 0.3
+"""What is drawn at random tells something only of a set that has several members."""
+
 _MIXED_NAMES = frozenset(
     name
     for family in FAMILIES.values()
@@ -175,6 +180,8 @@ class Workload:
             await self.read(client, machine, f"{family}{key}")
         elif kind < 10:
             await self.queues.act(machine)
+        elif rng.random() < DRAW_CHANCE:
+            await self.draw(machine)
         else:
             await self.do_anything(machine)
 
@@ -229,6 +236,14 @@ class Workload:
             op = wish.op
         if op[0] not in _ELSEWHERE:
             await self._call(machine, op, is_write=ops.is_write(op))
+
+    async def draw(self, machine: Machine) -> None:
+        """Fill the pool, or take some out of it by the chance that all nodes must have alike."""
+        count = self._rng.randint(1, 4)
+        op: Op = [ops.SPOP, MIXED_DATABASE, POOL, count]
+        if self._rng.random() < 0.5:
+            op = [ops.SADD, MIXED_DATABASE, POOL, *self._rng.sample(POOL_MEMBERS, count)]
+        await self._call(machine, op, is_write=True)
 
     async def swap(self, client: int, machine: Machine, key: str) -> None:
         """WATCH, GET, MULTI, SET, EXEC."""
