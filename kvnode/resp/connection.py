@@ -319,7 +319,7 @@ class Connection(Session, asyncio.Protocol):
         request = self.new_request(op, size, render, self, tally, arguments)
         self.waiting.append(request)
         self.in_flight += 1
-        self._run_kind = command.may_follow
+        self._run_kind = LOCAL if command.stands_alone else kind
         size += REQUEST_OVERHEAD_BYTES
         self.unanswered_bytes += size
         server.in_flight_bytes += size

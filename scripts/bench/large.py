@@ -37,6 +37,13 @@ SETTLE_SECONDS_MAX = 60.0
 Line = list[str | int]
 
 
+DROPS: dict[str, Line] = {
+    "DEL": ["DEL", "large"],
+    "UNLINK": ["UNLINK", "large"],
+    "FLUSHALL": ["FLUSHALL"],
+}
+
+
 def fills(kind: str, elements: int) -> Iterator[Line]:
     """Commands that make a key of so many elements."""
     if kind == "stream":
@@ -130,7 +137,9 @@ def drop(leader: LocalNode, client: Any, line: Line) -> dict[str, Any]:
     }
 
 
-def measure(kind: str, elements: int, nodes: int, directory: Path) -> dict[str, Any]:
+def measure(
+    kind: str, elements: int, nodes: int, drops: list[Line], directory: Path
+) -> dict[str, Any]:
     """All figures of one kind."""
     cluster = LocalCluster(directory / kind, nodes)
     reservation = PortReservation()
@@ -154,7 +163,7 @@ def measure(kind: str, elements: int, nodes: int, directory: Path) -> dict[str, 
         engine = engine_bytes(leader, cluster.directory)
         memory = memory_mib(leader.pid)
         dropped = []
-        for line in (["DEL", "large"], ["UNLINK", "large"], ["FLUSHALL"]):
+        for line in drops:
             if not client.exists("large"):
                 fill(client, kind, elements)
             dropped.append(drop(leader, client, list(line)))
@@ -181,11 +190,13 @@ def main() -> None:
     parser.add_argument("--elements", type=int, default=1_000_000)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--drops", nargs="+", choices=list(DROPS), default=list(DROPS))
     arguments = parser.parse_args()
+    drops = [DROPS[name] for name in arguments.drops]
     with tempfile.TemporaryDirectory() as name:
         print(json.dumps({"machine": machine(Path(name))}))
         for kind in arguments.only:
-            report = measure(kind, arguments.elements, arguments.nodes, Path(name))
+            report = measure(kind, arguments.elements, arguments.nodes, drops, Path(name))
             print(json.dumps(report, indent=2), flush=True)
 
 

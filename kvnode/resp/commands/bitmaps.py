@@ -75,7 +75,8 @@ def parse_bitcount(db: int, arguments: list[bytes]) -> Op:
     try:
         if len(arguments) in (4, 5):
             first, last = integer(arguments[2]), integer(arguments[3])
-            unit = _unit(arguments, 4)
+            if not last < first < 0:  # Redis looks no further then
+                unit = _unit(arguments, 4)
         elif len(arguments) != 2:
             raise CommandError(SYNTAX_ERROR)
     except CommandError as bad:

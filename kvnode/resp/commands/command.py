@@ -105,8 +105,8 @@ class Command:
         renders: how to write its result in RESP2 and RESP3.
         immediate: it is run, not queued, inside MULTI.
         cost: what its work grows with.
-        may_follow: kind of the data commands that may begin before it is answered. LOCAL, which is
-            none of them, if it may be carried on in the log behind others (`kvnode.store.bulk`).
+        stands_alone: it may be carried on in the log behind others (`kvnode.store.bulk`), so those
+            of its own connection wait for its answer.
         find_keys: where `keys` cannot tell.
         form: of a command that is not of one kind for all arguments.
         subcommands: by name (`id` of `client|id`), if the command is nothing without one.
@@ -126,7 +126,7 @@ class Command:
     renders: Renders = ANY
     immediate: bool = False
     cost: Cost = Cost.POINT
-    may_follow: int = LOCAL
+    stands_alone: bool = False
     find_keys: Keys | None = None
     form: Form | None = None
     subcommands: dict[bytes, Command] = field(default_factory=dict)

@@ -100,7 +100,7 @@ def _destination(arguments: list[bytes]) -> bytes | None:
 
 def with_reading_form(sort: Command) -> Command:
     """SORT as the table has it, with the form that it takes for requests without STORE."""
-    reading = replace(sort, kind=READ)
+    reading = replace(sort, kind=READ, stands_alone=False)
 
     def form(arguments: list[bytes]) -> Command | None:
         return reading if _destination(arguments) is None else None

@@ -3,6 +3,7 @@ then, and shows -0 as 0 and integers without an exponent, as kvnode does at any 
 
 from __future__ import annotations
 
+import ast
 from typing import Final
 
 from tests.differential.comparing import (
@@ -96,6 +97,19 @@ def _minus_zero(name: str, _arguments: tuple[bytes, ...], redis: str, kvnode: st
         for text in (kvnode, redis)
     )
     return "-0" in theirs and theirs.replace("'-0'", "'0'").replace(",-0", ",0") == ours
+
+
+def _same_numbers(name: str, _arguments: tuple[bytes, ...], redis: str, kvnode: str) -> bool:
+    if name != "walk":
+        return False
+    theirs, ours = ast.literal_eval(redis), ast.literal_eval(kvnode)
+    return [(member, float(score)) for member, score in theirs] == [
+        (member, float(score)) for member, score in ours
+    ]
+
+
+def _of_a_lex_key(_name: str, arguments: tuple[bytes, ...], _redis: str, _kvnode: str) -> bool:
+    return any(key in arguments for key in LEX_KEYS)
 
 
 FAMILY: Final = Family(
@@ -196,6 +210,18 @@ FAMILY: Final = Family(
             "a score of -0 is kept as 0; Redis does that in small sorted sets only",
             _minus_zero,
             after=frozenset((b"zadd",)),
+        ),
+        Accepted(
+            "ZSCAN writes a large integer score in full; Redis does that in small sorted sets only",
+            _same_numbers,
+            after=frozenset((b"zadd",)),
+        ),
+        Accepted(
+            "what a range by member removes or stores where scores differ, as in a key that was "
+            "renamed, Redis leaves open",
+            _of_a_lex_key,
+            lasting=True,
+            after=frozenset((b"zremrangebylex", b"zrangestore")),
         ),
     ),
     walks=(WalkForm(b"ZSCAN", ZSET_KEYS, 2),),

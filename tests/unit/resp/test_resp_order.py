@@ -121,7 +121,15 @@ def test_replies_are_those_of_a_client_that_waits_for_each(lines: list[str], see
         assert runner.run(unruly(lines, random.Random(seed))) == expected
 
 
-@pytest.mark.parametrize("line", ["COPY a b", "SUNIONSTORE b a", "ZUNIONSTORE b 1 a"])
+STORES = (
+    *("COPY a b", "SUNIONSTORE b a", "SINTERSTORE b a", "SDIFFSTORE b a"),
+    *("ZUNIONSTORE b 1 a", "ZINTERSTORE b 1 a", "ZDIFFSTORE b 1 a", "ZRANGESTORE b a 0 1"),
+    *("SORT a STORE b", "SORT a BY x STORE b", "GEOSEARCHSTORE b a FROMMEMBER x BYRADIUS 1 m"),
+    *("GEORADIUS a 1 1 1 m STORE b", "GEORADIUSBYMEMBER a x 1 m STOREDIST b"),
+)
+
+
+@pytest.mark.parametrize("line", STORES)
 async def test_what_may_be_carried_on_in_the_log_is_answered_before_the_next_begins(
     line: str,
 ) -> None:
@@ -135,4 +143,20 @@ async def test_what_may_be_carried_on_in_the_log_is_answered_before_the_next_beg
     await rest(3)
     (behind,) = service.held
     assert behind is not only
+    service.release()
+
+
+@pytest.mark.parametrize("line", ["GET a", "SORT a", "SORT_RO a BY x", "XRANGE a - +"])
+async def test_a_read_is_answered_before_the_write_behind_it_begins(line: str) -> None:
+    """SORT without STORE reads; once the DEL behind it was begun before it was answered."""
+    service = FakeService()
+    client = MemoryClient(serve(service))
+    service.hold()
+    client.send_bytes(b"".join(encode(*part.split()) for part in (line, "DEL a")))
+    await rest(3)
+    (only,) = service.held
+    assert not is_write(only.op)
+    service.answer()
+    await rest(3)
+    assert is_write(service.held[0].op)
     service.release()

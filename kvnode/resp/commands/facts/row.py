@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from kvnode.errors import CommandError
-from kvnode.resp.commands.command import LOCAL, Command, Cost, Keys, Parse
+from kvnode.resp.commands.command import Command, Cost, Keys, Parse
 from kvnode.resp.commands.grammar import integer
 from kvnode.resp.encoder import ANY, Renders
 
@@ -64,7 +64,7 @@ def to_command(row: Row, kind: int) -> Command:
         renders=row.renders,
         cost=row.cost,
         find_keys=row.find_keys,
-        may_follow=LOCAL if row.stands_alone else kind,
+        stands_alone=row.stands_alone,
     )
 
 

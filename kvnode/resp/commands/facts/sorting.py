@@ -24,6 +24,6 @@ def sort_command() -> Command:
         "sort", -2, "write denyoom movablekeys", ONE_KEY, "1.0.0", "generic", WHOLE,
         sorting.parse_sort,
         "Returns or stores the elements of a list, set or sorted set in another order.",
-        find_keys=sorting.find_keys,
+        find_keys=sorting.find_keys, stands_alone=True,
     )  # fmt: skip
     return sorting.with_reading_form(to_command(row, WRITE))
