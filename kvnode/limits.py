@@ -99,6 +99,10 @@ IN_FLIGHT_BYTES_MAX = 256 * MIB
 BATCH_COMMANDS_MAX = 256
 """Commands in one log entry: one entry applies in about two milliseconds."""
 
+BATCH_ARGUMENTS_MAX = 2_048
+"""Parts of the commands of one log entry, unless a single one has more: an HSET writes a row for
+every two of them, and an entry is applied in one go."""
+
 BATCH_BYTES_MAX = 1 * MIB
 """Bytes of one log entry, unless a single command is larger."""
 
@@ -160,6 +164,10 @@ EXPIRED_KEYS_PER_ENTRY_MAX = 200
 
 ENGINE_COMMIT_BYTES_MAX = 16 * MIB
 """Record bytes in one engine transaction: they stay in memory until its commit."""
+
+ENGINE_ROW_BYTES = ENGINE_COMMIT_BYTES_MAX // ENGINE_COMMIT_OPS_MAX
+"""What a row of a collection counts besides its value: one op may write thousands of them, and each
+may change a page of its own."""
 
 ENGINE_MAP_BYTES_MAX = 1024 * 1024 * MIB
 """Address space that LMDB reserves: more than a node will hold, as growing it needs a stop."""
@@ -271,7 +279,7 @@ DISK_HAND_OVER_HOLD_OFF_SECONDS = 10
 """A leader with a slow disk keeps its office for this long, and tries to hand it over no sooner
 again: leadership must not go to and fro between two slow disks."""
 
-RAFT_CACHE_BYTES_MAX = 64 * MIB
+RAFT_CACHE_BYTES_MAX = 32 * MIB
 """Newest log entries kept in memory; older ones are read from the log's files."""
 
 # --- snapshots ----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from kvnode.errors import OutcomeUnknown, Refused
 from kvnode.limits import (
+    BATCH_ARGUMENTS_MAX,
     BATCH_BYTES_MAX,
     BATCH_COMMANDS_MAX,
     BATCHES_IN_FLIGHT_MAX,
@@ -268,11 +269,12 @@ class Proposer:
         queue = self._queue
         pendings: list[Pending] = []
         submitted_at = queue[0][1]
-        size = 0
+        size = arguments = 0
         while queue and len(pendings) < BATCH_COMMANDS_MAX:
             pending = queue[0][0]
             size += pending.size
-            if pendings and size > BATCH_BYTES_MAX:
+            arguments += len(pending.op)
+            if pendings and (size > BATCH_BYTES_MAX or arguments > BATCH_ARGUMENTS_MAX):
                 break
             pendings.append(pending)
             queue.popleft()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from xxhash import xxh3_64_intdigest
 
 from kvnode.errors import CommandError
+from kvnode.limits import ENGINE_ROW_BYTES
 from kvnode.store.keyspace import (
     HASH,
     HASH_BYTES,
@@ -174,7 +175,7 @@ class Collection:
             change -= hash_of(part, old)
             self.content_bytes += len(value) - len(old)
         self.content_sum = (self.content_sum + change) & SUM_MASK
-        self.space.written_bytes += len(part) + len(value)
+        self.space.written_bytes += ENGINE_ROW_BYTES + len(value)
         self.engine.put(self.prefix + part, value)
 
     def delete(self, part: bytes, old: bytes) -> None:
@@ -185,7 +186,7 @@ class Collection:
 
     def put_derived(self, part: bytes, value: bytes) -> None:
         """Write a row that content implies."""
-        self.space.written_bytes += len(part) + len(value)
+        self.space.written_bytes += ENGINE_ROW_BYTES + len(value)
         self.engine.put(self.prefix + part, value)
 
     def delete_derived(self, part: bytes) -> None:

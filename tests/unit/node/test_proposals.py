@@ -166,6 +166,15 @@ def test_a_batch_is_bounded_in_commands_and_in_bytes_but_holds_at_least_one() ->
     assert [len(decode_ops(sent[2])) for sent in setup.leader.sent] == [1, 1]
 
 
+def test_a_batch_is_bounded_in_arguments_and_holds_at_least_one_command() -> None:
+    setup = Setup()
+    wide = [Waiting([ops.DEL, 0, *[b"k"] * 1_500]) for _ in range(3)]
+    for one in wide:
+        setup.proposer.submit(one)
+    setup.proposer.flush()
+    assert [decode_ops(sent[2]) for sent in setup.leader.sent] == [[wide[0].op], [wide[1].op]]
+
+
 def test_a_new_leader_gets_everything_open_again_in_order_and_unchanged() -> None:
     setup = Setup()
     setup.submit()

@@ -12,6 +12,7 @@ from kvnode.limits import (
     BULK_ROWS_AT_ONCE_MAX,
     BULK_ROWS_MAX,
     BULK_ROWS_PER_STEP_MAX,
+    ENGINE_ROW_BYTES,
     OUTPUT_BYTES_MAX,
 )
 from kvnode.store import collection as collections
@@ -217,7 +218,8 @@ def finish(driver: Driver, answer: Result) -> tuple[Result, int]:
         driver.machine.commit()
         written = driver.machine._space.written_bytes
         answer = driver.do(ops.STEP, 0, answer.job)
-        assert driver.machine._space.written_bytes - written < 2**20
+        rows = (driver.machine._space.written_bytes - written) // ENGINE_ROW_BYTES
+        assert rows < 4 * BULK_ROWS_PER_STEP_MAX
         steps += 1
     return answer, steps
 
