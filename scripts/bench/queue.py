@@ -5,7 +5,7 @@ Celery do. Producers and workers are spread over the nodes. Each job has a numbe
 number must have come to exactly one worker. What is told is jobs per second from the first push to
 the last job, the median time from push to worker, and the processor time of the nodes.
 
-    python scripts/bench/queue.py --seconds 10 --workers 16 --producers 8 --pipeline 1
+    python -m scripts.bench.queue --seconds 10 --workers 16 --producers 8 --pipeline 1
 
 With `--redis` the same runs against one redis-server.
 """
