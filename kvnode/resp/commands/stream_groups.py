@@ -15,6 +15,7 @@ from kvnode.resp.commands.grammar import (
     wrong_subcommand,
 )
 from kvnode.resp.commands.streams import (
+    EDGES,
     Reading,
     described,
     ids_or_marks,
@@ -77,6 +78,7 @@ def parse_xgroup_setid(db: int, arguments: list[bytes]) -> Op:
     if len(arguments) > 7:
         raise wrong_subcommand(arguments)
     key, group, mark = _group_and_mark(arguments)
+    mark = EDGES.get(arguments[4], mark)  # which XGROUP CREATE does not take
     return [ops.XGROUP_SETID, db, key, group, mark, entries_read]
 
 

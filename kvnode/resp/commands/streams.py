@@ -53,6 +53,10 @@ ONLY_WITH_GROUP: Final = (
 GROUP_IS_MISSING: Final = "ERR Missing GROUP option for XREADGROUP"
 
 
+EDGES: Final = {b"-": ZERO, b"+": TOP}
+"""The lowest and the highest id, as ranges name them."""
+
+
 def stream_id(argument: bytes, sequence: int = 0) -> StreamId:
     """An id; one without its second half gets `sequence`.
 
@@ -91,7 +95,7 @@ def interval_end(argument: bytes) -> StreamId:
 
 
 def _edge(argument: bytes) -> StreamId | None:
-    return {b"-": ZERO, b"+": TOP}.get(argument)
+    return EDGES.get(argument)
 
 
 # --- adding and trimming --------------------------------------------------------------------------
