@@ -21,6 +21,7 @@ The weights of a level always add up to the collection's whole weight.
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from struct import Struct
 from typing import TYPE_CHECKING, Final
@@ -159,7 +160,7 @@ class Spans:
 
     def find(self, rank: int) -> tuple[bytes, int] | None:
         """The position that holds a rank, and how far inside it; None beyond the end."""
-        if rank < 0:
+        if not 0 <= rank <= sys.maxsize:  # a client may skip more than there can be
             return None
         collection = self._collection
         start = _HEAD

@@ -148,3 +148,11 @@ def test_spans_made_anew_of_nothing_are_none(engine: Engine) -> None:
     ranked.remove(b"a")
     ranked.spans.rebuild(lambda position, _value: tower(position))
     assert ranked.rows() == []
+
+
+def test_a_rank_beyond_all_numbers_holds_nothing(engine: Engine) -> None:
+    ranked = Ranked(engine)
+    ranked.insert(b"a", 1)
+    unweighed = Spans(ranked.collection)
+    for rank in (2**63 - 1, 2**63, 2**70):
+        assert ranked.spans.find(rank) is unweighed.find(rank) is None
