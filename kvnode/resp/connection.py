@@ -403,9 +403,9 @@ class Connection(Session, asyncio.Protocol):
     def _reject(self, command: Command | None, text: str) -> None:
         """Answer with an error instead of running; inside MULTI this dooms the EXEC."""
         if command is not None and command.name == "exec":
-            # An EXEC that is refused discards what was queued, as Redis does; and says so always.
-            if self.transaction is not None:
-                self.end_transaction()
+            # An EXEC that is refused discards what was queued and watched, as Redis does, even
+            # without a MULTI; and says so always.
+            self.end_transaction()
             text = f"EXECABORT Transaction discarded because of: {text.removeprefix('ERR ')}"
         elif self.transaction is not None:
             self.transaction.failed = True

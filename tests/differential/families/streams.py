@@ -81,6 +81,10 @@ def _about_a_trim(name: str, arguments: tuple[bytes, ...], _redis: str, _kvnode:
     return name == "xtrim" and b"~" in arguments
 
 
+def _about_memory(_name: str, _arguments: tuple[bytes, ...], redis: str, _kvnode: str) -> bool:
+    return "ERR Insufficient memory, failed allocating transient memory" in redis
+
+
 FAMILY: Final = Family(
     name="streams",
     keys=STREAM_KEYS,
@@ -166,6 +170,11 @@ FAMILY: Final = Family(
             _about_a_trim,
             lasting=True,
             after=frozenset((b"xdel",)),
+        ),
+        Accepted(
+            "Redis allocates for the COUNT of XAUTOCLAIM, and refuses one for which it has no memory",
+            _about_memory,
+            after=frozenset((b"xautoclaim",)),
         ),
     ),
     rules=(

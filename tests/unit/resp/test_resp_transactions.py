@@ -230,6 +230,8 @@ async def test_unwatch_and_exec_end_the_watch(client: MemoryClient) -> None:
     assert (await run(client, "WATCH k", "SET k 1", "UNWATCH", "MULTI", "GET k", "EXEC"))[-1] == [
         b"1"
     ]
+    await run(client, "WATCH k", "EXEC refused", "SET k 1")  # even where there was no MULTI
+    assert (await run(client, "MULTI", "GET k", "EXEC"))[-1] == [b"1"]
     await run(client, "WATCH k", "MULTI", "EXEC", "SET k 2")
     assert (await run(client, "MULTI", "GET k", "EXEC"))[-1] == [b"2"]
 
