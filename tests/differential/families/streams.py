@@ -172,7 +172,7 @@ FAMILY: Final = Family(
             after=frozenset((b"xdel",)),
         ),
         Accepted(
-            "Redis allocates for the COUNT of XAUTOCLAIM, and refuses one for which it has no memory",
+            "Redis allocates for the COUNT of XAUTOCLAIM, and refuses one that is too large",
             _about_memory,
             after=frozenset((b"xautoclaim",)),
         ),
