@@ -139,15 +139,6 @@ def as_set(result: Result) -> bytes:
     return b"~" + encode3(result)[1:]
 
 
-def as_pairs(result: Result) -> bytes:
-    """A flat list as a RESP3 array of pairs; anything else as it is."""
-    if not isinstance(result, list):
-        return encode3(result)
-    items = [encode3(item) for item in result]
-    pairs = zip(items[::2], items[1::2], strict=True)
-    return array([b"*2\r\n" + first + second for first, second in pairs])
-
-
 def with_null_array(result: Result) -> bytes:
     """As RESP2 writes the lack of a list: not as the lack of a string."""
     return NULL_ARRAYS[0] if result is None else encode2(result)
@@ -155,5 +146,4 @@ def with_null_array(result: Result) -> bytes:
 
 MAP: Final[Renders] = (encode2, as_map)
 SET: Final[Renders] = (encode2, as_set)
-PAIRS: Final[Renders] = (encode2, as_pairs)
 LIST_OR_NULL: Final[Renders] = (with_null_array, encode3)

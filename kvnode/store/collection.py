@@ -264,14 +264,6 @@ class Collection:
             hashed = int.from_bytes(row[hash_at:suffix_at], "big")
             yield hashed, *member_in(row[suffix_at:], value)
 
-    def members_around(self, from_hash: int) -> Iterator[tuple[int, bytes, bytes]]:
-        """All members, each once, from a hash on and then from the first."""
-        yield from self.members(from_hash)
-        for found in self.members():
-            if found[0] >= from_hash:
-                return
-            yield found
-
     # --- the record -------------------------------------------------------------------------------
 
     def to_record(self) -> bytes:
