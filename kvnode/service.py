@@ -10,6 +10,7 @@ list of results, or a `CommandError` *instance* (not raised: it is the answer).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -36,7 +37,7 @@ class Pending(Protocol):
         """Take the result. Called exactly once, in the event loop; must not raise or block."""
 
 
-class PatientPending:
+class PatientPending(ABC):
     """A `Pending` that may outlast the time for which commands are held: its client waits anyway.
 
     Its outcome is not told as unknown while `is_patient` holds.
@@ -45,9 +46,9 @@ class PatientPending:
     __slots__ = ()
 
     @property
+    @abstractmethod
     def is_patient(self) -> bool:
         """Whether it would rather wait on than hear that its outcome is unknown."""
-        raise NotImplementedError
 
 
 class Wait(Protocol):
