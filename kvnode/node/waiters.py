@@ -388,6 +388,11 @@ class Waits:
         for _, again in list(self._readers.values()):
             again()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something that was refused is still to be asked again."""
+        return bool(self._postponed)
+
     # --- the clock ------------------------------------------------------------------------------
 
     def sweep(self) -> None:

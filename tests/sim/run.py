@@ -208,6 +208,8 @@ class Run:
             return False
         if any(node.machine.applied < node.raft.last_index for node in nodes):
             return False
+        if any(node.waits.is_behind for node in nodes):
+            return False  # what a client left behind is on its way back to its queue
         states = {(node.machine.applied, node.machine.state_hash()) for node in nodes}
         sessions = [node.proposer for node in nodes]
         return len(states) == 1 and all(s.incarnation and not s.waiting for s in sessions)
