@@ -149,6 +149,9 @@ READS_WAITING_MAX = 65_536
 APPLY_SLICE_MS = 2
 """Apply yields to the loop after this long, so that heartbeats are never late."""
 
+READ_SLICE_MS = 2
+"""Reads that may run yield to the loop after this long, as apply does."""
+
 APPLY_BYTES_MAX = 4 * MIB
 """Committed entries fetched at once for apply."""
 

@@ -359,6 +359,8 @@ class NodeReport:
         bind("kvnode_garbage", lambda: float(node.machine.has_garbage))
         bind("kvnode_log_full", lambda: float(node.writer.is_full))
         bind("kvnode_engine_full", lambda: float(node.applier.is_full))
+        bind("kvnode_read_failures_total", lambda: stats.read_failures)
+        bind("kvnode_read_slices_cut_total", lambda: node.reads.slices_cut)
         bind("kvnode_loop_lag_seconds", lambda: stats.loop_lag_seconds)
         bind("kvnode_loop_lag_max_seconds", lambda: stats.loop_lag_seconds_max)
         self._bind_peers(node)

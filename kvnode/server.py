@@ -316,7 +316,7 @@ class Server:
         self._report.membership = node.changes
         self._report.library = recovered.library
         self._report.bind_node(node)
-        control = NodeControl(node, asyncio.get_running_loop())
+        control = NodeControl(node)
         resp = self._resp = self._report.resp = RespServer(
             node, self._resp_config(), control=control, request_stop=self._stop.set
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from kvnode.node.node import Node
@@ -12,13 +11,12 @@ from kvnode.service import LogDiskStatus, Pending, SnapshotStatus
 class NodeControl:
     """READONLY, WAIT, SAVE and LASTSAVE, put to the parts of a node that know."""
 
-    def __init__(self, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._loop = loop
 
     def submit_stale_read(self, pending: Pending) -> None:
-        """Run a read on what is applied here, in the next pass of the loop."""
-        self._loop.call_soon(self._node.execute, pending)
+        """Run a read on what is applied here, in a later pass of the loop."""
+        self._node.submit_stale_read(pending)
 
     def replicas_covering(self, index: int) -> int:
         """How many voters besides this node are known to have the log up to `index` on disk."""

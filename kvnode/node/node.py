@@ -2,8 +2,8 @@
 
 One *pass* of the node does, in this order, what the loop's callbacks asked for since the last one:
 batches leave, read rounds start, Raft's decisions are carried out, committed entries are applied
-for one slice, and the reads that waited for them run. `wake` asks for a pass; any number of calls
-before it runs cost one pass.
+for one slice, and the reads that waited for them run, for another. `wake` asks for a pass; any
+number of calls before it runs cost one pass.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from kvnode.errors import ConfigurationError, DiskFailed, FatalError
+from kvnode.errors import (
+    CommandError,
+    ConfigurationError,
+    DiskFailed,
+    FatalError,
+    KvnodeError,
+)
 from kvnode.node import reads
 from kvnode.node.applier import Applier
 from kvnode.node.changes import Changes
@@ -39,7 +45,7 @@ from kvnode.node.ticks import TICK_SECONDS, Ticks
 from kvnode.node.transport import Transport
 from kvnode.node.waiters import Waits
 from kvnode.node.wire import Forward, Register
-from kvnode.obs.log import event
+from kvnode.obs.log import Repeats, event
 from kvnode.service import NodeStatus, Op, Pending, Wait
 from kvnode.store.batch import Kind
 from kvnode.store.engine import StoredEngine
@@ -51,6 +57,9 @@ from kvnode.store.state_machine import Applied
 from raft.types import NONE, U32_MAX, NoLeader, ReadDropped, ReadState, Role, SoftState
 
 _log = logging.getLogger("kvnode.node")
+
+READ_FAILED = CommandError("ERR internal error")
+"""A read met a bug; the log has it."""
 
 SWEEP_TICKS = 10
 """Deadlines of held commands are looked at this often."""
@@ -65,6 +74,7 @@ class NodeStats:
     loop_lag_seconds_max: float = 0.0
     entries_applied: int = 0
     hellos_refused_by_peers: int = 0
+    read_failures: int = 0
 
 
 class Node:
@@ -115,6 +125,7 @@ class Node:
         self._pass_scheduled = False
         self.is_stopped = False
         self.is_frozen = False
+        self._read_failures_logged = Repeats()
         self._data_bytes_max = data_bytes_max
         self._is_data_full = False
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -305,7 +316,7 @@ class Node:
             self.reads.flush()
             self.driver.pump()
             more = not self.is_frozen and self.applier.run()
-            self.reads.release(self.machine.applied)
+            more = self.reads.release(self.machine.applied) or more
             self.duties.watch_deadlines()
         except Exception as error:
             # A state machine or a consensus that raised is in no known state: the process ends.
@@ -338,7 +349,7 @@ class Node:
         self.applier.collect_garbage()
         self._tick_due = max(self._tick_due + TICK_SECONDS, now)
         self._tick_timer = self.loop.call_at(self._tick_due, self._tick)
-        if self.raft.has_ready():
+        if self.raft.has_ready() or self.reads.has_due(self.machine.applied):
             self.wake()
 
     def _let_time_pass(self) -> None:
@@ -374,6 +385,11 @@ class Node:
     def submit_read(self, pending: Pending) -> None:
         """Queue a read for the round of this pass."""
         self.reads.submit(pending)
+        self.wake()
+
+    def submit_stale_read(self, pending: Pending) -> None:
+        """Queue a read that runs on whatever is applied here by then."""
+        self.reads.submit_stale(pending)
         self.wake()
 
     def submit_blocking(self, db: int, op: Op, size: int, done: Callable[[Result], None]) -> Wait:
@@ -564,9 +580,26 @@ class Node:
             return False
         return True
 
+    def may_execute(self) -> bool:
+        """Whether there is room for one more reply."""
+        return True
+
     def execute(self, pending: Pending) -> None:
-        """Run one read on the applied state."""
-        pending.complete(self.machine.read(pending.op))
+        """Run one read on the applied state.
+
+        A read changes nothing: if its meaning has a bug, its client gets an error and the node goes
+        on. An engine that fails, or an op that nobody knows, is no bug of one read.
+        """
+        try:
+            result = self.machine.read(pending.op)
+        except KvnodeError:
+            raise
+        except Exception:  # noqa: BLE001 - logged in full; the node is as it was
+            self.stats.read_failures += 1
+            if self._read_failures_logged.admit(pending.op[0], self.loop.time()) is not None:
+                _log.exception("a read failed; op code %d", pending.op[0])
+            result = READ_FAILED
+        pending.complete(result)
 
 
 def _is_disk_failure(failure: asyncio.Future[None]) -> bool:

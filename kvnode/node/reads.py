@@ -5,16 +5,21 @@ round that *started after the read arrived*, that it still leads and how far it 
 read index, thesis §6.4), and this node has applied that far. Reads that arrive while rounds are
 under way gather for the next one. The id of a round is used once; a lost round is asked again
 under a new id.
+
+What may run is run in slices: a thousand reads that all came back with one round would else keep
+heartbeats and everybody's writes waiting until the last of them is done. Between two reads the
+front end is asked whether it has room for replies. First come, first served; reads that wait for no
+index (`submit_stale`) have half of each slice.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kvnode.errors import Refused
-from kvnode.limits import HOLD_MS, READS_WAITING_MAX
+from kvnode.limits import HOLD_MS, READ_SLICE_MS, READS_WAITING_MAX
 from kvnode.service import Pending
 
 ENGINE_FULL = Refused("OOM the engine of this node is full and behind; the read was not executed")
@@ -28,8 +33,10 @@ ROUNDS_IN_FLIGHT_MAX = 2
 ROUND_RETRY_MS = 300
 """A round that was not answered for this long is asked again."""
 
-_Waiting = list[tuple[Pending, float]]
-"""Reads and the monotonic time, in seconds, at which they arrived."""
+_Arrived = tuple[Pending, float]
+"""A read and the monotonic time, in seconds, at which it arrived."""
+
+_Waiting = list[_Arrived]
 
 
 class _Round:
@@ -46,6 +53,9 @@ class ReadPort(Protocol):
     def ask(self, request_id: int) -> bool:
         """Start a round under this id; False when no leader is known."""
 
+    def may_execute(self) -> bool:
+        """Whether there is room for one more reply; asked before each read."""
+
     def execute(self, pending: Pending) -> None:
         """Run one read on the applied state and complete it."""
 
@@ -53,7 +63,8 @@ class ReadPort(Protocol):
 class ReadRounds:
     """Gathers reads, asks for read indexes, releases reads when they are applied.
 
-    Invariant: a read is in exactly one of `_waiting`, a round, or `_released`, or was completed.
+    Invariant: a read is in exactly one of `_waiting`, a round, `_released` or `_stale`, or was
+    completed.
 
     Args:
         port: asks and executes.
@@ -67,7 +78,8 @@ class ReadRounds:
         self._monotonic = monotonic
         self._waiting: _Waiting = []
         self._rounds: dict[int, _Round] = {}
-        self._released: deque[tuple[int, _Waiting]] = deque()
+        self._released: deque[tuple[int, deque[_Arrived]]] = deque()
+        self._stale: deque[_Arrived] = deque()
         self._count = 0
         self._is_paused = False
         self._stopping = False
@@ -75,6 +87,8 @@ class ReadRounds:
         """Why reads wait too long, if they do."""
         self.refused = 0
         self.rounds_asked = 0
+        self.slices_cut = 0
+        """Times that reads yielded to the loop with some left that may run."""
 
     @property
     def is_idle(self) -> bool:
@@ -83,12 +97,21 @@ class ReadRounds:
 
     def submit(self, pending: Pending) -> None:
         """Take one read; `flush` at the end of the pass starts its round."""
+        if self._is_admitted(pending):
+            self._waiting.append((pending, self._monotonic()))
+
+    def submit_stale(self, pending: Pending) -> None:
+        """Take a read that may run on whatever is applied, in the next `release`."""
+        if self._is_admitted(pending):
+            self._stale.append((pending, self._monotonic()))
+
+    def _is_admitted(self, pending: Pending) -> bool:
         if self._count >= READS_WAITING_MAX or self._stopping:
             self.refused += 1
             pending.complete(STOPPING if self._stopping else QUEUE_FULL)
-            return
+            return False
         self._count += 1
-        self._waiting.append((pending, self._monotonic()))
+        return True
 
     @property
     def can_ask(self) -> bool:
@@ -117,16 +140,42 @@ class ReadRounds:
         """A leader answered: the reads of that round may run once `index` is applied."""
         round_ = self._rounds.pop(request_id, None)
         if round_ is not None:
-            self._released.append((index, round_.reads))
+            self._released.append((index, deque(round_.reads)))
 
-    def release(self, applied: int) -> None:
-        """Run the reads whose index is applied, in the order of confirmation."""
-        released, execute = self._released, self._port.execute
+    def release(self, applied: int) -> bool:
+        """Run the reads whose index is applied, in the order of confirmation, for one slice.
+
+        Returns:
+            True when some are left that may run in the next slice; False too when there is no room
+            for their replies: try again when there may be some, as with the next tick.
+        """
+        released, now = self._released, self._monotonic()
+        if self._stale:
+            self._run(self._stale, now + READ_SLICE_MS / 2000)
+        deadline = now + READ_SLICE_MS / 1000
         while released and released[0][0] <= applied:
-            _, reads = released.popleft()
-            self._count -= len(reads)
-            for pending, _ in reads:
-                execute(pending)
+            if not self._run(released[0][1], deadline):
+                break
+            released.popleft()
+        if not self.has_due(applied) or not self._port.may_execute():
+            return False
+        self.slices_cut += 1
+        return True
+
+    def _run(self, reads: deque[_Arrived], deadline: float) -> bool:
+        """Run the first of them, and more until the deadline; True when none is left."""
+        port, monotonic = self._port, self._monotonic
+        while reads and port.may_execute():
+            pending, _ = reads.popleft()
+            self._count -= 1
+            port.execute(pending)
+            if monotonic() >= deadline:
+                break
+        return not reads
+
+    def has_due(self, applied: int) -> bool:
+        """Whether some wait for nothing but their turn."""
+        return bool(self._stale or (self._released and self._released[0][0] <= applied))
 
     def leader_changed(self) -> None:
         """Nobody will answer the rounds under way."""
@@ -151,17 +200,20 @@ class ReadRounds:
         self._waiting = self._rounds.pop(request_id).reads + self._waiting
 
     def _refuse_until(self, submitted_before: float, reason: Refused) -> None:
-        """Refuse what has waited too long: for a round, or for its index to be applied."""
+        """Refuse what has waited too long: for a round, for its index to be applied, to run."""
         self._waiting = self._refuse_some(self._waiting, submitted_before, reason)
+        self._stale = deque(self._refuse_some(self._stale, submitted_before, reason))
         for _ in range(len(self._released)):
             index, reads = self._released.popleft()
-            if reads := self._refuse_some(reads, submitted_before, reason):
-                self._released.append((index, reads))
+            if left := self._refuse_some(reads, submitted_before, reason):
+                self._released.append((index, deque(left)))
 
-    def _refuse_some(self, reads: _Waiting, submitted_before: float, reason: Refused) -> _Waiting:
+    def _refuse_some(
+        self, reads: Sequence[_Arrived], submitted_before: float, reason: Refused
+    ) -> _Waiting:
         """Refuse the older ones of `reads`; return the others."""
         if not reads or reads[0][1] > submitted_before:
-            return reads
+            return list(reads)
         for pending, submitted_at in reads:
             if submitted_at <= submitted_before:
                 self._count -= 1

@@ -119,6 +119,10 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "kvnode_garbage",
         "1 while rows of flushed databases or dropped collections are being deleted.",
     ),
+    _counter("kvnode_read_failures_total", "Reads that met a bug and answered an internal error."),
+    _counter(
+        "kvnode_read_slices_cut_total", "Times that reads made way for others with some left."
+    ),
     # The process
     _gauge("kvnode_loop_lag_seconds", "How late the event loop ran its last timer."),
     _gauge("kvnode_loop_lag_max_seconds", "The largest lag of the event loop since the start."),

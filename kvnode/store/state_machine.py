@@ -262,11 +262,20 @@ class StateMachine:
         serve(self._space)
 
     def read(self, op: Op) -> Result:
-        """Answer a read op as of `applied`. Raises `UnknownOperation` for anything else."""
+        """Answer a read op as of `applied`. Raises `UnknownOperation` for anything else.
+
+        An engine that fails raises in our terms, whatever else is raised is a bug of the read.
+        """
         meaning = READS.get(op[0])
         if meaning is None:
             raise UnknownOperation(f"op code {op[0]} is not a read")
-        return meaning(self._space, op)
+        try:
+            return meaning(self._space, op)
+        except Exception as error:
+            translated = self._engine.translate(error)
+            if translated is not None:
+                raise translated from error
+            raise
 
     # --- transactions -------------------------------------------------------------------------
 

@@ -226,6 +226,8 @@ class Observer:
             self._look_at_log(seen)
         if log.commit != seen.commit:
             self._look_at_commit(seen)
+        if node.stats.read_failures:
+            self.violation(f"n{seen.number}: a read met a bug")
         if node.machine.applied != seen.applied:
             self._look_at_state(seen)
         seen.conf_state = raft.conf_state

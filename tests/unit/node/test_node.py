@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from pathlib import Path
 
+import lmdb
 import pytest
 
-from kvnode.errors import DiskFull
+from kvnode.errors import CommandError, DiskFailed, DiskFull
 from kvnode.node import snapshot_library
 from kvnode.node.node import Node
 from kvnode.store import ops
 from kvnode.store.engine import EngineFull
 from kvnode.store.engine_directory import create_engine
-from kvnode.store.keyspace import Database
-from kvnode.store.reply import OK
+from kvnode.store.keyspace import Database, Keyspace
+from kvnode.store.redis.table import READS
+from kvnode.store.reply import OK, Result
 from tests.support.nodes import cluster_of, read, until, write
 
 
@@ -258,3 +261,59 @@ async def test_a_follower_learns_from_the_leader_that_all_voters_have_a_write(
         assert not waiting.done()
         await cluster.start(other.identity.node_id)
         assert await waiting == 2
+
+
+async def test_a_read_with_a_bug_answers_an_error_and_the_node_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_space: Keyspace, _op: ops.Op) -> Result:
+        raise ZeroDivisionError("a bug of STRLEN")
+
+    monkeypatch.setitem(READS, ops.STRLEN, broken)
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        for _ in range(2):
+            answer = await read(node, ops.STRLEN, 0, b"k")
+            assert isinstance(answer, CommandError)
+            assert answer.text == "ERR internal error"
+        assert node.stats.read_failures == 2
+        assert caplog.text.count("ZeroDivisionError: a bug") == 1, (
+            "more than one traceback per second"
+        )
+        assert await read(node, ops.GET, 0, b"k") is None
+        assert not node.failure.done()
+
+
+async def test_an_engine_that_fails_under_a_read_ends_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_space: Keyspace, _op: ops.Op) -> Result:
+        raise lmdb.CorruptedError("a page is not what it was")
+
+    monkeypatch.setitem(READS, ops.STRLEN, broken)
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        reading = asyncio.ensure_future(read(node, ops.STRLEN, 0, b"k"))
+        with pytest.raises(DiskFailed):
+            await node.failure
+        reading.cancel()
+
+
+async def test_a_long_read_does_not_keep_those_behind_it_from_their_own_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two of them the loop has its turn: ticks, peers and everybody's writes."""
+    order: list[str] = []
+
+    def long(_space: Keyspace, _op: ops.Op) -> Result:
+        time.sleep(0.005)
+        asyncio.get_running_loop().call_soon(order.append, "others")
+        order.append("read")
+        return 1
+
+    monkeypatch.setitem(READS, ops.STRLEN, long)
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        await asyncio.gather(*(read(node, ops.STRLEN, 0, b"k") for _ in range(3)))
+        assert order[:5] == ["read", "others", "read", "others", "read"]

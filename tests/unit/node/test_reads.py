@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kvnode.limits import HOLD_MS
+from kvnode.limits import HOLD_MS, READ_SLICE_MS
 from kvnode.node import reads
-from kvnode.node.reads import ROUND_RETRY_MS, ROUNDS_IN_FLIGHT_MAX, ReadRounds
+from kvnode.node.reads import (
+    NO_LEADER,
+    ROUND_RETRY_MS,
+    ROUNDS_IN_FLIGHT_MAX,
+    STOPPING,
+    ReadRounds,
+)
 from kvnode.service import Pending
 from kvnode.store.reply import Result
 
@@ -29,13 +35,20 @@ class Port:
     def __init__(self) -> None:
         self.here = True
         self.asked: list[int] = []
+        self.room = 1 << 30
+        self.takes = lambda: None
 
     def ask(self, request_id: int) -> bool:
         if self.here:
             self.asked.append(request_id)
         return self.here
 
+    def may_execute(self) -> bool:
+        return self.room > 0
+
     def execute(self, pending: Pending) -> None:
+        self.room -= 1
+        self.takes()
         pending.complete(7)
 
 
@@ -46,6 +59,19 @@ class Setup:
         self.now = 100.0
         self.port = Port()
         self.rounds = ReadRounds(self.port, 1, lambda: self.now)
+
+    def each_read_takes(self, milliseconds: float) -> None:
+        def takes() -> None:
+            self.now += milliseconds / 1000
+
+        self.port.takes = takes
+
+    def released(self, count: int) -> list[Read]:
+        """Reads that may run."""
+        reads = [self.submit() for _ in range(count)]
+        self.rounds.flush()
+        self.rounds.confirmed(self.port.asked[-1], 0)
+        return reads
 
     def submit(self) -> Read:
         read = Read([64, 0, b"k"])
@@ -167,4 +193,100 @@ def test_leaving_refuses_every_read_that_was_not_executed() -> None:
     setup.rounds.abandon()
     late = setup.submit()
     assert in_round.results == waiting.results == late.results == [reads.STOPPING]
+    assert setup.rounds.is_idle
+
+
+# --- slices ---------------------------------------------------------------------------------------
+
+
+def done(reads: list[Read]) -> int:
+    """How many of them were answered, from the first on."""
+    answered = [bool(read.results) for read in reads]
+    assert answered == sorted(answered, reverse=True)
+    return sum(answered)
+
+
+def test_reads_are_run_for_a_slice_and_the_others_in_the_next_pass_as_they_came() -> None:
+    setup = Setup()
+    setup.each_read_takes(READ_SLICE_MS / 4)
+    reads = setup.released(6)
+    assert setup.rounds.release(0)
+    assert done(reads) == 4
+    assert not setup.rounds.is_idle
+    assert not setup.rounds.release(0)
+    assert done(reads) == 6
+    assert setup.rounds.is_idle
+    assert setup.rounds.slices_cut == 1
+
+
+def test_a_read_longer_than_a_slice_is_done_and_is_the_only_one_of_its_pass() -> None:
+    setup = Setup()
+    setup.each_read_takes(50 * READ_SLICE_MS)
+    reads = setup.released(3)
+    for passed in (1, 2, 3):
+        assert setup.rounds.release(0) is (passed < 3)
+        assert done(reads) == passed
+
+
+def test_what_is_left_of_a_slice_still_waits_for_its_index() -> None:
+    """An engine that ran full takes the store back behind the index of reads that could run."""
+    setup = Setup()
+    setup.each_read_takes(READ_SLICE_MS)
+    reads = [setup.submit(), setup.submit()]
+    setup.rounds.flush()
+    setup.rounds.confirmed(1, 5)
+    assert setup.rounds.release(5)
+    assert not setup.rounds.release(4)
+    assert done(reads) == 1
+    setup.rounds.release(5)
+    assert done(reads) == 2
+
+
+def test_no_read_runs_without_room_for_its_reply_and_the_loop_is_not_kept_busy_meanwhile() -> None:
+    setup = Setup()
+    reads = setup.released(3)
+    setup.port.room = 2
+    assert not setup.rounds.release(0)
+    assert done(reads) == 2
+    assert setup.rounds.has_due(0)
+    setup.port.room = 1
+    assert not setup.rounds.release(0)
+    assert done(reads) == 3
+    assert not setup.rounds.has_due(0)
+
+
+def test_stale_reads_run_while_nothing_is_applied_and_leave_half_of_each_slice_to_others() -> None:
+    setup = Setup()
+    setup.each_read_takes(READ_SLICE_MS / 4)
+    stale = []
+    for _ in range(9):
+        stale.append(Read([64, 0, b"k"]))
+        setup.rounds.submit_stale(stale[-1])
+    waiting = setup.submit()
+    setup.rounds.flush()
+    setup.rounds.confirmed(1, 7)
+    setup.rounds.release(0)
+    assert (done(stale), waiting.results) == (2, [])
+    fresh = setup.released(4)
+    setup.rounds.release(7)
+    assert (done(stale), waiting.results, done(fresh)) == (4, [7], 1)
+    setup.rounds.release(7)
+    assert (done(stale), done(fresh)) == (6, 3)
+
+
+def test_reads_that_wait_too_long_for_their_turn_are_refused_and_so_is_all_on_leaving() -> None:
+    setup = Setup()
+    setup.each_read_takes(READ_SLICE_MS)
+    reads = setup.released(2)
+    stale = [Read([64, 0, b"k"]) for _ in range(2)]
+    for read in stale:
+        setup.rounds.submit_stale(read)
+    setup.rounds.release(0)
+    assert (done(reads), done(stale)) == (1, 1)
+    setup.later(HOLD_MS + 1)
+    assert reads[1].results == stale[1].results == [NO_LEADER]
+    late = Read([64, 0, b"k"])
+    setup.rounds.submit_stale(late)
+    setup.rounds.abandon()
+    assert late.results == [STOPPING]
     assert setup.rounds.is_idle
