@@ -17,6 +17,8 @@ from typing import Any
 
 from kvnode import __version__
 from kvnode.admin import Check
+from kvnode.admission.ladder import Rung
+from kvnode.admission.pressure import Pressure
 from kvnode.config import ServeConfig
 from kvnode.directory import DataDirectory
 from kvnode.node.node import Node
@@ -96,6 +98,7 @@ class NodeReport:
         self.gc_pauses = GcPauses()
         self.directory: DataDirectory | None = None
         self.watchdog: MemoryWatchdog | None = None
+        self.pressure = Pressure()
         self.node: Node | None = None
         self.membership: Membership | None = None
         """Who changes the membership, once the node has started."""
@@ -127,7 +130,12 @@ class NodeReport:
             ("log", not node.writer.is_full, "no room" if node.writer.is_full else ""),
             ("engine", not node.applier.is_full, "no room" if node.applier.is_full else ""),
             ("session", node.proposer.incarnation > 0, "this node's session with the cluster"),
+            ("memory", self.pressure.rung < Rung.REFUSE, self._pressure_detail()),
         ]
+
+    def _pressure_detail(self) -> str:
+        rung = self.pressure.rung
+        return f"scarce, on the rung {rung.name.lower()}" if rung else ""
 
     # --- status -----------------------------------------------------------------------------------
 
@@ -216,21 +224,31 @@ class NodeReport:
         """Processes that work for this one; called in the watchdog's thread."""
         return tuple(self.library.workers) if self.library else ()
 
-    def _memory(self) -> dict[str, int]:
+    def _memory(self) -> dict[str, Any]:
+        document: dict[str, Any] = dict(self._memory_figures())
+        if self.watchdog is not None:
+            document["rung"] = self.pressure.rung.name.lower()
+            document["rungs_begin_bytes"] = {
+                rung.name.lower(): begin for rung, begin in self.watchdog.rungs_begin.items()
+            }
+        return document
+
+    def _memory_figures(self) -> dict[str, int]:
+        figures = {"in_flight_bytes": self.in_flight_bytes()}
         watchdog = self.watchdog
-        memory = {"in_flight_bytes": self.in_flight_bytes()}
         if watchdog is not None:
-            memory |= {
+            figures |= {
+                "limit_bytes": watchdog.limit_bytes,
                 "threshold_bytes": watchdog.threshold_bytes,
                 "interval_ms": watchdog.interval_ms,
             }
             if watchdog.latest is not None:
-                memory |= {
+                figures |= {
                     "rss_anon_bytes": watchdog.latest.rss_anon_bytes,
                     "workers_bytes": watchdog.latest.workers_bytes,
                     "cgroup_bytes": watchdog.latest.cgroup_bytes,
                 }
-        return memory
+        return figures
 
     def _last_exit(self) -> dict[str, Any] | None:
         last = self.directory.last_exit if self.directory else None
@@ -317,12 +335,20 @@ class NodeReport:
 
     def _bind_memory(self) -> None:
         bind = self.metrics_registry.bind
-        for figure in ("rss_anon_bytes", "workers_bytes", "cgroup_bytes", "threshold_bytes"):
+        for figure in (
+            *("rss_anon_bytes", "workers_bytes", "cgroup_bytes"),
+            *("threshold_bytes", "limit_bytes"),
+        ):
             bind(f"kvnode_memory_{figure}", partial(self._memory_figure, figure))
-        bind("kvnode_memory_limit_bytes", lambda: self.watchdog.limit_bytes if self.watchdog else 0)
+        bind("kvnode_memory_rung", lambda: self.pressure.rung)
+        bind("kvnode_memory_rung_entered_total", self._rungs_entered)
 
     def _memory_figure(self, name: str) -> float:
-        return self._memory().get(name, 0)
+        return self._memory_figures().get(name, 0)
+
+    def _rungs_entered(self) -> Labelled:
+        entered = self.pressure.entered
+        return {(rung.name.lower(),): float(times) for rung, times in entered.items()}
 
     def bind_node(self, node: Node) -> None:
         """Metrics of consensus, log, store and peers."""

@@ -198,6 +198,7 @@ class Server:
             self._config,
             workers=self._report.worker_pids,
             in_flight_bytes=self._report.in_flight_bytes,
+            pressure=self._report.pressure,
             before_exit=lambda: self._note_exit(ExitCode.MEMORY, "memory pressure; stop got stuck"),
         )
         if watchdog is not None:
@@ -318,7 +319,11 @@ class Server:
         self._report.bind_node(node)
         control = NodeControl(node)
         resp = self._resp = self._report.resp = RespServer(
-            node, self._resp_config(), control=control, request_stop=self._stop.set
+            node,
+            self._resp_config(),
+            control=control,
+            request_stop=self._stop.set,
+            pressure=self._report.pressure,
         )
         self._report.bind_clients(resp)
         try:

@@ -20,6 +20,9 @@ The cgroup is the one whose limit would kill us: of our own and its ancestors, t
 smallest limit. A cgroup without any limit kills nobody, and on a desktop it holds the browser too:
 it is not counted.
 
+Below the threshold it feeds the ladder (`kvnode.admission.ladder`), whose rungs make leaving rare:
+a change is logged here, at once and even if the loop hangs, and told in the loop by `Pressure`.
+
 The price is one `pread` of statm (about 1.5 µs) and one of memory.stat (about 25 µs) per interval.
 """
 
@@ -30,12 +33,15 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from kvnode import limits
+from kvnode.admission.ladder import LEAVE_SHARE_PERCENT, Ladder, Rung
+from kvnode.admission.pressure import Pressure
 from kvnode.errors import ConfigurationError, ExitCode, MemoryPressure
 from kvnode.obs.log import event
 
@@ -44,8 +50,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("kvnode.watchdog")
 
-AUTO_SHARE_PERCENT = 80
-"""Of the limit: leaves room for what is allocated between two samples and during the stop."""
+AUTO_SHARE_PERCENT = LEAVE_SHARE_PERCENT
+"""Of the limit, for a threshold that nobody set, and the most for one that somebody did."""
 
 MEMORY_STAT_BYTES_MAX = 16 * limits.KIB
 """More than the kernel writes; read in one call, so that the figures belong together."""
@@ -258,7 +264,7 @@ class ProcMeter:
 
 
 @dataclass(frozen=True, slots=True)
-class Pressure:
+class Alarm:
     """What the one warning tells, in bytes."""
 
     reading: Reading
@@ -267,24 +273,54 @@ class Pressure:
     in_flight_bytes: int
 
 
-def log_pressure(pressure: Pressure) -> None:
+def log_alarm(alarm: Alarm) -> None:
     """Write the one warning."""
     event(
         logger,
         logging.WARNING,
         "memory pressure shutdown",
-        rss_anon_bytes=pressure.reading.rss_anon_bytes,
-        cgroup_bytes=pressure.reading.cgroup_bytes,
-        limit_bytes=pressure.limit_bytes,
-        threshold_bytes=pressure.threshold_bytes,
-        in_flight_bytes=pressure.in_flight_bytes,
-        workers_bytes=pressure.reading.workers_bytes,
+        rss_anon_bytes=alarm.reading.rss_anon_bytes,
+        cgroup_bytes=alarm.reading.cgroup_bytes,
+        limit_bytes=alarm.limit_bytes,
+        threshold_bytes=alarm.threshold_bytes,
+        in_flight_bytes=alarm.in_flight_bytes,
+        workers_bytes=alarm.reading.workers_bytes,
+    )
+
+
+def log_rung(rung: Rung, before: Rung, reading: Reading, begins: Mapping[Rung, int]) -> None:
+    """Write the line that a rung is entered or left."""
+    up = rung > before
+    event(
+        logger,
+        logging.WARNING if up else logging.INFO,
+        "memory rung entered" if up else "memory rung left",
+        rung=rung.name.lower(),
+        before=before.name.lower(),
+        begins_bytes=begins[max(rung, before)],
+        rss_anon_bytes=reading.rss_anon_bytes,
+        cgroup_bytes=reading.cgroup_bytes,
+        workers_bytes=reading.workers_bytes,
     )
 
 
 def effective_threshold(configured: int | Literal["auto"], limit_bytes: int) -> int:
-    """Return the threshold in bytes; 0 means that there is to be no watchdog."""
-    return limit_bytes * AUTO_SHARE_PERCENT // 100 if configured == "auto" else configured
+    """Return the threshold in bytes; 0 means that there is to be no watchdog.
+
+    One between the largest share and the limit is lowered, since it leaves no room for the stop.
+
+    Raises:
+        ConfigurationError: it is above the limit, where the kernel would always be first.
+    """
+    largest = limit_bytes * AUTO_SHARE_PERCENT // 100
+    if configured == "auto":
+        return largest
+    if configured > limit_bytes:
+        raise ConfigurationError(
+            f"the memory threshold of {configured // limits.MIB} MiB is above the limit of "
+            f"{limit_bytes // limits.MIB} MiB: the kernel would kill the node before it is reached"
+        )
+    return min(configured, largest)
 
 
 class MemoryWatchdog:
@@ -300,7 +336,8 @@ class MemoryWatchdog:
         meter: Meter,
         *,
         in_flight_bytes: Callable[[], int] = int,
-        on_pressure: Callable[[Pressure], None] = log_pressure,
+        pressure: Pressure | None = None,
+        on_alarm: Callable[[Alarm], None] = log_alarm,
         before_exit: Callable[[], None] = lambda: None,
         exit_process: Callable[[int], object] = os._exit,
         reaction_ms_max: int = limits.WATCHDOG_REACTION_MS_MAX,
@@ -308,8 +345,9 @@ class MemoryWatchdog:
     ) -> None:
         """Prepare; nothing runs before `run`.
 
-        `in_flight_bytes`, `on_pressure` and `before_exit` are called in the sampler's thread;
-        the last one just before `exit_process`, to leave a note of the reason.
+        `in_flight_bytes`, `on_alarm` and `before_exit` are called in the sampler's thread; the
+        last one just before `exit_process`, to leave a note of the reason. `pressure` is told in
+        the loop on which rung of the ladder the node stands.
         """
         if threshold_bytes <= 0 or interval_ms <= 0:
             raise ValueError("a watchdog that is off is not created")
@@ -319,7 +357,9 @@ class MemoryWatchdog:
         """The newest measurement, for /status and metrics; read it from any thread."""
         self._meter = meter
         self._in_flight_bytes = in_flight_bytes
-        self._on_pressure = on_pressure
+        self._on_alarm = on_alarm
+        self._pressure = pressure or Pressure()
+        self._ladder = Ladder(meter.limit_bytes, threshold_bytes)
         self._before_exit = before_exit
         self._exit_process = exit_process
         self._reaction_seconds_max = reaction_ms_max / 1000
@@ -335,6 +375,7 @@ class MemoryWatchdog:
         *,
         in_flight_bytes: Callable[[], int] = int,
         workers: Callable[[], Iterable[int]] = tuple,
+        pressure: Pressure | None = None,
         before_exit: Callable[[], None] = lambda: None,
     ) -> MemoryWatchdog | None:
         """Return the watchdog that was asked for, or None when it is off. Logs what applies.
@@ -345,7 +386,16 @@ class MemoryWatchdog:
         if config.memory_threshold_bytes == 0:
             return None
         meter = ProcMeter(workers)
-        threshold_bytes = effective_threshold(config.memory_threshold_bytes, meter.limit_bytes)
+        configured = config.memory_threshold_bytes
+        threshold_bytes = effective_threshold(configured, meter.limit_bytes)
+        if configured not in ("auto", threshold_bytes):
+            event(
+                logger,
+                logging.WARNING,
+                f"the memory threshold is lowered to {AUTO_SHARE_PERCENT} % of the limit",
+                configured_bytes=configured,
+                threshold_bytes=threshold_bytes,
+            )
         event(
             logger,
             logging.INFO,
@@ -359,6 +409,7 @@ class MemoryWatchdog:
             config.memory_interval_ms,
             meter,
             in_flight_bytes=in_flight_bytes,
+            pressure=pressure,
             before_exit=before_exit,
         )
 
@@ -391,6 +442,11 @@ class MemoryWatchdog:
         """What the threshold is held against: the machine's memory or the cgroup's limit."""
         return self._meter.limit_bytes
 
+    @property
+    def rungs_begin(self) -> Mapping[Rung, int]:
+        """At how many bytes each rung of the ladder begins."""
+        return self._ladder.begins
+
     def close(self) -> None:
         """Let the thread end without ending the process; for those who outlive a watchdog."""
         self._closed.set()
@@ -399,6 +455,7 @@ class MemoryWatchdog:
         try:
             while True:
                 reading = self.latest = self._meter.read()
+                self._climb(loop, reading)
                 if reading.total_bytes >= self.threshold_bytes:
                     break
                 if self._closed.wait(self.interval_ms / 1000):
@@ -408,8 +465,8 @@ class MemoryWatchdog:
             _tell(loop, outcome, error)
             return
         try:
-            self._on_pressure(
-                Pressure(
+            self._on_alarm(
+                Alarm(
                     reading, self._meter.limit_bytes, self.threshold_bytes, self._in_flight_bytes()
                 )
             )
@@ -417,6 +474,15 @@ class MemoryWatchdog:
             # Nothing that an observer does may keep the node in memory that it has not got.
             _tell(loop, outcome, MemoryPressure(f"memory has reached {reading.total_bytes} bytes"))
             self._guard()
+
+    def _climb(self, loop: asyncio.AbstractEventLoop, reading: Reading) -> None:
+        """Feed the ladder, and tell of a rung that is entered or left."""
+        before = self._ladder.rung
+        rung = self._ladder.observe(reading.total_bytes, time.monotonic())
+        if rung is not None:
+            log_rung(rung, before, reading, self._ladder.begins)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._pressure.change, rung)
 
     def _guard(self) -> None:
         """End the process if the loop does not react, or does not finish its short stop."""

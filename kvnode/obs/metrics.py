@@ -131,6 +131,11 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _gauge("kvnode_memory_cgroup_bytes", "Memory of the limited cgroup that cannot be evicted."),
     _gauge("kvnode_memory_limit_bytes", "Smallest of the machine's memory and the cgroup's limit."),
     _gauge("kvnode_memory_threshold_bytes", "The watchdog's threshold; 0 when it is off."),
+    _gauge(
+        "kvnode_memory_rung",
+        "0 calm, 1 shed (60 %), 2 refuse (70 %), 3 close (80 % of the limit).",
+    ),
+    _counter("kvnode_memory_rung_entered_total", "Times that a rung was entered.", "rung"),
     _counter("kvnode_gc_pause_seconds_total", "Time spent in Python's cyclic garbage collector."),
     _counter("kvnode_gc_collections_total", "Runs of Python's cyclic garbage collector."),
     _counter("kvnode_log_records_dropped_total", "Log records dropped because stderr was blocked."),

@@ -164,6 +164,7 @@ def _memory(server: RespServer) -> Fields:
         "maxmemory_policy": "noeviction",
         "mem_fragmentation_ratio": f"{resident / max(used, 1):.2f}",
         "mem_fragmentation_bytes": resident - used,
+        "memory_rung": server.pressure.rung.name.lower(),
         "mem_clients_normal": server.pending_bytes,
         "mem_allocator": "python",
     }

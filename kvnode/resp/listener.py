@@ -20,6 +20,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from kvnode.admission.pressure import Pressure
 from kvnode.limits import CLIENTS_TICK_MS, IN_FLIGHT_BYTES_MAX
 from kvnode.resp.commands.command import WRITE
 from kvnode.resp.commands.table import COMMANDS, ROWS
@@ -54,6 +55,7 @@ class RespServer:
     Attributes:
         service: the node.
         control: what operators' commands ask of the node, None: they are refused.
+        pressure: on which rung of the memory's ladder the node stands.
         request_stop: begins a graceful stop of the process, None: SHUTDOWN is refused.
         config: what was settled at start.
         settings: what CONFIG SET can change.
@@ -94,6 +96,7 @@ class RespServer:
         "output_rate",
         "pause",
         "port",
+        "pressure",
         "rate",
         "redis_version",
         "request_stop",
@@ -119,10 +122,12 @@ class RespServer:
         *,
         control: Control | None = None,
         request_stop: Callable[[], None] | None = None,
+        pressure: Pressure | None = None,
     ) -> None:
         self.service = service
         self.control = control
         self.request_stop = request_stop
+        self.pressure = pressure or Pressure()
         self.submit_read: Callable[[Pending], None] = service.submit_read
         self.submit_write: Callable[[Pending], None] = service.submit_write
         self.config = config

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from kvnode import config, watchdog
-from kvnode.errors import ConfigurationError, MemoryPressure
-from kvnode.watchdog import MemoryWatchdog, Pressure, ProcMeter, Reading
+from kvnode.admission.ladder import Rung
+from kvnode.admission.pressure import Pressure
+from kvnode.errors import ConfigurationError, ExitCode, MemoryPressure
+from kvnode.watchdog import Alarm, MemoryWatchdog, ProcMeter, Reading
 
 MIB = 2**20
 
@@ -72,7 +74,7 @@ def dogs() -> Iterator[list[MemoryWatchdog]]:
 def watching(
     dogs: list[MemoryWatchdog], meter: watchdog.Meter, **options: object
 ) -> MemoryWatchdog:
-    options = {"interval_ms": 1, "exit_process": Exits(), "on_pressure": lambda _: None} | options
+    options = {"interval_ms": 1, "exit_process": Exits(), "on_alarm": lambda _: None} | options
     dogs.append(MemoryWatchdog(100, meter=meter, **options))  # type: ignore[arg-type]
     return dogs[-1]
 
@@ -97,23 +99,23 @@ async def test_the_first_measurement_comes_before_the_first_pause(
 
 
 async def test_it_is_silent_below_the_threshold(dogs: list[MemoryWatchdog]) -> None:
-    meter, pressures = FakeMeter(*[99] * 5), []
-    dog = watching(dogs, meter, on_pressure=pressures.append)
+    meter, alarms = FakeMeter(*[99] * 5), []
+    dog = watching(dogs, meter, on_alarm=alarms.append)
     task = asyncio.create_task(dog.run())
     await asyncio.to_thread(meter.reached.wait)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert pressures == []
+    assert alarms == []
 
 
 async def test_it_tells_its_observer_exactly_once(dogs: list[MemoryWatchdog]) -> None:
-    pressures: list[Pressure] = []
-    dog = watching(dogs, FakeMeter(100), on_pressure=pressures.append, in_flight_bytes=lambda: 7)
+    alarms: list[Alarm] = []
+    dog = watching(dogs, FakeMeter(100), on_alarm=alarms.append, in_flight_bytes=lambda: 7)
     with pytest.raises(MemoryPressure):
         await dog.run()
-    assert pressures == [
-        Pressure(Reading(100, 0, 0), limit_bytes=1000, threshold_bytes=100, in_flight_bytes=7)
+    assert alarms == [
+        Alarm(Reading(100, 0, 0), limit_bytes=1000, threshold_bytes=100, in_flight_bytes=7)
     ]
 
 
@@ -261,10 +263,10 @@ def unhandled(monkeypatch: pytest.MonkeyPatch) -> list[type[BaseException]]:
 async def test_an_observer_that_fails_does_not_keep_the_node_running(
     dogs: list[MemoryWatchdog], unhandled: list[type[BaseException]]
 ) -> None:
-    def fail(pressure: Pressure) -> None:
+    def fail(alarm: Alarm) -> None:
         raise ValueError("broken observer")
 
-    dog = watching(dogs, FakeMeter(100), on_pressure=fail)
+    dog = watching(dogs, FakeMeter(100), on_alarm=fail)
     with pytest.raises(MemoryPressure):
         await dog.run()
     dog.close()
@@ -310,7 +312,7 @@ def test_a_real_process_leaves_with_2_while_its_loop_is_blocked() -> None:
 
 
 def test_the_warning_has_its_exact_text_and_fields(caplog: pytest.LogCaptureFixture) -> None:
-    watchdog.log_pressure(Pressure(Reading(1, 2, 3), 4, 5, 6))
+    watchdog.log_alarm(Alarm(Reading(1, 2, 3), 4, 5, 6))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == "memory pressure shutdown"
@@ -336,7 +338,7 @@ def test_the_log_tells_what_applies_and_not_what_was_asked(
     assert dog is not None
     fields = caplog.records[0].__dict__["fields"]
     assert fields["interval_ms"] == dog.interval_ms == 10
-    assert fields["threshold_bytes"] == dog.threshold_bytes == fields["limit_bytes"] * 80 // 100
+    assert fields["threshold_bytes"] == dog.threshold_bytes == fields["limit_bytes"] * 85 // 100
 
 
 # --- what it measures ---------------------------------------------------------------------------
@@ -467,6 +469,78 @@ def test_this_process_is_measured() -> None:
     meter.close()
 
 
-@pytest.mark.parametrize(("configured", "effective"), [("auto", 800), (0, 0), (5, 5)])
-def test_auto_is_a_share_of_the_limit(configured: int | str, effective: int) -> None:
+@pytest.mark.parametrize(
+    ("configured", "effective"),
+    [("auto", 850), (0, 0), (5, 5), (850, 850), (851, 850), (1000, 850)],
+)
+def test_a_threshold_is_at_most_a_share_of_the_limit(configured: int | str, effective: int) -> None:
     assert watchdog.effective_threshold(configured, 1000) == effective  # type: ignore[arg-type]
+
+
+def test_a_threshold_that_the_kernel_would_not_let_us_reach_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="3 MiB is above the limit of 2 MiB") as refused:
+        watchdog.effective_threshold(3 * MIB, 2 * MIB)
+    assert refused.value.exit_code == ExitCode.WRONG_CONFIGURATION
+
+
+def test_a_threshold_that_is_lowered_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(FakeMeter):
+        limit_bytes = 100 * MIB
+
+    monkeypatch.setattr(watchdog, "ProcMeter", lambda workers: Small(1))
+    told = config.load({}, {"KVNODE_MEMORY_SHUTDOWN_THRESHOLD_MB": "90"})
+    dog = MemoryWatchdog.from_config(told)
+    assert dog is not None
+    assert dog.threshold_bytes == 85 * MIB
+    (record,) = [record for record in caplog.records if "lowered to 85 %" in record.getMessage()]
+    assert record.__dict__["fields"] == {
+        "configured_bytes": 90 * MIB,
+        "threshold_bytes": 85 * MIB,
+    }
+
+
+# --- the ladder ---------------------------------------------------------------------------------
+
+
+async def test_the_loop_is_told_of_each_rung(dogs: list[MemoryWatchdog]) -> None:
+    pressure, heard = Pressure(), []
+    pressure.subscribe(heard.append)
+    with pytest.raises(MemoryPressure):
+        await watching(dogs, FakeMeter(69, 71, 71, 95, 100), pressure=pressure).run()
+    assert heard == [Rung.SHED, Rung.CLOSE]
+
+
+async def test_the_loop_learns_of_the_rung_before_it_learns_of_the_end(
+    dogs: list[MemoryWatchdog],
+) -> None:
+    pressure = Pressure()
+    with pytest.raises(MemoryPressure):
+        await watching(dogs, FakeMeter(100), pressure=pressure).run()
+    assert pressure.rung is Rung.CLOSE
+
+
+async def test_entering_a_rung_is_logged_by_the_thread_though_the_loop_hangs(
+    dogs: list[MemoryWatchdog], caplog: pytest.LogCaptureFixture
+) -> None:
+    meter = FakeMeter(71, 71)
+    task = asyncio.create_task(watching(dogs, meter).run())
+    await asyncio.sleep(0)
+    assert meter.reached.wait(30), "blocks the loop until the second measurement"
+    entered = [record for record in caplog.records if record.getMessage() == "memory rung entered"]
+    task.cancel()
+    assert [record.levelno for record in entered] == [logging.WARNING]
+    fields = entered[0].__dict__["fields"]
+    assert (fields["rung"], fields["before"], fields["begins_bytes"]) == ("shed", "calm", 70)
+    assert (fields["rss_anon_bytes"], fields["cgroup_bytes"], fields["workers_bytes"]) == (71, 0, 0)
+
+
+def test_leaving_a_rung_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "kvnode.watchdog")
+    begins = {Rung.SHED: 60, Rung.REFUSE: 70, Rung.CLOSE: 80}
+    watchdog.log_rung(Rung.CALM, Rung.REFUSE, Reading(1, 2, 3), begins)
+    (record,) = caplog.records
+    assert (record.levelno, record.getMessage()) == (logging.INFO, "memory rung left")
+    fields = record.__dict__["fields"]
+    assert (fields["rung"], fields["before"], fields["begins_bytes"]) == ("calm", "refuse", 70)
