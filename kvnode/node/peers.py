@@ -152,6 +152,9 @@ class Peers:
                 RefusalReason.WRONG_CLUSTER,
                 f"this is cluster {own.cluster_id}, not {hello.cluster_id}",
             )
+        if hello.sender == own.node_id:
+            # A member that left had this address. Nobody learns from itself that it was removed.
+            return Refusal(RefusalReason.WRONG_RECEIVER, f"this is node {own.name!r} itself")
         refusal = node.roster.check_removed(hello.sender)
         if refusal is not None:
             # Before the receiver: all that it knew may have left, and others have their addresses.

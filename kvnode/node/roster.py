@@ -137,7 +137,7 @@ class Roster:
         """Whether who dials has a place in the membership."""
         sender = hello.sender
         member = self.members.get(sender)
-        if sender == self._own or (member is None and hello.configured_at <= self.configured_at):
+        if member is None and hello.configured_at <= self.configured_at:
             return Refusal(RefusalReason.UNKNOWN_SENDER, f"node {sender} is no member")
         if hello.level < self._machine.level:
             text = (

@@ -5,7 +5,8 @@ Contract with the driver:
 1. `apply` takes every committed entry in order, once, changes of the membership among them.
 2. `read` answers from what was applied, committed to the engine or not.
 3. `commit` ends the engine transaction; call it when `commit_due`, and when idle. It is due after
-   each change of the membership: commit before anybody acts on it, and no failure takes it back.
+   each change of the membership, refused or not: commit before anybody acts on what was decided,
+   and no failure takes it back.
 4. An exception out of `apply`, `commit` or `collect_garbage` leaves the machine at its last commit;
    look at `applied` again. After `EngineFull` wait and go on from there; anything else ends it.
 
@@ -101,13 +102,13 @@ class StateMachine:
     """
 
     __slots__ = (
+        "_change_decided",
         "_committed",
         "_engine",
         "_expired_before",
         "_fingerprint",
         "_hash_key",
         "_members",
-        "_members_changed",
         "_sessions",
         "_space",
         "_written_before",
@@ -240,6 +241,7 @@ class StateMachine:
     def _configure(self, index: int, entry: Configure) -> Applied:
         members, sessions = self._members, self._sessions
         refusal = members.apply(index, entry.change)
+        self._change_decided = True
         if refusal is not None:
             return Applied(Kind.CONFIGURE, results=[CommandError(f"ERR {refusal}")])
         check_level(members.level)
@@ -252,7 +254,6 @@ class StateMachine:
             del sessions[node_id]
             self._space.jobs.drop(self._space, node_id=node_id)
         self._abandon(ended)
-        self._members_changed = True
         return Applied(Kind.CONFIGURE, results=[None])
 
     def _abandon(self, node_ids: list[int]) -> None:
@@ -281,9 +282,9 @@ class StateMachine:
 
     @property
     def commit_due(self) -> bool:
-        """Whether the open transaction is as large as it may get, or changed the membership."""
+        """Whether the open transaction is as large as may be, or decided a change of members."""
         return (
-            self._members_changed
+            self._change_decided
             or self.uncommitted_ops >= ENGINE_COMMIT_OPS_MAX
             or self._space.written_bytes - self._written_before >= ENGINE_COMMIT_BYTES_MAX
         )
@@ -386,7 +387,7 @@ class StateMachine:
         self._committed = self.applied
         self._written_before = self._space.written_bytes
         self._expired_before = self._space.expired_keys
-        self._members_changed = False
+        self._change_decided = False
         self.uncommitted_ops = 0
 
     # --- what others ask ----------------------------------------------------------------------

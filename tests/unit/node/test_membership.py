@@ -218,6 +218,23 @@ async def test_a_removed_member_that_starts_again_stays_until_a_member_refuses_i
             await asyncio.shield(again.failure)
 
 
+async def test_a_removed_node_does_not_take_its_own_word_for_that_of_a_member(
+    tmp_path: Path,
+) -> None:
+    """It had the address of one that left before it, met it in the log, dialled it, and left at
+    once; the last voter, whose disk did not know yet, waited for it for ever (seed 2096)."""
+    async with cluster_of(3, tmp_path) as cluster:
+        leader = await cluster.leader()
+        await all_met(cluster)
+        gone = follower(cluster)
+        assert (await ask(leader, Action.REMOVE, gone.identity.name)).verdict is Verdict.DONE
+        await until(lambda: gone.roster.was_removed)
+        refusal = gone.peers.check_hello(gone.hello()._replace(receiver=99))
+        assert refusal is not None
+        assert refusal.reason is RefusalReason.WRONG_RECEIVER
+        assert not refusal.reason.is_final
+
+
 async def test_a_removed_node_is_told_so_by_whoever_has_the_address_of_a_member_that_it_knew(
     tmp_path: Path,
 ) -> None:

@@ -287,12 +287,19 @@ def test_a_change_is_committed_before_anybody_acts_on_it(engine: Engine) -> None
     assert driver.machine.commit_due
     driver.machine.commit()
     assert not driver.machine.commit_due
-    configure(driver, Promote(8))
-    assert not driver.machine.commit_due
     configure(driver, Add(10, "d"))
     driver.machine.commit()
     driver.engine.abort()
     assert StateMachine(driver.engine, hash_key=HASH_KEY).applied == len(driver.log)
+
+
+def test_a_change_that_is_refused_is_not_taken_back_either(engine: Engine) -> None:
+    """Raft has heard that it is over, and lets its leader propose the next one (seed 3317)."""
+    driver = founded(engine)
+    driver.machine.commit()
+    assert not driver.machine.commit_due
+    configure(driver, Promote(8))
+    assert driver.machine.commit_due
 
 
 def test_a_machine_that_falls_back_has_the_members_of_its_last_commit(engine: Engine) -> None:
