@@ -285,6 +285,17 @@ again: leadership must not go to and fro between two slow disks."""
 RAFT_CACHE_BYTES_MAX = 32 * MIB
 """Newest log entries kept in memory; older ones are read from the log's files."""
 
+RAFT_UNCOMMITTED_BYTES_MAX = 64 * MIB
+"""Entries of a leader that no quorum has; one more is not proposed until some are committed."""
+
+# --- memory -------------------------------------------------------------------------------------
+
+WORKER_BASE_BYTES = 64 * MIB
+"""What a worker process maps for itself before it has done anything."""
+
+SOCKET_BYTES_MIN = 64 * KIB
+"""Below this the kernel's buffers of a client cost it throughput."""
+
 # --- snapshots ----------------------------------------------------------------------------------
 
 SNAPSHOT_LOG_BYTES = 64 * MIB

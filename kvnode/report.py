@@ -18,6 +18,7 @@ from typing import Any
 from kvnode import __version__
 from kvnode.admin import Check
 from kvnode.admission.ladder import Rung
+from kvnode.admission.ledger import Ledger
 from kvnode.admission.pressure import Pressure
 from kvnode.config import ServeConfig
 from kvnode.directory import DataDirectory
@@ -99,6 +100,7 @@ class NodeReport:
         self.directory: DataDirectory | None = None
         self.watchdog: MemoryWatchdog | None = None
         self.pressure = Pressure()
+        self.ledger = Ledger()
         self.node: Node | None = None
         self.membership: Membership | None = None
         """Who changes the membership, once the node has started."""
@@ -226,6 +228,9 @@ class NodeReport:
 
     def _memory(self) -> dict[str, Any]:
         document: dict[str, Any] = dict(self._memory_figures())
+        document["in_flight"] = self.ledger.by_kind()
+        document["in_flight_largest"] = self.ledger.largest()
+        document["budget"] = asdict(self.ledger.budget)
         if self.watchdog is not None:
             document["rung"] = self.pressure.rung.name.lower()
             document["rungs_begin_bytes"] = {
@@ -270,8 +275,8 @@ class NodeReport:
         return asyncio.get_running_loop().call_soon(done, answer).cancel
 
     def in_flight_bytes(self) -> int:
-        """Request bytes that wait for an answer."""
-        return self.resp.pending_bytes if self.resp else 0
+        """All that is held for clients and peers; called in the watchdog's thread, too."""
+        return self.ledger.total
 
     def log_start(self, recovered: Recovered) -> None:
         """The start-up line: who, where, and what is in effect."""
@@ -323,7 +328,7 @@ class NodeReport:
         bind("kvnode_crc_accelerated", _crc_accelerated)
         bind("kvnode_exits_total", self._exit_counts)
         bind("kvnode_wal_repairs_total", lambda: self.wal_observer.repairs)
-        bind("kvnode_in_flight_bytes", self.in_flight_bytes)
+        bind("kvnode_in_flight_bytes", self._in_flight)
         bind("kvnode_gc_pause_seconds_total", lambda: self.gc_pauses.seconds)
         bind("kvnode_gc_collections_total", lambda: self.gc_pauses.collections)
         bind("kvnode_log_records_dropped_total", lambda: self._logs.dropped)
@@ -332,6 +337,9 @@ class NodeReport:
     def _exit_counts(self) -> Labelled:
         counts = self.directory.exit_counts if self.directory else {}
         return {(code,): float(count) for code, count in counts.items()}
+
+    def _in_flight(self) -> Labelled:
+        return {(kind,): float(size) for kind, size in self.ledger.by_kind().items()}
 
     def _bind_memory(self) -> None:
         bind = self.metrics_registry.bind

@@ -27,6 +27,8 @@ from kvnode import __version__
 from kvnode.acquaintances import Acquaintances
 from kvnode.address import listen_failed
 from kvnode.admin import AdminServer, hold
+from kvnode.admission.budget import Budget
+from kvnode.admission.ledger import Ledger
 from kvnode.config import ServeConfig, parse_join
 from kvnode.directory import DataDirectory, read_identity
 from kvnode.errors import ExitCode, FatalError, MemoryPressure
@@ -53,7 +55,7 @@ from kvnode.resp.config import RespConfig
 from kvnode.resp.listener import RespServer
 from kvnode.store.members import Member
 from kvnode.store.ops import LEVEL
-from kvnode.watchdog import MemoryWatchdog
+from kvnode.watchdog import MemoryWatchdog, memory_limit_bytes
 from wal.fs import FileSystem, PosixFileSystem
 from wal.options import Options
 
@@ -99,6 +101,7 @@ class Server:
         self._stop = asyncio.Event()
         self._directory: DataDirectory | None = None
         self._report = NodeReport(config, logs)
+        self._ledger = self._report.ledger = Ledger(Budget.of(memory_limit_bytes()))
         self._watching: asyncio.Task[None] | None = None
         self._deadline: threading.Timer | None = None
         self._worker: ThreadWorker | None = None
@@ -219,6 +222,7 @@ class Server:
             election_ms=(config.election_ms_min, config.election_ms_max),
             wal_options=Options(repair=config.wal_repair),
             lease_reads=config.lease_reads,
+            budget=self._ledger.budget,
         )
         rng = random.Random()
         self._worker = ThreadWorker(loop, "wal")
@@ -312,6 +316,7 @@ class Server:
             lease_reads=config.lease_reads,
             elapsed=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
             remove_silent_ms=config.remove_dead_after_ms,
+            ledger=self._ledger,
         )
         await node.start(config.peer_listen.host, config.peer_listen.port)
         self._report.membership = node.changes
@@ -324,6 +329,7 @@ class Server:
             control=control,
             request_stop=self._stop.set,
             pressure=self._report.pressure,
+            ledger=self._ledger,
         )
         self._report.bind_clients(resp)
         try:

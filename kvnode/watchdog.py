@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from kvnode import limits
+from kvnode.admission.budget import AMPLE_BYTES
 from kvnode.admission.ladder import LEAVE_SHARE_PERCENT, Ladder, Rung
 from kvnode.admission.pressure import Pressure
 from kvnode.errors import ConfigurationError, ExitCode, MemoryPressure
@@ -258,6 +259,19 @@ class ProcMeter:
             return sum(parse(os.pread(fd, MEMORY_STAT_BYTES_MAX, 0)) for fd, parse in self._figures)
         except OSError:  # the cgroup was removed after the process was moved out of it
             return 0
+
+
+def memory_limit_bytes() -> int:
+    """Return the smallest of the machine's memory and our cgroups' limits; ample if none is told.
+
+    Whether or not there is to be a watchdog, all budgets follow from it.
+    """
+    try:
+        meter = ProcMeter()
+    except ConfigurationError:
+        return AMPLE_BYTES
+    meter.close()
+    return meter.limit_bytes
 
 
 # --- the watchdog -------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 
+from kvnode.admission.ledger import Ledger
 from kvnode.errors import (
     CommandError,
     ConfigurationError,
@@ -94,6 +95,7 @@ class Node:
         lease_reads: Raft was told to use leases; all members must be.
         elapsed: seconds on a clock that goes on while the machine sleeps; by default the loop's.
         remove_silent_ms: as a leader, remove members not heard for so long; 0: never.
+        ledger: counts what is in flight, and tells how much may be.
     """
 
     def __init__(
@@ -113,8 +115,10 @@ class Node:
         lease_reads: bool = False,
         elapsed: Callable[[], float] | None = None,
         remove_silent_ms: int = 0,
+        ledger: Ledger | None = None,
     ) -> None:
         self.identity = identity
+        self.ledger = ledger or Ledger()
         self.raft, self.wal, self.machine = found.raft, found.wal, found.machine
         by_id = {member.node_id: member for member in founders}
         self.roster = Roster(identity.node_id, by_id, self.machine)
@@ -582,7 +586,7 @@ class Node:
 
     def may_execute(self) -> bool:
         """Whether there is room for one more reply."""
-        return True
+        return self.ledger.has_room_for_replies
 
     def execute(self, pending: Pending) -> None:
         """Run one read on the applied state.

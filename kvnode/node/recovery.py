@@ -21,8 +21,9 @@ from hashlib import blake2b
 from pathlib import Path
 from random import Random
 
+from kvnode.admission.budget import AMPLE, Budget
 from kvnode.errors import DiskFull, LogCorrupt
-from kvnode.limits import RAFT_CACHE_BYTES_MAX, TICK_MS
+from kvnode.limits import TICK_MS
 from kvnode.node.faults import as_fatal
 from kvnode.node.log_writer import WalStorage, decode_entry
 from kvnode.node.loss import loss_policy
@@ -68,6 +69,7 @@ class RecoveryPlan:
     election_ms: tuple[int, int]
     wal_options: Options
     lease_reads: bool = False
+    budget: Budget = AMPLE
 
     @property
     def hash_key(self) -> bytes:
@@ -127,7 +129,7 @@ def _recover(
 ) -> Recovered:
     library = library or SnapshotLibrary(plan.data, plan.cluster_number, plan.hash_key)
     storage = WalStorage()
-    log = RaftLog(storage, cache_bytes_max=RAFT_CACHE_BYTES_MAX)
+    log = RaftLog(storage, cache_bytes_max=plan.budget.log_cache_bytes_max)
     with collector_resting():
         wal = storage.wal = Wal.open(
             plan.data / "wal",
@@ -203,7 +205,8 @@ def raft_config(plan: RecoveryPlan, rng: Random, *, commit_notices: bool) -> Con
         election_ticks_max=ticks(plan.election_ms[1]),
         random_ticks=rng.randint,
         boot_id=plan.boot_id,
-        cache_bytes_max=RAFT_CACHE_BYTES_MAX,
+        cache_bytes_max=plan.budget.log_cache_bytes_max,
+        uncommitted_bytes_max=plan.budget.uncommitted_bytes_max,
         commit_notices=commit_notices,
         lease_reads=plan.lease_reads,
         lease_drift_ticks=max(2, ticks(plan.election_ms[0]) // LEASE_DRIFT_DIVISOR),

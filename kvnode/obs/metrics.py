@@ -107,7 +107,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _counter("kvnode_client_connections_total", "Client connections accepted."),
     _counter("kvnode_client_rejects_total", "Client connections turned away at the limit."),
     _counter("kvnode_commands_total", "Commands received from clients, by name.", "command"),
-    _gauge("kvnode_in_flight_bytes", "Request bytes that wait for an answer."),
+    _gauge("kvnode_in_flight_bytes", "Bytes held for clients and peers, by kind.", "kind"),
     _gauge("kvnode_keys", "Keys, by database.", "db"),
     _gauge("kvnode_clients_blocked", "Clients of this node that wait for a key."),
     _gauge("kvnode_waiters", "Clients of all nodes that wait for a key or have something in hand."),

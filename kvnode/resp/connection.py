@@ -32,11 +32,8 @@ from kvnode.errors import CommandError
 from kvnode.limits import (
     CLIENT_CLOSE_SECONDS_MAX,
     CLIENT_KEEPALIVE_SECONDS,
-    IN_FLIGHT_BYTES_MAX,
     OUTPUT_BYTES_HIGH,
-    OUTPUT_BYTES_MAX,
     PASS_COMMANDS_MAX,
-    PIPELINE_BYTES_MAX,
     PIPELINE_COMMANDS_MAX,
     VALUE_BYTES_MAX,
 )
@@ -63,11 +60,10 @@ NODE_FULL: Final = 4
 STOPPING: Final = 8
 
 NO_LOGIN: Final = "NOAUTH Authentication required."
-READ_REPLIES_BYTES: Final = OUTPUT_BYTES_MAX // 2
-READS_MIN: Final = READ_REPLIES_BYTES // VALUE_BYTES_MAX
+VALUES_PER_BURST: Final = 2 * VALUE_BYTES_MAX
 """Replies come in bursts, as the node runs all reads of a pass. Of one connection so many are begun
-at once that their replies fit: at first as if all were of the largest size, then twice as many with
-each pass, as long as the replies seen allow it."""
+at once that their replies take half of its room: at first as if all were of the largest size, then
+twice as many with each pass, as long as the replies seen allow it."""
 
 TOO_MANY_REPLIES: Final = "BUSY the replies of this pipeline are too large to hold at once"
 RESULT_LOST: Final = "UNKNOWN the command was run, but its reply is too large to hold"
@@ -125,7 +121,7 @@ class Connection(Session, asyncio.Protocol):
         self._backlog: deque[ParsedRequest] = deque()
         self.in_flight = 0
         self._run_kind = LOCAL
-        self._reads_max = READS_MIN
+        self._reads_max = server.reads_min
         self.blocked: Blocked | None = None
         self.unanswered_bytes = 0
         self.held_bytes = 0
@@ -207,10 +203,11 @@ class Connection(Session, asyncio.Protocol):
             self._hold(held_bytes)
         if (
             len(self.waiting) + len(self._backlog) >= PIPELINE_COMMANDS_MAX
-            or self.unanswered_bytes >= PIPELINE_BYTES_MAX
+            or self.unanswered_bytes >= server.budget.client_requests_bytes_max
         ):
             self.pause(PIPELINE_FULL)
-        if server.in_flight_bytes + server.held_bytes > IN_FLIGHT_BYTES_MAX // 2:
+        ledger = server.ledger
+        if ledger.requests + ledger.unfinished > server.requests_bytes_high:
             server.check_memory()
 
     def _continue_parsing(self) -> None:
@@ -230,7 +227,7 @@ class Connection(Session, asyncio.Protocol):
         transaction = self.transaction
         if transaction is not None:
             held_bytes += transaction.size + len(transaction) * REQUEST_OVERHEAD_BYTES
-        self.server.held_bytes += held_bytes - self.held_bytes
+        self.server.ledger.unfinished += held_bytes - self.held_bytes
         self.held_bytes = held_bytes
 
     # --- beginning commands -----------------------------------------------------------------------
@@ -255,7 +252,7 @@ class Connection(Session, asyncio.Protocol):
     def _charge(self, requests: list[ParsedRequest]) -> None:
         size = sum([size for _, size in requests]) + len(requests) * REQUEST_OVERHEAD_BYTES
         self.unanswered_bytes += size
-        self.server.in_flight_bytes += size
+        self.server.ledger.requests += size
 
     def _execute_backlog(self) -> None:
         """Go on with what had to wait, as far as it goes."""
@@ -270,7 +267,7 @@ class Connection(Session, asyncio.Protocol):
             backlog.popleft()
             size += REQUEST_OVERHEAD_BYTES
             self.unanswered_bytes -= size
-            self.server.in_flight_bytes -= size
+            self.server.ledger.requests -= size
         if backlog:
             self.touch()
         else:
@@ -322,7 +319,7 @@ class Connection(Session, asyncio.Protocol):
         self._run_kind = LOCAL if command.stands_alone else kind
         size += REQUEST_OVERHEAD_BYTES
         self.unanswered_bytes += size
-        server.in_flight_bytes += size
+        server.ledger.requests += size
         if kind == READ:
             self.submit_read(request)
         else:
@@ -457,7 +454,7 @@ class Connection(Session, asyncio.Protocol):
         self.in_flight += 1
         self._run_kind = kind
         self.unanswered_bytes += size + REQUEST_OVERHEAD_BYTES
-        self.server.in_flight_bytes += size + REQUEST_OVERHEAD_BYTES
+        self.server.ledger.requests += size + REQUEST_OVERHEAD_BYTES
         return request
 
     def submit(self, kind: int, op: Op, size: int, render: Render) -> None:
@@ -537,13 +534,16 @@ class Connection(Session, asyncio.Protocol):
     def _pace_reads(self, reply_bytes: int) -> None:
         """Let twice as many reads begin at once, or so few that replies of this length fit."""
         growth = 2 if self._run_kind == READ else 1
-        fitting = READ_REPLIES_BYTES // (reply_bytes + 1)
-        self._reads_max = max(READS_MIN, min(fitting, self._reads_max * growth))
+        fitting = self.server.budget.reply_bytes_max // 2 // (reply_bytes + 1)
+        self._reads_max = max(self.server.reads_min, min(fitting, self._reads_max * growth))
 
     def _after_write(self, transport: asyncio.Transport) -> None:
         """The rarer part of a flush: limits, the backlog, the end."""
         if self._paused & OUTPUT_FULL:
-            if self.output_bytes + transport.get_write_buffer_size() > OUTPUT_BYTES_MAX:
+            if (
+                self.output_bytes + transport.get_write_buffer_size()
+                > self.server.budget.reply_bytes_max
+            ):
                 self.server.stats.count_closed("output")
                 self.abort()
                 return
@@ -553,7 +553,7 @@ class Connection(Session, asyncio.Protocol):
         if (
             self._paused & PIPELINE_FULL
             and len(self.waiting) + len(self._backlog) <= PIPELINE_COMMANDS_MAX // 2
-            and self.unanswered_bytes <= PIPELINE_BYTES_MAX // 2
+            and self.unanswered_bytes <= self.server.budget.client_requests_bytes_max // 2
         ):
             self.resume(PIPELINE_FULL)
         if self.is_ending and self.is_idle:
@@ -580,8 +580,8 @@ class Connection(Session, asyncio.Protocol):
         """The error that is sent instead of a reply for which there is no room."""
         if request.op and is_write(request.op):
             short = error(RESULT_LOST)
-        elif len(reply) > OUTPUT_BYTES_MAX:
-            short = error(f"ERR reply is larger than {OUTPUT_BYTES_MAX} bytes")
+        elif len(reply) > self.server.budget.reply_bytes_max:
+            short = error(f"ERR reply is larger than {self.server.budget.reply_bytes_max} bytes")
         else:
             short = error(TOO_MANY_REPLIES)
         self.server.stats.count_error(short)

@@ -8,10 +8,10 @@ costs one `write` per client and not one per command.
 What is bounded here for all clients together:
 
 * their number (`clients_max`): one more gets an error and is closed;
-* bytes in flight (commands not answered, and unfinished commands): above `IN_FLIGHT_BYTES_MAX` no
-  client's socket is read until enough is answered. The unfinished ones alone may take half of it;
-  above that the client that holds most is closed, because waiting would not help;
-* bytes of replies that clients do not take: above `IN_FLIGHT_BYTES_MAX` the slowest is closed.
+* bytes in flight (commands not answered, and unfinished commands): above `requests_bytes_max` of
+  the budget no client's socket is read until enough is answered. The unfinished ones alone may take
+  half of it; above that the client that holds most is closed, because waiting would not help;
+* bytes of replies that clients do not take: above `replies_bytes_max` the slowest is closed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from kvnode.admission.budget import Budget
+from kvnode.admission.ledger import Ledger
 from kvnode.admission.pressure import Pressure
-from kvnode.limits import CLIENTS_TICK_MS, IN_FLIGHT_BYTES_MAX
+from kvnode.limits import CLIENTS_TICK_MS
 from kvnode.resp.commands.command import WRITE
 from kvnode.resp.commands.table import COMMANDS, ROWS
 from kvnode.resp.config import RespConfig
-from kvnode.resp.connection import NODE_FULL, STOPPING, Connection
+from kvnode.resp.connection import NODE_FULL, STOPPING, VALUES_PER_BURST, Connection
 from kvnode.resp.info import memory_figures
 from kvnode.resp.pause import Pause
 from kvnode.resp.rates import Rate
@@ -63,8 +65,10 @@ class RespServer:
         commands: the command table; rows: the same with all subcommands.
         clients: connections by id, oldest first.
         slow_readers: those of them whose replies pile up.
-        in_flight_bytes: size of all commands that are not answered.
-        held_bytes: size of all commands that are not complete, and of open transactions.
+        ledger: counts what is in flight: commands that are not answered, or not complete.
+        budget: how much may be; requests_bytes_high: above it one has to look closer.
+        reads_min: of the largest reads so many may be begun for one client at once.
+        reply_bytes_max: all that one client may leave unread.
         pause: CLIENT PAUSE, while it holds.
         slow_log: SLOWLOG's entries; latency: LATENCY's events.
         clock_ns: when the last connection entered the dirty list (monotonic).
@@ -81,16 +85,16 @@ class RespServer:
         "_next_id",
         "_server",
         "_ticker",
+        "budget",
         "clients",
         "clock_ns",
         "commands",
         "config",
         "control",
-        "held_bytes",
         "host",
-        "in_flight_bytes",
         "input_rate",
         "latency",
+        "ledger",
         "loop",
         "notable_ns",
         "output_rate",
@@ -98,8 +102,11 @@ class RespServer:
         "port",
         "pressure",
         "rate",
+        "reads_min",
         "redis_version",
+        "reply_bytes_max",
         "request_stop",
+        "requests_bytes_high",
         "rows",
         "service",
         "settings",
@@ -123,8 +130,11 @@ class RespServer:
         control: Control | None = None,
         request_stop: Callable[[], None] | None = None,
         pressure: Pressure | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.service = service
+        self.ledger = ledger or Ledger()
+        self.keep_within(self.ledger.budget)
         self.control = control
         self.request_stop = request_stop
         self.pressure = pressure or Pressure()
@@ -144,8 +154,6 @@ class RespServer:
         self.redis_version = REDIS_VERSION
         self.clients: dict[int, Connection] = {}
         self.slow_readers: dict[int, Connection] = {}
-        self.in_flight_bytes = 0
-        self.held_bytes = 0
         self.host = ""
         self.port = config.port
         self._dirty: list[Connection] = []
@@ -159,6 +167,13 @@ class RespServer:
         self.started_at_s = int(time.time())
         self.used_memory_at_start = memory_figures().used_bytes
 
+    def keep_within(self, budget: Budget) -> None:
+        """Let the caps on memory be these."""
+        self.budget = self.ledger.budget = budget
+        self.requests_bytes_high = budget.requests_bytes_max // 2
+        self.reply_bytes_max = budget.reply_bytes_max
+        self.reads_min = max(1, budget.reply_bytes_max // VALUES_PER_BURST)
+
     @property
     def blocked_clients(self) -> int:
         """Clients that wait for something besides their own operations."""
@@ -167,7 +182,7 @@ class RespServer:
     @property
     def pending_bytes(self) -> int:
         """Bytes of commands unanswered or unfinished, and of replies that are not taken."""
-        return self.in_flight_bytes + self.held_bytes + self._slow_bytes()
+        return self.ledger.requests + self.ledger.unfinished + self._slow_bytes()
 
     def _slow_bytes(self) -> int:
         return sum([each.unwritten_bytes for each in self.slow_readers.values()])
@@ -353,28 +368,29 @@ class RespServer:
 
     def release(self, size: int) -> None:
         """Bytes in flight that nobody waits for any more."""
-        self.in_flight_bytes -= size
+        self.ledger.requests -= size
         if self._is_full:
             self.check_memory()
 
     def check_memory(self) -> None:
         """Stop reading clients when too much is in flight, and go on when enough was answered."""
-        pending = self.in_flight_bytes + self.held_bytes
+        ledger, bytes_max = self.ledger, self.budget.requests_bytes_max
+        pending = ledger.requests + ledger.unfinished
         if self._is_full:
-            if pending <= IN_FLIGHT_BYTES_MAX * 3 // 4:
+            if pending <= bytes_max * 3 // 4:
                 self._is_full = False
                 for connection in self.clients.values():
                     connection.resume(NODE_FULL)
-        elif pending > IN_FLIGHT_BYTES_MAX:
+        elif pending > bytes_max:
             self._is_full = True
             for connection in self.clients.values():
                 connection.pause(NODE_FULL)
-        if self.held_bytes > IN_FLIGHT_BYTES_MAX // 2:
+        if ledger.unfinished > bytes_max // 2:
             self._close_largest_holder()
 
     def check_slow_readers(self) -> None:
         """Close the client with most replies waiting when those of all are too many."""
-        if self._slow_bytes() > IN_FLIGHT_BYTES_MAX:
+        if self._slow_bytes() > self.budget.replies_bytes_max:
             slowest = max(self.slow_readers.values(), key=lambda each: each.unwritten_bytes)
             self.stats.count_closed("output")
             slowest.abort()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from kvnode.limits import OUTPUT_BYTES_MAX
 from kvnode.resp.encoder import Render
 from kvnode.service import Op
 from kvnode.store.reply import Result
@@ -66,7 +65,7 @@ class Request:
         if connection.is_lost:
             server.release(size)
             return
-        server.in_flight_bytes -= size
+        server.ledger.requests -= size
         connection.unanswered_bytes -= size
         connection.in_flight -= 1
         if not connection.is_dirty:
@@ -88,7 +87,7 @@ class Request:
             tally.failed += 1
             server.stats.count_error(reply)
         connection.output_bytes += len(reply)
-        if connection.output_bytes > OUTPUT_BYTES_MAX:
+        if connection.output_bytes > server.reply_bytes_max:
             reply = connection.replace_reply(self, reply)
         waiting = connection.waiting
         if waiting[0] is self:

@@ -17,7 +17,6 @@ from kvnode.limits import (
     CLIENT_KEEPALIVE_SECONDS,
     CLIENTS_MAX,
     INLINE_BYTES_MAX,
-    OUTPUT_BYTES_MAX,
     SLOW_LOG_RECORDS_MAX,
     VALUE_BYTES_MAX,
 )
@@ -64,7 +63,7 @@ def parameters(server: RespServer) -> dict[str, str]:
         "appendfsync": "always",
         "appendonly": "yes",
         "bind": server.host,
-        "client-output-buffer-limit": f"normal {OUTPUT_BYTES_MAX} 0 0",
+        "client-output-buffer-limit": f"normal {server.budget.reply_bytes_max} 0 0",
         "cluster-enabled": "no",
         "databases": str(config.databases),
         "dir": ".",

@@ -8,6 +8,8 @@ from typing import Any
 
 import hiredis
 
+from kvnode.admission.budget import AMPLE, Budget
+from kvnode.admission.ledger import Ledger
 from kvnode.resp.connection import Connection
 from kvnode.resp.listener import RespConfig, RespServer
 from kvnode.service import Control, Service
@@ -144,11 +146,14 @@ def serve(
     service: Service,
     control: Control | None = None,
     request_stop: Callable[[], None] | None = None,
+    budget: Budget = AMPLE,
     **settings: Any,
 ) -> RespServer:
     """A front end without a listening socket."""
     config = RespConfig(node="n1", version="1.2.3", **settings)
-    server = RespServer(service, config, control=control, request_stop=request_stop)
+    server = RespServer(
+        service, config, control=control, request_stop=request_stop, ledger=Ledger(budget)
+    )
     server.loop = asyncio.get_running_loop()
     server.started_at = server.loop.time()
     return server

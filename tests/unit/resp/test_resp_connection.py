@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kvnode.errors import CommandError, OutcomeUnknown
@@ -15,17 +17,15 @@ from kvnode.limits import (
     VALUE_BYTES_MAX,
 )
 from kvnode.resp.commands.lookup import SPELLING_KEYS_MAX, SPELLINGS, look_up
-from kvnode.resp.connection import READS_MIN
 from kvnode.resp.listener import RespServer
 from tests.support.fake_service import FakeService
 from tests.unit.resp.memory_client import MemoryClient, encode, rest, serve
 
 
 @pytest.fixture
-def in_flight_bytes_max(monkeypatch: pytest.MonkeyPatch) -> int:
+def in_flight_bytes_max(server: RespServer) -> int:
     """A node that may have one megabyte in flight."""
-    for module in ("connection", "listener"):
-        monkeypatch.setattr(f"kvnode.resp.{module}.IN_FLIGHT_BYTES_MAX", MIB)
+    server.keep_within(replace(server.budget, requests_bytes_max=MIB))
     return MIB
 
 
@@ -324,7 +324,7 @@ async def test_dripped_bytes_make_the_same_conversation(service: FakeService) ->
     stream = encode("SET", "k", "v") + b'AUTH "sec\\x72et"\r\n' + encode("SET", "k", "v")
     for byte in stream + encode("GET", "k"):
         client.send_bytes(bytes([byte]))
-        assert server.held_bytes < 64
+        assert server.ledger.unfinished < 64
     refused, *replies = await client.replies()
     assert str(refused).startswith("NOAUTH")
     assert replies == [b"OK", b"OK", b"v"]
@@ -346,11 +346,11 @@ async def let_many_reads_begin(client: MemoryClient) -> None:
 
 
 async def test_small_replies_open_the_way_for_many_reads(
-    service: FakeService, client: MemoryClient
+    service: FakeService, server: RespServer, client: MemoryClient
 ) -> None:
     service.hold()
     client.send_bytes(encode("GET", "k") * 500)
-    assert len(service.held) == READS_MIN
+    assert len(service.held) == server.reads_min == 4
     service.release()
     await client.replies()
     await let_many_reads_begin(client)
@@ -387,9 +387,9 @@ async def test_a_write_whose_reply_is_too_large_is_unknown(
 
 
 async def test_of_too_many_slow_readers_the_slowest_is_closed(
-    service: FakeService, server: RespServer, monkeypatch: pytest.MonkeyPatch
+    service: FakeService, server: RespServer
 ) -> None:
-    monkeypatch.setattr("kvnode.resp.listener.IN_FLIGHT_BYTES_MAX", 4 * OUTPUT_BYTES_HIGH)
+    server.keep_within(replace(server.budget, replies_bytes_max=4 * OUTPUT_BYTES_HIGH))
     service.hold()
     slow, slower, quick = (MemoryClient(server) for _ in range(3))
     for client, replies in ((slow, 2), (quick, 4), (slower, 4)):
@@ -462,7 +462,7 @@ async def test_of_too_many_unfinished_commands_the_largest_is_closed(
     await rest()
     assert large.transport.aborted
     assert not small.transport.aborted
-    assert server.held_bytes <= in_flight_bytes_max // 2
+    assert server.ledger.unfinished <= in_flight_bytes_max // 2
     assert server.stats.connections_closed_total == {"unfinished": 1}
 
 
@@ -472,12 +472,12 @@ async def test_an_open_transaction_counts_as_unfinished(
     client = MemoryClient(server)
     assert await client.call("MULTI") == b"OK"
     await client.call("SET", "k", b"x" * (in_flight_bytes_max // 3))
-    assert server.held_bytes > in_flight_bytes_max // 3
+    assert server.ledger.unfinished > in_flight_bytes_max // 3
     await client.call("EXEC")
-    assert server.held_bytes == 0
+    assert server.ledger.unfinished == 0
     client.send_bytes(encode("MULTI") + encode("SET", "k", b"x" * (in_flight_bytes_max * 2 // 3)))
     assert client.transport.aborted
-    assert server.held_bytes == 0
+    assert server.ledger.unfinished == 0
 
 
 async def test_one_client_too_many_is_told_so(service: FakeService) -> None:

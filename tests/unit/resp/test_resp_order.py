@@ -109,7 +109,7 @@ async def unruly(lines: list[str], rng: random.Random) -> bytes:
     while not client.connection.is_idle:
         service.misbehave()
         await rest(2)
-    assert server.in_flight_bytes == 0
+    assert server.ledger.requests == 0
     return await client.raw()
 
 

@@ -116,7 +116,7 @@ async def test_a_transaction_over_the_limit_is_refused(
     *_, refused, aborted = await client.replies()
     assert str(refused) == f"ERR MULTI is larger than {COMMAND_BYTES_MAX} bytes"
     assert str(aborted) == EXECABORT
-    assert server.held_bytes == 0
+    assert server.ledger.unfinished == 0
 
 
 async def test_discard_forgets_the_queue_and_the_watches(
