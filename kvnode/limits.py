@@ -395,8 +395,9 @@ REMOVE_DEAD_AFTER_MS_MIN = 10_000
 LEAVE_SECONDS = 0.5
 """Connections to a member that was removed stay this long, so that it can be told."""
 
-LEAVE_SECONDS_MAX = 10.0
-"""A member that was removed stays at most this long, for the others to hear of it."""
+LEAVE_SECONDS_MAX = 600.0
+"""A member that was removed, and that no member has told so, stays for this long: its word may be
+what the last of the others waits for, whose machine may take minutes to boot."""
 
 CONFIG_FILE_BYTES_MAX = 1 * MIB
 """A configuration file; whatever is longer is another file."""

@@ -17,6 +17,7 @@ from kvnode.node import (
     change_rules,
     changes,
     joining,
+    membership,
     proposals,
     reads,
     recovery,
@@ -276,6 +277,7 @@ def _small_limits(plan: Plan) -> Iterator[None]:
         (changes, "CHANGE_ANSWER_SECONDS_MAX", 0.5),
         (joining, "ANSWER_SECONDS_MAX", CHANGE_SECONDS_MAX + 1),
         (joining, "RETRY_SECONDS", 0.3),
+        (membership, "LEAVE_SECONDS_MAX", QUIET_SECONDS_MAX - 20),
     ]
     before = [getattr(module, name) for module, name, _ in small]
     for module, name, value in small:
