@@ -56,6 +56,9 @@ OUTPUT_BYTES_HIGH = 1 * MIB
 OUTPUT_BYTES_MAX = 64 * MIB
 """A reader that never reads is closed here."""
 
+CLOSED_CLIENT_BYTES_MIN = 64 * KIB
+"""Where memory is scarce, clients that hold less are not closed: it would free next to nothing."""
+
 CLIENTS_MAX = 10_000
 """Redis' default for maxclients."""
 

@@ -431,6 +431,7 @@ class NodeReport:
         bind("kvnode_clients_blocked", lambda: resp.blocked_clients)
         bind("kvnode_client_connections_total", lambda: stats.connections_total)
         bind("kvnode_client_rejects_total", lambda: stats.connections_rejected_total)
+        bind("kvnode_clients_closed_total", lambda: _by_reason(stats.connections_closed_total))
         bind("kvnode_commands_total", lambda: _calls(resp))
 
 

@@ -29,6 +29,7 @@ from kvnode.address import listen_failed
 from kvnode.admin import AdminServer, hold
 from kvnode.admission.budget import Budget
 from kvnode.admission.ledger import Ledger
+from kvnode.admission.relief import Relief, find_trim
 from kvnode.config import ServeConfig, parse_join
 from kvnode.directory import DataDirectory, read_identity
 from kvnode.errors import ExitCode, FatalError, MemoryPressure
@@ -104,6 +105,7 @@ class Server:
         self._ledger = self._report.ledger = Ledger(Budget.of(memory_limit_bytes()))
         self._watching: asyncio.Task[None] | None = None
         self._deadline: threading.Timer | None = None
+        self._relief: Relief | None = None
         self._worker: ThreadWorker | None = None
         self._node: Node | None = None
         self._resp: RespServer | None = None
@@ -140,6 +142,7 @@ class Server:
         self._directory.keep_ballast()
         self._start_watchdog(group)
         self._report.bind_process()
+        self._relief = Relief(self._report.pressure, asyncio.get_running_loop(), find_trim())
         admin = AdminServer(self._report)
         await admin.start(self._config.admin)
         try:
@@ -317,6 +320,7 @@ class Server:
             elapsed=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
             remove_silent_ms=config.remove_dead_after_ms,
             ledger=self._ledger,
+            pressure=self._report.pressure,
         )
         await node.start(config.peer_listen.host, config.peer_listen.port)
         self._report.membership = node.changes
@@ -383,6 +387,8 @@ class Server:
 
     async def _close(self, admin: AdminServer) -> None:
         """Both ways end here; under memory pressure, or after a failure, it is all there is."""
+        if self._relief is not None:
+            self._relief.close()
         graceful = self._stop.is_set()
         if not graceful and not self._is_under_pressure():
             # Under pressure the watchdog itself bounds what follows.

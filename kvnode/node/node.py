@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 
+from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
+from kvnode.admission.pressure import Pressure
 from kvnode.errors import (
     CommandError,
     ConfigurationError,
@@ -35,7 +37,7 @@ from kvnode.node.leader import LeaderDuties
 from kvnode.node.log_writer import LogWriter, Worker
 from kvnode.node.membership import Acquaintances, Membership
 from kvnode.node.peers import Peers
-from kvnode.node.proposals import DATA_FULL, ENGINE_FULL, LOG_FULL, Proposer
+from kvnode.node.proposals import DATA_FULL, ENGINE_FULL, EXEC_DATA_FULL, LOG_FULL, Proposer
 from kvnode.node.reads import ReadRounds
 from kvnode.node.recovery import Recovered
 from kvnode.node.roster import Roster
@@ -51,7 +53,7 @@ from kvnode.service import NodeStatus, Op, Pending, Wait
 from kvnode.store.batch import Kind
 from kvnode.store.engine import StoredEngine
 from kvnode.store.members import Member
-from kvnode.store.ops import LEVEL, can_grow
+from kvnode.store.ops import EXEC, EXEC_WATCHED, LEVEL, can_grow
 from kvnode.store.reply import Result
 from kvnode.store.sessions import Outcome
 from kvnode.store.state_machine import Applied
@@ -96,6 +98,7 @@ class Node:
         elapsed: seconds on a clock that goes on while the machine sleeps; by default the loop's.
         remove_silent_ms: as a leader, remove members not heard for so long; 0: never.
         ledger: counts what is in flight, and tells how much may be.
+        pressure: on which rung of the memory's ladder the node stands.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Node:
         elapsed: Callable[[], float] | None = None,
         remove_silent_ms: int = 0,
         ledger: Ledger | None = None,
+        pressure: Pressure | None = None,
     ) -> None:
         self.identity = identity
         self.ledger = ledger or Ledger()
@@ -131,7 +135,8 @@ class Node:
         self.is_frozen = False
         self._read_failures_logged = Repeats()
         self._data_bytes_max = data_bytes_max
-        self._is_data_full = False
+        self.pressure = pressure or Pressure()
+        self._refuses_growth = False
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self._ticks = 0
@@ -165,6 +170,7 @@ class Node:
         self.writer = self.driver.writer = self._make_writer(worker)
         self._library = found.library
         self.snapshots = self._make_snapshots(snapshot_log_bytes)
+        self._unsubscribe = self.pressure.subscribe(self._on_rung)
 
     @property
     def members(self) -> Mapping[int, Member]:
@@ -287,6 +293,7 @@ class Node:
         Raises:
             BaseException: what the last write or sync failed with.
         """
+        self._unsubscribe()
         await self.snapshots.close()
         self.is_stopped = True
         if self._tick_timer is not None:
@@ -341,7 +348,7 @@ class Node:
         if self.raft.recovering is not self._was_recovering:
             self._note_recovery()
         if self._data_bytes_max:
-            self._is_data_full = self.machine.data_bytes >= self._data_bytes_max
+            self._judge_growth()
         if self._ticks % SWEEP_TICKS == 0:
             self.proposer.sweep()
             self.reads.sweep()
@@ -367,6 +374,19 @@ class Node:
         if self.lease_reads:
             self._let_time_pass()
 
+    def _on_rung(self, rung: Rung) -> None:
+        """Memory is scarce, or no longer."""
+        self._judge_growth()
+        if rung and not (self.is_stopped or self.is_frozen):
+            # Pages of an open transaction are the engine's only memory that cannot be evicted.
+            self.applier.commit()
+
+    def _judge_growth(self) -> None:
+        """Whether writes that can make the data larger are refused now."""
+        limit = self._data_bytes_max
+        is_full = bool(limit) and self.machine.data_bytes >= limit
+        self._refuses_growth = is_full or self.pressure.rung >= Rung.REFUSE
+
     def _note_recovery(self) -> None:
         self._was_recovering = self.raft.recovering
         if self._was_recovering:
@@ -380,8 +400,9 @@ class Node:
 
     def submit_write(self, pending: Pending) -> None:
         """Queue a write for the batch of this pass."""
-        if self._is_data_full and can_grow(pending.op):
-            self.proposer.refuse(pending, DATA_FULL)
+        if self._refuses_growth and can_grow(pending.op):
+            is_transaction = pending.op[0] in (EXEC, EXEC_WATCHED)
+            self.proposer.refuse(pending, EXEC_DATA_FULL if is_transaction else DATA_FULL)
             return
         self.proposer.submit(pending)
         self.wake()

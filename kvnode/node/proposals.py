@@ -45,6 +45,8 @@ NO_LEADER = Refused(
 QUEUE_FULL = Refused("BUSY too many commands are waiting; the command was not executed")
 LOG_FULL = Refused("ERR the disk of this node's log is full; the command was not executed")
 DATA_FULL = Refused("OOM command not allowed when used memory > 'maxmemory'.")
+EXEC_DATA_FULL = Refused(f"EXECABORT Transaction discarded because of: {DATA_FULL.text}")
+"""As Redis has it: nothing of the transaction was done."""
 ENGINE_FULL = Refused("OOM the engine of this node is full; the command was not executed")
 STOPPING = Refused("BUSY the node is stopping; the command was not executed")
 TOO_MANY_PARTS = Refused(

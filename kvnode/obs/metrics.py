@@ -106,6 +106,11 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _gauge("kvnode_clients", "Connected clients."),
     _counter("kvnode_client_connections_total", "Client connections accepted."),
     _counter("kvnode_client_rejects_total", "Client connections turned away at the limit."),
+    _counter(
+        "kvnode_clients_closed_total",
+        "Client connections that were closed to protect the node.",
+        "reason",
+    ),
     _counter("kvnode_commands_total", "Commands received from clients, by name.", "command"),
     _gauge("kvnode_in_flight_bytes", "Bytes held for clients and peers, by kind.", "kind"),
     _gauge("kvnode_keys", "Keys, by database.", "db"),

@@ -601,6 +601,11 @@ class Connection(Session, asyncio.Protocol):
         buffered = 0 if self._transport is None else self._transport.get_write_buffer_size()
         return self.output_bytes + buffered
 
+    @property
+    def memory_bytes(self) -> int:
+        """What it makes the node hold: commands unanswered or unfinished, and replies."""
+        return self.unanswered_bytes + self.held_bytes + self.unwritten_bytes
+
     def close(self) -> None:
         """Close when the kernel has taken the replies, or soon if the client takes none."""
         transport = self._transport

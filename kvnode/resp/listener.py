@@ -17,13 +17,17 @@ What is bounded here for all clients together:
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Final
 
 from kvnode.admission.budget import Budget
+from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
 from kvnode.admission.pressure import Pressure
-from kvnode.limits import CLIENTS_TICK_MS
+from kvnode.limits import CLIENTS_TICK_MS, CLOSED_CLIENT_BYTES_MIN
+from kvnode.obs.log import event
+from kvnode.resp.acceptor import Acceptor
 from kvnode.resp.commands.command import WRITE
 from kvnode.resp.commands.table import COMMANDS, ROWS
 from kvnode.resp.config import RespConfig
@@ -44,11 +48,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RespConfig", "RespServer", "Stats"]
 
+_log = logging.getLogger("kvnode.resp")
+
 REDIS_VERSION: Final = "7.0.15"
 """The version whose commands and texts we follow; libraries refuse or degrade below 7.0."""
-
-BACKLOG_CONNECTIONS: Final = 511
-"""Redis' default for tcp-backlog."""
 
 
 class RespServer:
@@ -78,13 +81,14 @@ class RespServer:
     """
 
     __slots__ = (
+        "_acceptor",
         "_dirty",
         "_idle",
         "_is_full",
         "_is_scheduled",
         "_next_id",
-        "_server",
         "_ticker",
+        "_unsubscribe",
         "budget",
         "clients",
         "clock_ns",
@@ -161,7 +165,8 @@ class RespServer:
         self._is_full = False
         self._idle: asyncio.Event | None = None
         self._next_id = 1
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
+        self._unsubscribe: Callable[[], None] | None = None
         self.clock_ns = time.monotonic_ns()
         self._ticker: asyncio.TimerHandle | None = None
         self.started_at_s = int(time.time())
@@ -199,15 +204,11 @@ class RespServer:
         """
         self.loop = asyncio.get_running_loop()
         self.started_at = self.loop.time()
-        if listening is not None:
-            self._server = await self.loop.create_server(self._new_connection, sock=listening)
-        else:
-            self._server = await self.loop.create_server(
-                self._new_connection, host, port, backlog=BACKLOG_CONNECTIONS
-            )
-        name = self._server.sockets[0].getsockname()
-        if isinstance(name, tuple):
-            self.host, self.port = name[0], name[1]
+        acceptor = Acceptor(self.loop, self._new_connection)
+        await acceptor.open(host, port, listening)
+        self._acceptor = acceptor
+        self.host, self.port = acceptor.address[0], acceptor.address[1] or self.port
+        self._unsubscribe = self.pressure.subscribe(self._on_rung)
         self._tick()
 
     def _new_connection(self) -> Connection:
@@ -217,9 +218,12 @@ class RespServer:
 
     def stop_accepting(self) -> None:
         """Close the listening socket; clients that are connected stay."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
 
     async def drain(self, deadline_s: float) -> None:
         """Read no more commands, let the unanswered ones finish, answer the rest, and write it all.
@@ -280,6 +284,8 @@ class RespServer:
         self.input_rate.sample(stats.input_bytes_total, now_s)
         self.output_rate.sample(stats.output_bytes_total, now_s)
         self.close_idle_clients()
+        if self.pressure.rung >= Rung.CLOSE:
+            self.close_largest()
 
     def close_idle_clients(self) -> None:
         """Close the clients that sent nothing for too long and wait for nothing, if so set."""
@@ -394,6 +400,30 @@ class RespServer:
             slowest = max(self.slow_readers.values(), key=lambda each: each.unwritten_bytes)
             self.stats.count_closed("output")
             slowest.abort()
+
+    def _on_rung(self, rung: Rung) -> None:
+        """Let nobody in while writes are refused; everybody again when there is room."""
+        if self._acceptor is not None:
+            self._acceptor.rest(rung >= Rung.REFUSE)
+
+    def close_largest(self) -> None:
+        """Close the client that holds the most bytes, for the others' sake.
+
+        Those that hold next to nothing stay: closing them would free nothing.
+        """
+        largest = max(self.clients.values(), key=lambda each: each.memory_bytes, default=None)
+        if largest is None or largest.memory_bytes < CLOSED_CLIENT_BYTES_MIN:
+            return
+        self.stats.count_closed("memory")
+        event(
+            _log,
+            logging.WARNING,
+            "memory is scarce: closing the client that holds the most",
+            address=largest.address,
+            requests_bytes=largest.unanswered_bytes + largest.held_bytes,
+            replies_bytes=largest.unwritten_bytes,
+        )
+        largest.abort()
 
     def _close_largest_holder(self) -> None:
         """Unfinished commands finish only if their clients go on: one must go instead."""

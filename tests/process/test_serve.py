@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,28 +135,36 @@ def test_all_three_stopped_at_once_are_gone_within_ten_seconds(three: NodeCluste
     assert [node.wait_exit(0) for node in three.nodes] == [0, 0, 0]
 
 
-def fill(node: LocalNode) -> list[str]:
-    """Write megabytes until the node is gone; the keys that were acknowledged."""
-    acknowledged: list[str] = []
-    with client(node) as connection:
-        for i in range(400):
-            try:
-                connection.set(f"k{i}", os.urandom(1 << 20))
-            except redis.ConnectionError:
-                break
-            acknowledged.append(f"k{i}")
-    return acknowledged
+def burst(node: LocalNode, clients: int) -> None:
+    """Send as much at once, from many clients, as each may: more than a ladder can hold off."""
+    command = b"*61\r\n$4\r\nMSET\r\n" + b"".join(
+        b"$3\r\nb%02d\r\n$1000000\r\n%b\r\n" % (number, bytes(10**6)) for number in range(30)
+    )
+
+    def send() -> None:
+        with contextlib.suppress(OSError), socket.create_connection(node.address) as connection:
+            connection.sendall(command)
+            connection.recv(1)
+
+    senders = [threading.Thread(target=send) for _ in range(clients)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
 
 
 def test_the_watchdog_leaves_with_2_while_serving_and_the_log_is_clean(single: LocalNode) -> None:
     single.send(signal.SIGTERM)
     single.wait_exit(EXIT_SECONDS)
-    # More than an idle node has, less than its cache of log entries may grow to.
-    node = flags(single, KVNODE_MEMORY_SHUTDOWN_THRESHOLD_MB="70")
+    # An idle node has 40; its ladder begins at 92.
+    node = flags(single, KVNODE_MEMORY_SHUTDOWN_THRESHOLD_MB="130")
     node.start()
     try:
         node.wait_ready()
-        acknowledged = fill(node)
+        with client(node) as connection:
+            for i in range(20):
+                connection.set(f"k{i}", os.urandom(100_000))
+        burst(node, clients=8)
         assert node.wait_exit(EXIT_SECONDS) == 2
         assert "memory pressure shutdown" in node.log_path.read_text()
     finally:
@@ -167,7 +176,7 @@ def test_the_watchdog_leaves_with_2_while_serving_and_the_log_is_clean(single: L
     assert status["last_exit"]["code"] == "2"
     assert status["wal"]["last_repair"] is None
     with client(single) as connection:
-        assert all(connection.strlen(key) == 1 << 20 for key in acknowledged)
+        assert all(connection.strlen(f"k{i}") == 100_000 for i in range(20))
 
 
 def test_the_watchdog_leaves_with_2_from_a_start_that_fails_while_cancelled(

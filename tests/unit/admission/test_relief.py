@@ -1,0 +1,132 @@
+"""Relief: memory goes back while it is scarce, and the loop does not wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from kvnode.admission import relief
+from kvnode.admission.ladder import Rung
+from kvnode.admission.pressure import Pressure
+from kvnode.admission.relief import Relief, find_trim
+
+CALM, SHED, REFUSE, CLOSE = Rung
+
+
+class Trim:
+    """Stands for malloc_trim: notes who calls it, and returns when it may."""
+
+    def __init__(self) -> None:
+        self.callers: list[str] = []
+        self.called = threading.Event()
+        self.may_end = threading.Event()
+        self.may_end.set()
+
+    def __call__(self) -> None:
+        self.callers.append(threading.current_thread().name)
+        self.called.set()
+        assert self.may_end.wait(30)
+
+
+@pytest.fixture
+def trim(monkeypatch: pytest.MonkeyPatch) -> Trim:
+    monkeypatch.setattr(relief, "INTERVAL_SECONDS", 0.001)
+    return Trim()
+
+
+@pytest.fixture
+def collections() -> Iterator[list[int]]:
+    """Generations that were collected on demand of the code under test."""
+    seen: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            seen.append(info["generation"])
+
+    gc.callbacks.append(note)
+    yield seen
+    gc.callbacks.remove(note)
+
+
+async def test_nothing_is_done_while_all_is_calm(trim: Trim) -> None:
+    helper = Relief(Pressure(), asyncio.get_running_loop(), trim)
+    await asyncio.sleep(0)
+    assert (helper.done, trim.callers) == (0, [])
+    helper.close()
+
+
+async def test_on_a_rung_it_collects_in_the_loop_and_trims_in_a_thread(
+    trim: Trim, collections: list[int]
+) -> None:
+    pressure = Pressure()
+    helper = Relief(pressure, asyncio.get_running_loop(), trim)
+    pressure.change(SHED)
+    assert 1 in collections
+    assert await asyncio.to_thread(trim.called.wait, 30)
+    helper.close()
+    assert set(trim.callers) == {"kvnode-trim"}
+
+
+async def test_it_goes_on_while_the_node_stands_on_a_rung_and_ends_when_it_is_calm(
+    trim: Trim,
+) -> None:
+    pressure = Pressure()
+    helper = Relief(pressure, asyncio.get_running_loop(), trim)
+    pressure.change(SHED)
+    while helper.done < 3:
+        await asyncio.sleep(0)
+    pressure.change(CALM)
+    done = helper.done
+    await asyncio.sleep(0.01)
+    assert helper.done == done
+
+
+async def test_another_rung_does_not_hurry_it(trim: Trim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relief, "INTERVAL_SECONDS", 3600.0)
+    pressure = Pressure()
+    helper = Relief(pressure, asyncio.get_running_loop(), trim)
+    for rung in (SHED, REFUSE, CLOSE, REFUSE):
+        pressure.change(rung)
+    assert helper.done == 1
+    helper.close()
+
+
+async def test_a_trim_that_takes_long_is_not_begun_twice(trim: Trim) -> None:
+    trim.may_end.clear()
+    pressure = Pressure()
+    helper = Relief(pressure, asyncio.get_running_loop(), trim)
+    pressure.change(SHED)
+    while helper.done < 3:
+        await asyncio.sleep(0)
+    helper.close()
+    assert len(trim.callers) == 1
+    trim.may_end.set()
+
+
+async def test_it_does_without_a_trim_and_without_a_thread(
+    monkeypatch: pytest.MonkeyPatch, trim: Trim
+) -> None:
+    def no_memory(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pressure = Pressure()
+    without = Relief(pressure, asyncio.get_running_loop(), None)
+    monkeypatch.setattr(threading.Thread, "start", no_memory)
+    with_one = Relief(pressure, asyncio.get_running_loop(), trim)
+    pressure.change(SHED)
+    assert (without.done, with_one.done, trim.callers) == (1, 1, [])
+    without.close()
+    with_one.close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux'")
+def test_glibc_can_trim() -> None:
+    trim = find_trim()
+    if trim is None:
+        pytest.skip("the C library is not glibc")
+    assert trim() in {0, 1}
