@@ -29,6 +29,8 @@ import statistics
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,8 @@ from scripts.local_cluster import HOST, LocalCluster, LocalNode
 SETTERS = 16
 VALUE = b"v" * 64
 BUCKET_SECONDS = 0.25
-FILL_COMMANDS = 500
+FILL_COMMANDS = 1_000
+MEMBERS_PER_COMMAND = 200
 SORTED_SET_MEMBERS = 1_000_000
 READ_BYTES = 1 << 20
 
@@ -94,8 +97,7 @@ def _attack(port: int, count: int, lines: tuple[list[bytes], ...], stop: Any, an
             asyncio.ensure_future(_attack_once(port, lines[at % len(lines)], counts))
             for at in range(count)
         ]
-        while not stop.is_set():
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(stop.wait)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -189,22 +191,27 @@ class Setters:
 def fill(port: int, entries: int, *, with_sorted_sets: bool) -> None:
     """What the attackers ask for."""
     client = redis.Redis(host=HOST, port=port, socket_timeout=120)
-    for start in range(0, entries, FILL_COMMANDS):
-        pipe = client.pipeline(transaction=False)
-        for number in range(start, min(start + FILL_COMMANDS, entries)):
-            pipe.execute_command("XADD", "attacked:stream", "*", "field", VALUE)
-            pipe.execute_command("HSET", "attacked:hash", f"field:{number}", VALUE)
-            pipe.execute_command("SET", f"attacked:key:{number}", VALUE)
+    lines: Iterator[tuple[str | bytes | int, ...]] = _entries(entries)
+    if with_sorted_sets:
+        lines = chain(lines, _members("attacked:z1"), _members("attacked:z2"))
+    while commands := list(islice(lines, FILL_COMMANDS)):
+        pipe: Any = client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
         pipe.execute()
-    if not with_sorted_sets:
-        return
-    for name in ("attacked:z1", "attacked:z2"):
-        for start in range(0, SORTED_SET_MEMBERS, 10_000):
-            pipe = client.pipeline(transaction=False)
-            for at in range(start, start + 10_000, 200):
-                members = [part for n in range(at, at + 200) for part in (n, f"{name}:{n}")]
-                pipe.execute_command("ZADD", name, *members)
-            pipe.execute()
+
+
+def _entries(count: int) -> Iterator[tuple[str | bytes | int, ...]]:
+    for number in range(count):
+        yield "XADD", "attacked:stream", "*", "field", VALUE
+        yield "HSET", "attacked:hash", f"field:{number}", VALUE
+        yield "SET", f"attacked:key:{number}", VALUE
+
+
+def _members(name: str) -> Iterator[tuple[str | bytes | int, ...]]:
+    for start in range(0, SORTED_SET_MEMBERS, MEMBERS_PER_COMMAND):
+        numbers = range(start, start + MEMBERS_PER_COMMAND)
+        yield "ZADD", name, *[part for n in numbers for part in (n, f"{name}:{n}")]
 
 
 METRICS = (
@@ -217,10 +224,11 @@ METRICS = (
 def metrics_of(node: LocalNode) -> dict[str, float]:
     """Some counters of a node, each over all its labels."""
     text = node.get("/metrics")[1].decode()
-    return {
-        name: sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.M))
-        for name in METRICS
-    }
+    found: dict[str, float] = {}
+    for name in METRICS:
+        values = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
+        found[name] = sum(float(value) for value in values)
+    return found
 
 
 async def run(options: argparse.Namespace, cluster: LocalCluster) -> dict[str, Any]:

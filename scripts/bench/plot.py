@@ -1,6 +1,6 @@
 """A plot over time as one SVG file: lines on a logarithmic scale, with shaded spans.
 
-Enough to see what an attack does to a latency, and nothing more; no library is worth its weight here.
+Enough to see what an attack does to a latency, and nothing more; no library is worth its weight.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def plot(path: Path, title: str, unit: str, lines: Sequence[Line], spans: Sequen
     body = "\n".join(parts)
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
-        f'font-family="sans-serif"><rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
+        f'font-family="sans-serif"><rect width="100%" height="100%" fill="white"/>\n'
+        f"{body}\n</svg>\n"
     )
 
 
@@ -87,9 +88,8 @@ def _grid(scale: _Scale, unit: str) -> list[str]:
         parts.append(f'<path stroke="#ddd" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(_text(8, y + 4, f"{10.0**decade:g} {unit}"))
     step = max(1, round(scale.seconds / 10))
-    for second in range(0, math.floor(scale.seconds) + 1, step):
-        parts.append(_text(scale.x(second) - 6, HEIGHT - 18, f"{second} s"))
-    return parts
+    seconds = range(0, math.floor(scale.seconds) + 1, step)
+    return parts + [_text(scale.x(at) - 6, HEIGHT - 18, f"{at} s") for at in seconds]
 
 
 def _shade(scale: _Scale, span: Span) -> str:

@@ -168,7 +168,7 @@ async def connection_storm(port: int, answers: Answers) -> None:
     loop = asyncio.get_running_loop()
     for number in range(1_000):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
-            one.setblocking(False)  # noqa: FBT003
+            one.setblocking(False)
             await loop.sock_connect(one, (HOST, port))
             if number % 3 == 1:
                 await loop.sock_sendall(one, b"*2\r\n$3\r\nGET\r\n$4\r\nke")
