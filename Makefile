@@ -15,10 +15,11 @@ SEEDS ?= 1..500
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 INPUTS ?= 10000000
 TESTED := scripts tests/support/cluster.py tests/support/history.py \
-	tests/support/linearizability.py tests/chaos tests/differential tests/torture tests/sim
+	tests/support/linearizability.py tests/chaos tests/differential tests/torture tests/sim \
+	tests/overload tests/support/cgroup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check raft-coverage bench bench-peers sim sim-bugs chaos-smoke chaos-members \
+.PHONY: help setup demo test check raft-coverage bench bench-peers sim sim-bugs chaos-smoke chaos-members overload \
 	conformance differential fuzz-wal torture torture-broken torture-disk lock clean
 
 help: ## list the targets
@@ -82,6 +83,10 @@ chaos-smoke: $(STAMP) ## kill -9 under load, then check every promise (SEED=, SE
 
 chaos-members: $(STAMP) ## members come and go under load and kill -9 (SEED=, CHANGES=)
 	$(BIN)/python -m tests.chaos.membership --changes $(CHANGES) --seed $(SEED)
+
+overload: $(STAMP) ## spikes of clients against nodes with little memory; needs root (SECONDS=)
+	$(BIN)/python -m tests.overload --seconds $(SECONDS)
+	$(BIN)/python -m tests.overload --seconds $(SECONDS) --everywhere
 
 conformance: $(STAMP) ## real Redis clients against three nodes
 	$(BIN)/python -m pytest tests/conformance
