@@ -155,6 +155,9 @@ APPLY_SLICE_MS = 2
 READ_SLICE_MS = 2
 """Reads that may run yield to the loop after this long, as apply does."""
 
+HEAVY_ROWS_MIN = 1_000
+"""A read of so many small rows, about two milliseconds of work, is done in a worker process."""
+
 APPLY_BYTES_MAX = 4 * MIB
 """Committed entries fetched at once for apply."""
 
