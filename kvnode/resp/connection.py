@@ -81,6 +81,8 @@ class Connection(Session, asyncio.Protocol):
         unanswered_bytes: size of all commands that are not answered.
         held_bytes: size of what waits for the rest of a command, or for EXEC.
         output_bytes: size of the replies that are not written.
+        buffered_bytes: size of those that the transport keeps, as the kernel did not take them.
+        is_slow: it keeps some.
         is_closing: commands are no longer run (QUIT, a violation).
         is_ending: nothing more is read; closed as soon as all is answered.
         is_lost: results are no longer wanted.
@@ -96,6 +98,7 @@ class Connection(Session, asyncio.Protocol):
         "_run_kind",
         "_transport",
         "blocked",
+        "buffered_bytes",
         "clock_ns",
         "held_bytes",
         "in_flight",
@@ -103,6 +106,7 @@ class Connection(Session, asyncio.Protocol):
         "is_dirty",
         "is_ending",
         "is_lost",
+        "is_slow",
         "last_command",
         "last_heard_ns",
         "output_bytes",
@@ -125,9 +129,9 @@ class Connection(Session, asyncio.Protocol):
         self.blocked: Blocked | None = None
         self.unanswered_bytes = 0
         self.held_bytes = 0
-        self.output_bytes = 0
+        self.output_bytes = self.buffered_bytes = 0
         self._paused = 0
-        self.is_dirty = self.is_closing = self.is_ending = self.is_lost = False
+        self.is_dirty = self.is_closing = self.is_ending = self.is_lost = self.is_slow = False
         self._closing_timer: asyncio.TimerHandle | None = None
 
     # --- the transport ----------------------------------------------------------------------------
@@ -136,7 +140,8 @@ class Connection(Session, asyncio.Protocol):
         # uvloop's transports are asyncio's in all but name.
         transport = cast("asyncio.Transport", transport)
         self._transport = transport
-        transport.set_write_buffer_limits(high=OUTPUT_BYTES_HIGH)
+        # So one is told at once when the kernel does not take all.
+        transport.set_write_buffer_limits(high=0)
         peer = transport.get_extra_info("socket")
         if peer is not None and peer.family != socket.AF_UNIX:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -161,6 +166,8 @@ class Connection(Session, asyncio.Protocol):
         self.transaction = None
         self.watches = []
         self._hold(0)
+        self.server.ledger.replies -= self.unwritten_bytes
+        self.output_bytes = self.buffered_bytes = 0
         self.is_lost = True
         if self.blocked is not None:
             self.blocked.leave()
@@ -176,12 +183,16 @@ class Connection(Session, asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        self.pause(OUTPUT_FULL)
-        self.server.slow_readers[self.id] = self
+        """The kernel did not take all of what was written."""
+        self.is_slow = True
+        self.server.slow_readers.add(self, self.server.loop.time())
 
     def resume_writing(self) -> None:
+        """The kernel has taken all."""
+        self.is_slow = False
+        self.count_unwritten()
+        self.server.slow_readers.discard(self)
         self.resume(OUTPUT_FULL)
-        self.server.slow_readers.pop(self.id, None)
         self.touch()
 
     def data_received(self, data: bytes) -> None:
@@ -434,6 +445,7 @@ class Connection(Session, asyncio.Protocol):
             self.note_special()
             return
         self.output_bytes += len(encoded)
+        self.server.ledger.replies += len(encoded)
         if self.waiting:
             request = self._request([], 0, Watch.render)
             request.reply = encoded
@@ -526,10 +538,13 @@ class Connection(Session, asyncio.Protocol):
                 self._pace_reads(size // len(replies))
             replies.clear()
             self.output_bytes -= size
+            self.server.ledger.replies -= size
             self.server.stats.output_bytes_total += size
             transport.write(output)
-        if self._paused or self._backlog or self.is_ending or self.output_bytes:
-            self._after_write(transport)
+            if self.is_slow:
+                self.count_unwritten()
+        if self._paused or self._backlog or self.is_ending or self.is_slow:
+            self._after_write()
 
     def _pace_reads(self, reply_bytes: int) -> None:
         """Let twice as many reads begin at once, or so few that replies of this length fit."""
@@ -537,18 +552,13 @@ class Connection(Session, asyncio.Protocol):
         fitting = self.server.budget.reply_bytes_max // 2 // (reply_bytes + 1)
         self._reads_max = max(self.server.reads_min, min(fitting, self._reads_max * growth))
 
-    def _after_write(self, transport: asyncio.Transport) -> None:
+    def _after_write(self) -> None:
         """The rarer part of a flush: limits, the backlog, the end."""
-        if self._paused & OUTPUT_FULL:
-            if (
-                self.output_bytes + transport.get_write_buffer_size()
-                > self.server.budget.reply_bytes_max
-            ):
-                self.server.stats.count_closed("output")
-                self.abort()
+        if self.is_slow:
+            self.server.check_slow_reader(self)
+            if self.is_lost:
                 return
-            self.server.check_slow_readers()
-        elif self._backlog:
+        if self._backlog and not self._paused & OUTPUT_FULL:
             self._execute_backlog()
         if (
             self._paused & PIPELINE_FULL
@@ -586,6 +596,7 @@ class Connection(Session, asyncio.Protocol):
             short = error(TOO_MANY_REPLIES)
         self.server.stats.count_error(short)
         self.output_bytes += len(short) - len(reply)
+        self.server.ledger.replies += len(short) - len(reply)
         return short
 
     # --- leaving ----------------------------------------------------------------------------------
@@ -598,8 +609,17 @@ class Connection(Session, asyncio.Protocol):
     @property
     def unwritten_bytes(self) -> int:
         """Replies that the kernel has not taken."""
-        buffered = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return self.output_bytes + buffered
+        return self.output_bytes + self.buffered_bytes
+
+    def count_unwritten(self) -> None:
+        """Account for what the transport has to keep, as the kernel did not take it."""
+        if self.is_lost or self._transport is None:
+            return
+        buffered = self._transport.get_write_buffer_size() if self.is_slow else 0
+        self.server.ledger.replies += buffered - self.buffered_bytes
+        self.buffered_bytes = buffered
+        if buffered > OUTPUT_BYTES_HIGH:
+            self.pause(OUTPUT_FULL)
 
     @property
     def memory_bytes(self) -> int:

@@ -114,9 +114,7 @@ def _clients(server: RespServer) -> Fields:
         "cluster_connections": 0,
         "maxclients": server.settings.clients_max,
         "client_recent_max_input_buffer": max([each.held_bytes for each in clients], default=0),
-        "client_recent_max_output_buffer": max(
-            [each.unwritten_bytes for each in server.slow_readers.values()], default=0
-        ),
+        "client_recent_max_output_buffer": server.slow_readers.largest_bytes,
         "blocked_clients": server.blocked_clients,
         "tracking_clients": 0,
         "clients_in_timeout_table": 0,

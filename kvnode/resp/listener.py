@@ -26,7 +26,6 @@ from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
 from kvnode.admission.pressure import Pressure
 from kvnode.limits import CLIENTS_TICK_MS, CLOSED_CLIENT_BYTES_MIN
-from kvnode.obs.histogram import LOOP_BUCKETS_SECONDS, SecondsHistogram
 from kvnode.obs.log import event
 from kvnode.resp.acceptor import Acceptor
 from kvnode.resp.commands.command import WRITE
@@ -36,9 +35,10 @@ from kvnode.resp.connection import NODE_FULL, STOPPING, VALUES_PER_BURST, Connec
 from kvnode.resp.info import memory_figures
 from kvnode.resp.pause import Pause
 from kvnode.resp.rates import Rate
-from kvnode.resp.settings import Settings
+from kvnode.resp.settings import OutputLimit, Settings
 from kvnode.resp.slow import LatencyMonitor, SlowLog
 from kvnode.resp.stats import Stats
+from kvnode.resp.unread import SlowReaders
 
 if TYPE_CHECKING:
     import socket
@@ -68,14 +68,13 @@ class RespServer:
         stats: counters, also read by the metrics page.
         commands: the command table; rows: the same with all subcommands.
         clients: connections by id, oldest first.
-        slow_readers: those of them whose replies pile up.
+        slow_readers: those of them that have not taken all of their replies.
         ledger: counts what is in flight: commands that are not answered, or not complete.
         budget: how much may be; requests_bytes_high: above it one has to look closer.
         reads_min: of the largest reads so many may be begun for one client at once.
         reply_bytes_max: all that one client may leave unread.
         pause: CLIENT PAUSE, while it holds.
         slow_log: SLOWLOG's entries; latency: LATENCY's events.
-        flushes: turns of writing replies, of all connections that had some.
         clock_ns: when the last connection entered the dirty list (monotonic).
         notable_ns: commands that take longer are handed to `note_slow`.
         loop: the event loop of `start`.
@@ -97,7 +96,6 @@ class RespServer:
         "commands",
         "config",
         "control",
-        "flushes",
         "host",
         "input_rate",
         "latency",
@@ -148,7 +146,10 @@ class RespServer:
         self.submit_read: Callable[[Pending], None] = service.submit_read
         self.submit_write: Callable[[Pending], None] = service.submit_write
         self.config = config
-        self.settings = Settings(clients_max=config.clients_max)
+        self.settings = Settings(
+            clients_max=config.clients_max,
+            normal_output=OutputLimit(self.budget.reply_bytes_max),
+        )
         self.notable_ns = self.settings.notable_ns
         self.stats = Stats() if stats is None else stats
         self.tallies = self.stats.tallies
@@ -160,13 +161,12 @@ class RespServer:
         self.rows = ROWS
         self.redis_version = REDIS_VERSION
         self.clients: dict[int, Connection] = {}
-        self.slow_readers: dict[int, Connection] = {}
+        self.slow_readers = SlowReaders(self.ledger)
         self.host = ""
         self.port = config.port
         self._dirty: list[Connection] = []
         self._is_scheduled = False
         self._is_full = False
-        self.flushes = SecondsHistogram(LOOP_BUCKETS_SECONDS)
         self._idle: asyncio.Event | None = None
         self._next_id = 1
         self._acceptor: Acceptor | None = None
@@ -191,10 +191,7 @@ class RespServer:
     @property
     def pending_bytes(self) -> int:
         """Bytes of commands unanswered or unfinished, and of replies that are not taken."""
-        return self.ledger.requests + self.ledger.unfinished + self._slow_bytes()
-
-    def _slow_bytes(self) -> int:
-        return sum([each.unwritten_bytes for each in self.slow_readers.values()])
+        return self.ledger.clients
 
     # --- the life of the listener -----------------------------------------------------------------
 
@@ -275,7 +272,7 @@ class RespServer:
     def remove(self, connection: Connection) -> None:
         """A client is gone."""
         self.clients.pop(connection.id, None)
-        self.slow_readers.pop(connection.id, None)
+        self.slow_readers.discard(connection)
         self._note_idle()
 
     # --- from time to time ------------------------------------------------------------------------
@@ -290,6 +287,9 @@ class RespServer:
         self.close_idle_clients()
         if self.pressure.rung >= Rung.CLOSE:
             self.close_largest()
+        self.ledger.observe()
+        for connection in self.slow_readers.look(self.loop.time(), self.settings.normal_output):
+            self.close_slow(connection)
 
     def close_idle_clients(self) -> None:
         """Close the clients that sent nothing for too long and wait for nothing, if so set."""
@@ -363,10 +363,8 @@ class RespServer:
         dirty = self._dirty
         self._dirty = []
         self._is_scheduled = False
-        began = time.perf_counter()
         for connection in dirty:
             connection.flush()
-        self.flushes.observe(time.perf_counter() - began)
         if self._is_full:
             self.check_memory()
         if self._idle is not None:
@@ -400,12 +398,23 @@ class RespServer:
         if ledger.unfinished > bytes_max // 2:
             self._close_largest_holder()
 
-    def check_slow_readers(self) -> None:
-        """Close the client with most replies waiting when those of all are too many."""
-        if self._slow_bytes() > self.budget.replies_bytes_max:
-            slowest = max(self.slow_readers.values(), key=lambda each: each.unwritten_bytes)
-            self.stats.count_closed("output")
-            slowest.abort()
+    def check_slow_reader(self, connection: Connection) -> None:
+        """Close a client that leaves too much unread, or the slowest when all leave too much.
+
+        A read is begun while there is any room, so a little more than the room is nothing unusual.
+        """
+        budget, ledger = self.budget, self.ledger
+        if self.settings.normal_output.is_passed(connection.unwritten_bytes):
+            self.close_slow(connection)
+        elif ledger.replies > budget.replies_bytes_max + budget.reply_bytes_max:
+            slowest = self.slow_readers.slowest()
+            if slowest is not None:
+                self.close_slow(slowest)
+
+    def close_slow(self, connection: Connection) -> None:
+        """Close a client that does not take its replies."""
+        self.stats.count_closed("output")
+        connection.abort()
 
     def _on_rung(self, rung: Rung) -> None:
         """Let nobody in while writes are refused; everybody again when there is room."""

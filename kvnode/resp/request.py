@@ -86,7 +86,9 @@ class Request:
         if reply[:1] == MINUS:
             tally.failed += 1
             server.stats.count_error(reply)
-        connection.output_bytes += len(reply)
+        size = len(reply)
+        connection.output_bytes += size
+        server.ledger.replies += size
         if connection.output_bytes > server.reply_bytes_max:
             reply = connection.replace_reply(self, reply)
         waiting = connection.waiting

@@ -8,9 +8,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvnode.limits import SLOW_LOG_RECORDS
+from kvnode.limits import MIB, OUTPUT_BYTES_MAX, SLOW_LOG_RECORDS
 
 NEVER_NS = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLimit:
+    """What clients of one class may leave unread: a class of Redis' `client-output-buffer-limit`.
+
+    Attributes:
+        hard_bytes: who leaves as much is closed at once; 0: no limit.
+        soft_bytes: who leaves as much for longer than `soft_seconds` is closed; 0: no limit.
+    """
+
+    hard_bytes: int = 0
+    soft_bytes: int = 0
+    soft_seconds: int = 0
+
+    def is_passed(self, unread_bytes: int) -> bool:
+        """Whether this is too much for any time."""
+        return 0 < self.hard_bytes <= unread_bytes
+
+
+REPLICA_OUTPUT = OutputLimit(256 * MIB, 64 * MIB, 60)
+PUBSUB_OUTPUT = OutputLimit(32 * MIB, 8 * MIB, 60)
+"""Redis' defaults. There are no clients of these classes here; tools look at them."""
 
 
 @dataclass(slots=True)
@@ -23,6 +46,8 @@ class Settings:
         slow_log_us: commands that take longer enter the slow log; 0: all, negative: none.
         slow_log_records: entries that the slow log keeps.
         latency_ms: commands that take as long are an event of LATENCY; 0: none.
+        normal_output: what a client may leave unread; replica_output, pubsub_output: what clients
+            might that are of these classes.
     """
 
     clients_max: int
@@ -30,6 +55,9 @@ class Settings:
     slow_log_us: int = 10_000
     slow_log_records: int = SLOW_LOG_RECORDS
     latency_ms: int = 0
+    normal_output: OutputLimit = OutputLimit(OUTPUT_BYTES_MAX)
+    replica_output: OutputLimit = REPLICA_OUTPUT
+    pubsub_output: OutputLimit = PUBSUB_OUTPUT
 
     @property
     def notable_ns(self) -> int:

@@ -17,12 +17,15 @@ from kvnode.limits import (
     CLIENT_KEEPALIVE_SECONDS,
     CLIENTS_MAX,
     INLINE_BYTES_MAX,
+    KIB,
+    MIB,
     SLOW_LOG_RECORDS_MAX,
     VALUE_BYTES_MAX,
 )
 from kvnode.resp.commands.grammar import INT64_MAX, INT64_MIN, SYNTAX_ERROR, integer, text_of
 from kvnode.resp.commands.refused import MAXMEMORY_POLICY
 from kvnode.resp.encoder import OK_BYTES, bulk, mapping
+from kvnode.resp.settings import OutputLimit, Settings
 
 if TYPE_CHECKING:
     from kvnode.resp.connection import Connection
@@ -55,6 +58,27 @@ SETTINGS: Final[dict[str, Setting]] = {
 }
 """In Redis' names and units."""
 
+OUTPUT_LIMIT: Final = "client-output-buffer-limit"
+OUTPUT_CLASSES: Final = {
+    "normal": "normal_output",
+    "slave": "replica_output",
+    "pubsub": "pubsub_output",
+}
+"""Classes of clients as CONFIG GET spells them, and their fields of `Settings`."""
+BYTES: Final = {
+    "": 1,
+    "b": 1,
+    "k": 1000,
+    "kb": KIB,
+    "m": 1000**2,
+    "mb": MIB,
+    "g": 1000**3,
+    "gb": 1024 * MIB,
+}
+"""Redis' units of memory."""
+_AMOUNT: Final = re.compile(r"(\d{1,19})([a-z]*)", re.ASCII)
+_SECONDS: Final = re.compile(r"\d{1,18}", re.ASCII)
+
 
 def parameters(server: RespServer) -> dict[str, str]:
     """All that CONFIG GET shows."""
@@ -63,7 +87,7 @@ def parameters(server: RespServer) -> dict[str, str]:
         "appendfsync": "always",
         "appendonly": "yes",
         "bind": server.host,
-        "client-output-buffer-limit": f"normal {server.budget.reply_bytes_max} 0 0",
+        OUTPUT_LIMIT: show_output_limits(server.settings),
         "cluster-enabled": "no",
         "databases": str(config.databases),
         "dir": ".",
@@ -121,6 +145,8 @@ def config_set(connection: Connection, arguments: list[bytes]) -> bytes:
         seen.add(name)
         if name in SETTINGS:
             setattr(changed, SETTINGS[name].field, _parse_number(name, value))
+        elif name == OUTPUT_LIMIT:
+            _parse_output_limits(changed, text_of(value))
         elif text_of(value).lower() != known[name]:
             raise _failed(name, MAXMEMORY_POLICY if name == "maxmemory-policy" else AT_START)
     server.change_settings(changed)
@@ -136,6 +162,41 @@ def _parse_number(name: str, value: bytes) -> int:
     if not setting.low <= number <= setting.high:
         raise _failed(name, f"argument must be between {setting.low} and {setting.high} inclusive")
     return number
+
+
+def show_output_limits(settings: Settings) -> str:
+    """The limits of all classes in Redis' order."""
+    parts: list[str] = []
+    for name, field in OUTPUT_CLASSES.items():
+        limit: OutputLimit = getattr(settings, field)
+        parts.append(f"{name} {limit.hard_bytes} {limit.soft_bytes} {limit.soft_seconds}")
+    return " ".join(parts)
+
+
+def _parse_output_limits(settings: Settings, text: str) -> None:
+    """Any number of `class hard soft seconds`; the classes that are not named keep theirs."""
+    words = text.split(" ") if text else []
+    if len(words) % 4:
+        raise _failed(OUTPUT_LIMIT, "Wrong number of arguments in buffer limit configuration.")
+    for at in range(0, len(words), 4):
+        name = words[at].lower()
+        field = OUTPUT_CLASSES.get("slave" if name == "replica" else name)
+        if field is None:
+            why = "Invalid client class specified in buffer limit configuration."
+            raise _failed(OUTPUT_LIMIT, why)
+        hard, soft = _parse_bytes(words[at + 1]), _parse_bytes(words[at + 2])
+        if hard is None or soft is None or not _SECONDS.fullmatch(words[at + 3]):
+            why = "Error in hard, soft or soft_seconds setting in buffer limit configuration."
+            raise _failed(OUTPUT_LIMIT, why)
+        setattr(settings, field, OutputLimit(hard, soft, int(words[at + 3])))
+
+
+def _parse_bytes(text: str) -> int | None:
+    amount = _AMOUNT.fullmatch(text.lower())
+    if amount is None or amount[2] not in BYTES:
+        return None
+    size = int(amount[1]) * BYTES[amount[2]]
+    return size if size <= INT64_MAX else None
 
 
 def _failed(name: str, why: str) -> CommandError:

@@ -284,6 +284,20 @@ async def test_a_read_with_a_bug_answers_an_error_and_the_node_goes_on(
         assert not node.failure.done()
 
 
+async def test_reads_wait_while_there_is_no_room_for_replies_and_writes_do_not(
+    tmp_path: Path,
+) -> None:
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        node.ledger.replies = node.ledger.budget.replies_bytes_max
+        reading = asyncio.ensure_future(read(node, ops.GET, 0, b"k"))
+        assert await write(node, ops.SET, 0, b"k", b"v") == OK
+        assert await write(node, ops.SET, 0, b"k", b"w") == OK
+        assert not reading.done()
+        node.ledger.replies -= 1
+        assert await reading == b"w"
+
+
 async def test_an_engine_that_fails_under_a_read_ends_the_node(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,11 @@ class MemoryTransport:
     def writelines(self, chunks: list[bytes]) -> None:
         self.write(b"".join(chunks))
 
+    def take(self, size: int) -> None:
+        """The client reads so much, and not all."""
+        assert 0 < size < self._buffered
+        self._buffered -= size
+
     def take_all(self) -> None:
         """The client reads everything."""
         self.takes = True

@@ -55,7 +55,23 @@ LINES = """
     CLIENT TRACKING OFF REDIRECT 99999 | COMMAND GETKEYS EXEC x | COMMAND GETKEYS CONFIG GET |
     COMMAND GETKEYS SELECT 1 2 | COMMAND GETKEYS MSET a | CONFIG GET DATABASES |
     CONFIG GET DataBases databases | CONFIG GET DATABASES database[s] | CONFIG GET DATABASE* |
-    CONFIG SET a b c | WATCH zz | MULTI | EXEC | WATCH zz | SET other x | SWAPDB 0 1 | MULTI |
+    CONFIG SET client-output-buffer-limit 'normal 1mb 512kb 10' |
+    CONFIG GET client-output-buffer-limit | CONFIG SET client-output-buffer-limit 'normal 1 2' |
+    CONFIG SET client-output-buffer-limit 'foo 1 2 3' |
+    CONFIG SET client-output-buffer-limit 'normal x 2 3' |
+    CONFIG SET client-output-buffer-limit 'normal 1 2 -3' |
+    CONFIG SET client-output-buffer-limit 'normal -1 2 3' |
+    CONFIG SET client-output-buffer-limit 'normal 1.5mb 0 0' |
+    CONFIG SET client-output-buffer-limit 'normal 1k 0 x' |
+    CONFIG SET client-output-buffer-limit 'normal 1 1 1 bogus 1 1 1' |
+    CONFIG SET client-output-buffer-limit '  normal 1 2' |
+    CONFIG GET client-output-buffer-limit | CONFIG SET client-output-buffer-limit '' |
+    CONFIG SET client-output-buffer-limit 'replica 1g 1m 3 PUBSUB 0 0 0' |
+    CONFIG GET client-output-buffer-limit |
+    CONFIG SET client-output-buffer-limit 'normal 1 1 1 Normal 1K 2Kb 3' |
+    CONFIG GET client-output-buffer-limit | CONFIG SET client-output-buffer-limit 'normal 0 0 0' |
+    CONFIG GET client-output-buffer-* | CONFIG SET a b c |
+    WATCH zz | MULTI | EXEC | WATCH zz | SET other x | SWAPDB 0 1 | MULTI |
     EXEC | WATCH zz | SET other x | FLUSHALL | MULTI | EXEC | WATCH zz | SET zz x | FLUSHALL |
     MULTI | EXEC | WATCH zz | SET zz x | SWAPDB 0 1 | MULTI | EXEC | FLUSHALL | WATCH zz |
     SET other x | SWAPDB 0 1 | SWAPDB 0 1 | MULTI | EXEC
