@@ -161,6 +161,9 @@ APPLY_SLICE_MS = 2
 READ_SLICE_MS = 2
 """Reads that may run yield to the loop after this long, as apply does."""
 
+HEAVY_ROWS_MIN = 1_000
+"""A read of so many small rows, about two milliseconds of work, is done in a worker process."""
+
 APPLY_BYTES_MAX = 4 * MIB
 """Committed entries fetched at once for apply."""
 
@@ -290,6 +293,31 @@ busy machine looks like a slow disk."""
 DISK_HAND_OVER_HOLD_OFF_SECONDS = 10
 """A leader with a slow disk keeps its office for this long, and tries to hand it over no sooner
 again: leadership must not go to and fro between two slow disks."""
+
+LOOP_LAG_ALARM_MS = 20
+"""A tick that the loop ran this late is worth a line in the log: two ticks were missed."""
+
+LOOP_LAG_ALARM_SECONDS = 10
+"""At most one such line in that time; it counts those that were not written."""
+
+LOOP_HAND_OVER_MS_MIN = 100
+"""A leader's loop may be this late, however short the election timeout is (as with slow disks)."""
+
+LATE_TICKS_MIN = 3
+LATE_TICKS_SECONDS = 5
+"""So many late ticks within so many seconds make a loop that cannot keep up: one may be a garbage
+collection or a stopped process. It is well again when none was late for as long."""
+
+LATE_TOLD_SECONDS = 0.2
+"""A leader with a late loop gives the others so long to say that theirs are late, too."""
+
+STRAIN_REPEAT_SECONDS = 1.0
+STRAIN_SECONDS = 3.0
+"""A node that is not calm says so every second; what it said holds for three."""
+
+STRAINED_HAND_OVER_HOLD_OFF_SECONDS = 10
+"""A leader short of memory, or with a late loop, keeps its office for this long after it took or
+offered it: under one attack on all nodes leadership must not go to and fro."""
 
 RAFT_CACHE_BYTES_MAX = 32 * MIB
 """Newest log entries kept in memory; older ones are read from the log's files."""

@@ -26,6 +26,7 @@ from kvnode.node.node import Node
 from kvnode.node.recovery import Recovered
 from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.obs.gc_pauses import GcPauses
+from kvnode.obs.histogram import SecondsHistogram
 from kvnode.obs.load import DecayingRate
 from kvnode.obs.log import LogWriter, event
 from kvnode.obs.metrics import Metrics
@@ -108,6 +109,7 @@ class NodeReport:
         self.library: SnapshotLibrary | None = None
         self.is_started = False
         self.is_stopping = False
+        self._slices: dict[tuple[str, ...], SecondsHistogram] = {}
         self._commands = DecayingRate(self._started_at)
         self._reads = DecayingRate(self._started_at)
         self._writes = DecayingRate(self._started_at)
@@ -193,7 +195,7 @@ class NodeReport:
             "reads_per_second": round(self._reads.look(by_kind[READ], now), 1),
             "writes_per_second": round(self._writes.look(by_kind[WRITE], now), 1),
             "clients": len(resp.clients) if resp else 0,
-            "loop_lag_ms": round(node.stats.loop_lag_seconds * 1000, 3) if node else 0.0,
+            "loop_lag_ms": round(node.lag.latest_s * 1000, 3) if node else 0.0,
             "in_flight_bytes": self.in_flight_bytes(),
         }
 
@@ -329,8 +331,9 @@ class NodeReport:
         bind("kvnode_exits_total", self._exit_counts)
         bind("kvnode_wal_repairs_total", lambda: self.wal_observer.repairs)
         bind("kvnode_in_flight_bytes", self._in_flight)
-        bind("kvnode_gc_pause_seconds_total", lambda: self.gc_pauses.seconds)
-        bind("kvnode_gc_collections_total", lambda: self.gc_pauses.collections)
+        pauses = self.gc_pauses.pauses
+        self.metrics_registry.bind_histogram("kvnode_gc_pause_seconds", {(): pauses})
+        bind("kvnode_gc_collections_total", lambda: pauses.count)
         bind("kvnode_log_records_dropped_total", lambda: self._logs.dropped)
         self._bind_memory()
 
@@ -395,8 +398,11 @@ class NodeReport:
         bind("kvnode_engine_full", lambda: float(node.applier.is_full))
         bind("kvnode_read_failures_total", lambda: stats.read_failures)
         bind("kvnode_read_slices_cut_total", lambda: node.reads.slices_cut)
-        bind("kvnode_loop_lag_seconds", lambda: stats.loop_lag_seconds)
-        bind("kvnode_loop_lag_max_seconds", lambda: stats.loop_lag_seconds_max)
+        bind("kvnode_loop_lag_max_seconds", lambda: node.lag.lags.longest)
+        bind_histogram = self.metrics_registry.bind_histogram
+        bind_histogram("kvnode_loop_lag_seconds", {(): node.lag.lags})
+        bind_histogram("kvnode_slice_seconds", self._slices)
+        self._slices |= {(kind,): seconds for kind, seconds in node.slices.kinds.items()}
         self._bind_peers(node)
         self._bind_snapshots(node)
 
@@ -427,6 +433,7 @@ class NodeReport:
     def bind_clients(self, resp: RespServer) -> None:
         """Metrics of the Redis front end."""
         bind, stats = self.metrics_registry.bind, resp.stats
+        self._slices["replies",] = resp.flushes
         bind("kvnode_clients", lambda: len(resp.clients))
         bind("kvnode_clients_blocked", lambda: resp.blocked_clients)
         bind("kvnode_client_connections_total", lambda: stats.connections_total)

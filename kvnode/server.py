@@ -322,6 +322,7 @@ class Server:
             ledger=self._ledger,
             pressure=self._report.pressure,
         )
+        self._report.pressure.subscribe(node.stand_on)
         await node.start(config.peer_listen.host, config.peer_listen.port)
         self._report.membership = node.changes
         self._report.library = recovered.library

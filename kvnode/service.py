@@ -80,6 +80,10 @@ class MemberStatus:
     """Whether the node that was asked can send to it; None of itself."""
     heard_ms: int | None = None
     """Since the node that was asked has heard it; None of itself, and if it never has."""
+    rung: int = 0
+    """Of the memory ladder, as far as it told; from 2 on it cannot become the leader."""
+    loop_late: bool = False
+    """Its event loop cannot keep up, as far as it told."""
 
 
 @dataclass(frozen=True, slots=True)

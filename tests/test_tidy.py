@@ -42,7 +42,8 @@ UNITS = {
         "READS",
         "RECORDS",
     ),
-    *("ROWS", "SAMPLES", "STEPS", "TRANSACTIONS", "WATCHES", "READERS", "PEERS", "ROUNDS"),
+    *("ROWS", "SAMPLES", "STEPS", "TICKS", "TRANSACTIONS", "WATCHES", "READERS", "PEERS"),
+    "ROUNDS",
 }
 """What a bound can be counted in. A new unit is welcome here; a bound without one is not."""
 UNFINISHED = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b")

@@ -72,6 +72,14 @@ def _print_status(answers: Answers) -> None:
     print_table([header, *map(_member_row, view["members"])])
 
 
+def _state(member: dict[str, Any]) -> str:
+    if member.get("recovering"):
+        return "recovering"
+    if rung := member.get("rung"):
+        return f"short of memory ({rung})"
+    return "late" if member.get("loop_late") else "ok"
+
+
 def _member_row(member: dict[str, Any]) -> tuple[str, ...]:
     known = {key: "-" if value is None else str(value) for key, value in member.items()}
     return (
@@ -79,6 +87,6 @@ def _member_row(member: dict[str, Any]) -> tuple[str, ...]:
         known.get("role", "-"),
         known.get("match", "-"),
         known.get("lag", "-"),
-        "recovering" if member.get("recovering") else "ok",
+        _state(member),
         known.get("peer_address", "-"),
     )

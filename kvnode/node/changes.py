@@ -86,7 +86,7 @@ class Changes:
     """
 
     def __init__(
-        self, node: Node, rng: Random, *, silent_ms_max: int, remove_silent_ms: int
+        self, node: Node, rng: Random, silent_ms_max: int, *, remove_silent_ms: int
     ) -> None:
         self._node = node
         self._rng = rng
@@ -276,6 +276,8 @@ class Changes:
         if chosen is None:
             return ChangeAnswer(Verdict.AGAIN, "no other voter can lead at the moment")
         name = node.roster.name_of(chosen)
+        if not node.strains.of(chosen).may_lead:
+            return refused(f"{name} cannot lead now: it is short of memory", chosen)
         if not node.raft.transfer_leader(chosen):
             return ChangeAnswer(Verdict.AGAIN, f"{name} cannot lead at the moment")
         node.wake()

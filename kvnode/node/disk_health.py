@@ -17,7 +17,7 @@ go to and fro between two slow disks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from kvnode.limits import (
     DISK_CALM_SECONDS,
@@ -91,13 +91,16 @@ class DiskHealth:
         return self.wait_s(now) >= self.hand_over_after_s and now >= self._held_off_until
 
 
-def better_leader(durable: int, followers: Mapping[int, int], voters: int) -> int | None:
+def better_leader(
+    durable: int, followers: Mapping[int, int], voters: int, unfit: Container[int] = ()
+) -> int | None:
     """The follower that has most on its disk, if the cluster is better off with it.
 
     Args:
         durable: the last index on this node's disk.
-        followers: those that can vote and lead now, with the last index known to be on their disks.
+        followers: those that can vote now, with the last index known to be on their disks.
         voters: how many there are, this node included.
+        unfit: those of the followers that can vote but not lead.
 
     Returns:
         None when no follower has more than this node, or when they could not elect anybody without
@@ -105,5 +108,5 @@ def better_leader(durable: int, followers: Mapping[int, int], voters: int) -> in
     """
     if len(followers) < voters // 2 + 1:
         return None
-    best = max(followers, key=lambda peer: (followers[peer], peer))
-    return best if followers[best] > durable else None
+    able = [peer for peer in followers if peer not in unfit and followers[peer] > durable]
+    return max(able, key=lambda peer: (followers[peer], peer), default=None)

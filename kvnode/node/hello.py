@@ -8,9 +8,10 @@ The first frame in each direction::
     answer   := [WELCOME, storage_id, incarnation, version, client_address, recovering, level]
               | [REFUSED, reason, text]                                 acceptor -> dialler
 
-The fields from `level` on came with wire version 3. A node of version 2 is spoken to in version 2,
-which is how a cluster is updated node by node: who is refused for the version dials again with the
-one before (`PeerLink`), and who accepts answers in the version that it was spoken to in.
+The fields from `level` on came with wire version 3; version 4 changed nothing here, but has further
+messages (`kvnode.node.wire`). A node of an older version is spoken to in that one, which is how a
+cluster is updated node by node: who is refused for the version dials again with the one before
+(`PeerLink`), and who accepts answers in the version that it was spoken to in.
 
 A node that wants to become a member has no place in that yet. It sends one frame, gets one, and
 the connection is closed::
@@ -30,8 +31,11 @@ import msgpack
 from kvnode.node.frames import MalformedFrame, encode_frame, take, unpack
 
 MAGIC = "kvnode-peer"
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 WIRE_VERSION_MIN = 2
+
+_LEVELS = 3
+"""The wire version that brought levels, and requests to join."""
 
 _HELLO_TYPES: tuple[type, ...] = (
     *(str, int, int, int, int, str, str, bool, bool),
@@ -153,7 +157,7 @@ class JoinAnswer(NamedTuple):
 def encode_hello(hello: Hello) -> bytes:
     """The dialler's first frame, in the wire version that `hello` names."""
     fields = hello[: len(_HELLO_TYPES)]
-    if hello.wire_version < WIRE_VERSION:
+    if hello.wire_version < _LEVELS:
         fields = fields[: -_NEW_IN_3["hello"]]
     return _frame(FrameCode.HELLO, MAGIC, hello.wire_version, *fields)
 
@@ -161,7 +165,7 @@ def encode_hello(hello: Hello) -> bytes:
 def encode_welcome(welcome: Welcome, wire_version: int = WIRE_VERSION) -> bytes:
     """The acceptor's answer to a good hello, in the wire version of that."""
     fields: tuple[Any, ...] = welcome
-    if wire_version < WIRE_VERSION:
+    if wire_version < _LEVELS:
         fields = fields[: -_NEW_IN_3["welcome"]]
     return _frame(FrameCode.WELCOME, *fields)
 
@@ -169,7 +173,7 @@ def encode_welcome(welcome: Welcome, wire_version: int = WIRE_VERSION) -> bytes:
 def encode_refusal(refusal: Refusal, wire_version: int = WIRE_VERSION) -> bytes:
     """The acceptor's answer to a hello that it will not serve, in the wire version of that."""
     reason, text = refusal
-    if wire_version < WIRE_VERSION and reason in _NEW_REASONS:
+    if wire_version < _LEVELS and reason in _NEW_REASONS:
         # To a reason that it does not know it would pay no heed; this one ends it, too.
         reason = RefusalReason.OLD_DIRECTORY
     return _frame(FrameCode.REFUSED, reason, text)
@@ -177,7 +181,7 @@ def encode_refusal(refusal: Refusal, wire_version: int = WIRE_VERSION) -> bytes:
 
 def encode_join(request: JoinRequest) -> bytes:
     """The only frame of a node that wants to become a member."""
-    return _frame(FrameCode.JOIN, MAGIC, WIRE_VERSION, *request)
+    return _frame(FrameCode.JOIN, MAGIC, _LEVELS, *request)  # as it was since then
 
 
 def encode_joined(answer: JoinAnswer) -> bytes:
@@ -208,7 +212,7 @@ def decode_first(body: bytes | bytearray | memoryview) -> Hello | JoinRequest | 
         return Refusal(RefusalReason.WRONG_WIRE_VERSION, text)
     if code == FrameCode.JOIN:
         return JoinRequest(*take(fields, (str, str, str, str, int, bool, int), "join"))
-    types = _HELLO_TYPES if version == WIRE_VERSION else _HELLO_TYPES[: -_NEW_IN_3["hello"]]
+    types = _HELLO_TYPES if version >= _LEVELS else _HELLO_TYPES[: -_NEW_IN_3["hello"]]
     return Hello(*take(fields, types, "hello"))._replace(wire_version=version)
 
 

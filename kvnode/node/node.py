@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -33,6 +34,7 @@ from kvnode.node.disk_health import DiskHealth
 from kvnode.node.driver import Driver
 from kvnode.node.faults import as_fatal
 from kvnode.node.hello import Hello
+from kvnode.node.lag import LoopLag
 from kvnode.node.leader import LeaderDuties
 from kvnode.node.log_writer import LogWriter, Worker
 from kvnode.node.membership import Acquaintances, Membership
@@ -41,13 +43,15 @@ from kvnode.node.proposals import DATA_FULL, ENGINE_FULL, EXEC_DATA_FULL, LOG_FU
 from kvnode.node.reads import ReadRounds
 from kvnode.node.recovery import Recovered
 from kvnode.node.roster import Roster
+from kvnode.node.slices import Slices
 from kvnode.node.snapshots import Snapshots
 from kvnode.node.status import Contact, NodeIdentity, describe
+from kvnode.node.strain import WIRE_VERSION_OF_STRAIN, Strains
 from kvnode.node.succession import Succession
 from kvnode.node.ticks import TICK_SECONDS, Ticks
 from kvnode.node.transport import Transport
 from kvnode.node.waiters import Waits
-from kvnode.node.wire import Forward, Register
+from kvnode.node.wire import Forward, Register, Strained
 from kvnode.obs.log import Repeats, event
 from kvnode.service import NodeStatus, Op, Pending, Wait
 from kvnode.store.batch import Kind
@@ -73,8 +77,6 @@ class NodeStats:
     """Plain counters that metrics and INFO read."""
 
     leader_changes_seen: int = 0
-    loop_lag_seconds: float = 0.0
-    loop_lag_seconds_max: float = 0.0
     entries_applied: int = 0
     hellos_refused_by_peers: int = 0
     read_failures: int = 0
@@ -143,6 +145,8 @@ class Node:
         self.lease_reads = lease_reads
         missed_max = None if lease_reads else SWEEP_TICKS
         self._due_ticks = Ticks(elapsed or loop.time, missed_max)
+        self.slices = Slices()
+        self.lag = LoopLag(election_ms, time.thread_time)
         self._was_recovering = False
         self.failure: asyncio.Future[None] = loop.create_future()
         """Fails when the node cannot go on; never succeeds."""
@@ -155,15 +159,12 @@ class Node:
         self.reads = ReadRounds(self, first_request_id(identity.incarnation), loop.time)
         self.waits = Waits(self, self.machine, identity.node_id)
         self.applier = self._make_applier()
-        self.changes = Changes(
-            self,
-            rng,
-            silent_ms_max=4 * election_ms,
-            remove_silent_ms=remove_silent_ms,
-        )
+        silent_ms_max = 4 * election_ms
+        self.changes = Changes(self, rng, silent_ms_max, remove_silent_ms=remove_silent_ms)
+        self.strains = Strains(self, loop.time)
         self.peers = Peers(self, directory.bind_peer)
         self.transport = Transport(self.peers, rng)
-        self.succession = Succession(self.raft, self.roster, self.transport, loop, self.wake)
+        self.succession = self._make_succession()
         self.coverage = Coverage(self.raft, loop, self.transport.send, self.wake)
         self.driver = self._make_driver()
         self.disk_health = DiskHealth(election_ms)
@@ -203,6 +204,11 @@ class Node:
             on_applied=self._on_applied,
             on_configured=self.membership.on_configured,
             on_full=self._on_engine_full,
+        )
+
+    def _make_succession(self) -> Succession:
+        return Succession(
+            self.raft, self.roster, self.transport, self.strains, self.loop, self.wake
         )
 
     def _make_driver(self) -> Driver:
@@ -322,13 +328,18 @@ class Node:
         self._pass_scheduled = False
         if self.is_stopped:
             return
+        slices = self.slices
         try:
+            slices.begin()
             self.proposer.flush()
             self.reads.flush()
             self.driver.pump()
+            slices.end("consensus")
             more = not self.is_frozen and self.applier.run()
+            slices.end("apply")
             more = self.reads.release(self.machine.applied) or more
             self.duties.watch_deadlines()
+            slices.end("reads")
         except Exception as error:
             # A state machine or a consensus that raised is in no known state: the process ends.
             self.fail(error)
@@ -338,10 +349,9 @@ class Node:
 
     def _tick(self) -> None:
         now = self.loop.time()
-        lag = now - self._tick_due
-        self.stats.loop_lag_seconds = lag
-        self.stats.loop_lag_seconds_max = max(self.stats.loop_lag_seconds_max, lag)
-        self._let_time_pass()
+        self.slices.begin()
+        self._heartbeat()
+        self._watch_loop(now, now - self._tick_due)
         # At the time at which the tick was due: the disk is not to blame for a late loop.
         self._watch_disk(self._tick_due)
         self._ticks += 1
@@ -354,14 +364,27 @@ class Node:
             self.reads.sweep()
             self.snapshots.sweep()
             self.membership.sweep()
+            self.strains.sweep()
             self.changes.sweep()
             self.waits.sweep()
             self.wake()
+        self.slices.end("tick")
         self.applier.collect_garbage()
+        self.slices.end("garbage")
         self._tick_due = max(self._tick_due + TICK_SECONDS, now)
         self._tick_timer = self.loop.call_at(self._tick_due, self._tick)
         if self.raft.has_ready() or self.reads.has_due(self.machine.applied):
             self.wake()
+
+    def _heartbeat(self) -> None:
+        """What Raft has to say because time passes leaves at once, before anything else is done."""
+        self._let_time_pass()
+        if self.raft.has_ready():
+            try:
+                self.driver.pump()
+            except Exception as error:
+                self.fail(error)
+                raise
 
     def _let_time_pass(self) -> None:
         """Tell Raft of the ticks that are due; while it is frozen it hears of none."""
@@ -458,11 +481,14 @@ class Node:
             self.machine.applied,
             self.identity,
             self.roster,
+            self.strains.own,
             self._contact,
         )
 
     def _contact(self, peer: int) -> Contact:
-        return Contact(self.transport.is_connected(peer), self.changes.heard_ms(peer))
+        return Contact(
+            self.transport.is_connected(peer), self.changes.heard_ms(peer), self.strains.of(peer)
+        )
 
     # --- what Raft decided ------------------------------------------------------------------------
 
@@ -472,6 +498,7 @@ class Node:
             self.duties.take_office()
             self.changes.took_office()
             self.disk_health.hold_off(self.loop.time())
+            self.succession.hold_off(self.loop.time())
         if state.role is not Role.LEADER:
             self.snapshots.leadership_lost()
             self.changes.leadership_lost()
@@ -527,6 +554,40 @@ class Node:
             event(_log, level, text, wait_ms=round(health.longest_s * 1000))
         if self.duties.leads and health.should_hand_over(now):
             self.succession.leave_slow_disk(health, now)
+
+    # --- strain -----------------------------------------------------------------------------------
+
+    @property
+    def rung(self) -> int:
+        """On which rung of the memory ladder this node stands; 0: on none."""
+        return self.strains.own.rung
+
+    def stand_on(self, rung: int) -> None:
+        """This node climbed, or came down: the others are told, and a leader may hand over."""
+        self.strains.change(self.strains.own._replace(rung=rung))
+
+    @property
+    def peers_dialled(self) -> Sequence[int]:
+        """Whom this node may tell something."""
+        return self.transport.peers
+
+    def tell_strain(self, peer: int, strain: Strained) -> None:
+        """To a peer that can be told."""
+        if self.transport.wire_version(peer) >= WIRE_VERSION_OF_STRAIN:
+            self.transport.send(peer, strain)
+
+    def _watch_loop(self, now: float, lag_s: float) -> None:
+        """Say when the loop is late; a leader under strain looks for a node that is better off."""
+        alarm = self.lag.alarm(now, lag_s)
+        if alarm is not None:
+            event(_log, logging.WARNING, "the event loop was late", **alarm.fields())
+        if self.lag.judge(now, lag_s):
+            is_late = self.lag.is_late
+            text = "the event loop cannot keep up" if is_late else "the event loop keeps up again"
+            event(_log, logging.WARNING, text, lag_ms=round(lag_s * 1000))
+            self.strains.change(self.strains.own._replace(is_late=is_late))
+        if self.duties.leads and (self.rung or self.lag.should_hand_over(now)):
+            self.succession.leave_strain(now)
 
     def _on_read_state(self, state: ReadState) -> None:
         self.reads.confirmed(state.request_id, state.index)

@@ -25,6 +25,7 @@ from kvnode.node.wire import (
     SnapshotAck,
     SnapshotChunk,
     SnapshotOffer,
+    Strained,
 )
 from kvnode.obs.log import event
 from kvnode.store.batch import MalformedEntry, decode_ops
@@ -61,6 +62,7 @@ class Peers:
             CoverageAnswer: lambda _, message: node.coverage.answered(message),
             ChangeForward: node.changes.on_forward,
             ChangeDecided: lambda _, message: node.changes.on_decided(message),
+            Strained: node.strains.told,
         }
         """By type, messages of nodes; all others are Raft's."""
 
@@ -118,6 +120,7 @@ class Peers:
         """The way to a peer is open (again)."""
         node = self._node
         node.raft.peer_connected(peer, recovering=recovering)
+        node.strains.connected(peer)
         node.proposer.resume()
         node.reads.resume()
         node.wake()
@@ -170,6 +173,7 @@ class Peers:
         refusal = self._bind_peer(hello.sender, hello.storage_id, hello.incarnation)
         if refusal is None:
             node.changes.heard(hello.sender)
+            node.strains.forget(hello.sender)
             node.membership.met(hello)
         return refusal
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvnode.node.roster import Roster
+from kvnode.node.strain import CALM, Strain
 from kvnode.service import MemberStatus, NodeStatus
 from kvnode.store.members import Member, Role
 from kvnode.store.ops import LEVEL
@@ -36,6 +37,7 @@ class Contact:
 
     is_connected: bool
     heard_ms: int | None
+    strain: Strain = CALM
 
 
 def describe(
@@ -43,6 +45,7 @@ def describe(
     applied: int,
     identity: NodeIdentity,
     roster: Roster,
+    strain: Strain,
     contact: Callable[[int], Contact],
 ) -> NodeStatus:
     """What INFO and /status tell of consensus."""
@@ -60,7 +63,7 @@ def describe(
         applied=applied,
         last_index=raft.last_index,
         members=tuple(
-            _describe_member(raft, status, identity, roster, member, contact)
+            _describe_member(raft, status, identity, roster, member, strain, contact)
             for member in sorted(roster.members.values(), key=lambda member: member.name)
         ),
         recovering=raft.recovering,
@@ -83,6 +86,7 @@ def _describe_member(
     identity: NodeIdentity,
     roster: Roster,
     member: Member,
+    own_strain: Strain,
     contact: Callable[[int], Contact],
 ) -> MemberStatus:
     progress = status.progress if raft.role is raft_types.Role.LEADER else {}
@@ -90,6 +94,7 @@ def _describe_member(
     match = progress[node_id].match if node_id in progress else None
     is_self = node_id == identity.node_id
     seen = None if is_self else contact(node_id)
+    strain = seen.strain if seen else own_strain
     return MemberStatus(
         node_id=node_id,
         name=member.name,
@@ -102,6 +107,8 @@ def _describe_member(
         level=LEVEL if is_self else roster.levels.get(node_id),
         connected=seen.is_connected if seen else None,
         heard_ms=seen.heard_ms if seen else None,
+        rung=strain.rung,
+        loop_late=strain.is_late,
     )
 
 

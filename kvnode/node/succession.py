@@ -1,4 +1,11 @@
-"""Who leads next: giving leadership away, when the node stops or another one can do better."""
+"""Who leads next: giving leadership away, when the node stops or another one can do better.
+
+Nobody who is so short of memory that it refuses writes is ever chosen, and who is strained
+(`kvnode.node.strain`) only where nobody is calm. A leader that gets under strain itself looks for a
+node that is better off: for one on rung 0 when it is short of memory, for one whose loop keeps up
+when its own does not. If there is none it goes on: each leaves for itself, and an election among
+equals costs more than it brings.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +14,14 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kvnode.limits import PROMOTION_LAG_ENTRIES_MAX, STRAINED_HAND_OVER_HOLD_OFF_SECONDS
 from kvnode.node.disk_health import DiskHealth, better_leader
 from kvnode.obs.log import event
 from raft.types import NONE, Role
 
 if TYPE_CHECKING:
     from kvnode.node.roster import Roster
+    from kvnode.node.strain import Strains
     from kvnode.node.transport import Transport
     from raft.raft import Raft
 
@@ -30,15 +39,18 @@ class Succession:
         raft: Raft,
         roster: Roster,
         transport: Transport,
+        strains: Strains,
         loop: asyncio.AbstractEventLoop,
         wake: Callable[[], None],
     ) -> None:
         self._raft = raft
         self._roster = roster
         self._transport = transport
+        self._strains = strains
         self._loop = loop
         self._wake = wake
         self._changed = asyncio.Event()
+        self._held_off_until = 0.0
 
     def leader_changed(self) -> None:
         """Role or leader are others now."""
@@ -49,7 +61,7 @@ class Succession:
         return self._raft.role is Role.LEADER
 
     def _electable(self) -> dict[int, int]:
-        """Peers that can vote and lead now, with the last index that each is known to have."""
+        """Peers that can vote now, with the last index that each is known to have."""
         progress = self._raft.progress()
         return {
             peer: progress[peer].match if peer in progress else 0
@@ -59,9 +71,17 @@ class Succession:
         }
 
     def best_follower(self) -> int | None:
-        """The follower that has most of the log; None if none can lead."""
+        """Of those that have about all of the log the one that is best off; None: none can lead."""
         electable = self._electable()
-        return max(electable, key=lambda peer: (electable[peer], peer)) if electable else None
+        strain = self._strains.of
+        able = [peer for peer in electable if strain(peer).may_lead]
+        caught_up = max(electable.values(), default=0) - PROMOTION_LAG_ENTRIES_MAX
+
+        def merit(peer: int) -> tuple[bool, int, bool, int, int]:
+            rung, is_late = strain(peer)
+            return electable[peer] >= caught_up, -rung, not is_late, electable[peer], peer
+
+        return max(able, key=merit, default=None)
 
     async def hand_over(self, seconds: float) -> bool:
         """Give leadership to the best follower, if this node leads. True when another one leads."""
@@ -94,10 +114,42 @@ class Succession:
     def leave_slow_disk(self, health: DiskHealth, now: float) -> None:
         """Hand leadership to a follower whose disk has what this one's still has not."""
         voters = len(self._raft.conf_state.voters)
-        target = better_leader(self._raft.log.stable, self._electable(), voters)
+        followers = self._electable()
+        unfit = [peer for peer in followers if not self._strains.of(peer).may_lead]
+        target = better_leader(self._raft.log.stable, followers, voters, unfit)
         if target is None or not self._raft.transfer_leader(target):
             return
         health.hold_off(now)
         text = "leadership is offered to a node with a quicker disk"
         event(_log, logging.WARNING, text, to=self._roster.name_of(target))
         self._wake()
+
+    # --- strain -----------------------------------------------------------------------------------
+
+    def hold_off(self, now: float) -> None:
+        """Leadership was taken, or offered to another node: leave it alone for a while."""
+        self._held_off_until = now + STRAINED_HAND_OVER_HOLD_OFF_SECONDS
+
+    def leave_strain(self, now: float) -> None:
+        """Hand leadership to a follower that is caught up and better off than this node."""
+        if now < self._held_off_until:
+            return
+        target = self._better_off()
+        if target is None or not self._raft.transfer_leader(target):
+            return
+        self.hold_off(now)
+        text = "leadership is offered to a node that is better off"
+        rung, is_late = self._strains.own
+        to = self._roster.name_of(target)
+        event(_log, logging.WARNING, text, to=to, own_rung=rung, own_loop_late=is_late)
+        self._wake()
+
+    def _better_off(self) -> int | None:
+        """Of the followers on rung 0 that have it easier than this node the best; None: none."""
+        commit, strains = self._raft.commit, self._strains
+        able = [
+            (strains.of(peer), -match, peer)
+            for peer, match in self._electable().items()
+            if match >= commit and strains.of(peer).rung == 0 and strains.of(peer) < strains.own
+        ]
+        return min(able)[2] if able else None

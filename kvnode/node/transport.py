@@ -185,9 +185,9 @@ class PeerLink(asyncio.Protocol):
             raise MalformedFrame("a second answer to one hello")
         if isinstance(answer, Refusal):
             if answer.reason is RefusalReason.WRONG_WIRE_VERSION:
-                # Next time the other way: it is older, or it was and has been updated.
-                newest = self._wire_version == WIRE_VERSION
-                self._wire_version = WIRE_VERSION_MIN if newest else WIRE_VERSION
+                # Next time in the one before: it is older, or it was and has been updated.
+                oldest = self._wire_version == WIRE_VERSION_MIN
+                self._wire_version = WIRE_VERSION if oldest else self._wire_version - 1
             self._owner.receiver.on_refused(self._peer, answer)
             self.close()
             return

@@ -127,6 +127,13 @@ class ChangeDecided(
     CODE: ClassVar[int] = 109
 
 
+class Strained(NamedTuple("Strained", [("rung", int), ("is_late", bool)])):
+    """How hard the sender has it: `kvnode.node.strain`. From wire version 4 on."""
+
+    __slots__ = ()
+    CODE: ClassVar[int] = 110
+
+
 class Verdict(IntEnum):
     """What the receiver of a snapshot says with its offset."""
 
@@ -148,6 +155,7 @@ NodeMessage = (
     | CoverageAnswer
     | ChangeForward
     | ChangeDecided
+    | Strained
 )
 AnyMessage = Message | NodeMessage
 
@@ -168,6 +176,7 @@ _NODE_FIELDS: dict[int, tuple[type[Any], tuple[type, ...]]] = {
     CoverageAnswer.CODE: (CoverageAnswer, (int, list, list)),
     ChangeForward.CODE: (ChangeForward, (int, str, str, str, str, str, int, bool, int)),
     ChangeDecided.CODE: (ChangeDecided, (int, str, str, int)),
+    Strained.CODE: (Strained, (int, bool)),
 }
 
 

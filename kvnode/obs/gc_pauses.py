@@ -9,16 +9,16 @@ from __future__ import annotations
 import gc
 import time
 
+from kvnode.obs.histogram import LOOP_BUCKETS_SECONDS, SecondsHistogram
+
 
 class GcPauses:
     """Counts collections and the time they take, from `start` to `stop`."""
 
-    __slots__ = ("_began", "collections", "longest_seconds", "seconds")
+    __slots__ = ("_began", "pauses")
 
     def __init__(self) -> None:
-        self.collections = 0
-        self.seconds = 0.0
-        self.longest_seconds = 0.0
+        self.pauses = SecondsHistogram(LOOP_BUCKETS_SECONDS)
         self._began = 0.0
 
     def start(self) -> None:
@@ -32,8 +32,5 @@ class GcPauses:
     def _on_gc(self, phase: str, _info: dict[str, int]) -> None:
         if phase == "start":
             self._began = time.perf_counter()
-            return
-        pause = time.perf_counter() - self._began
-        self.collections += 1
-        self.seconds += pause
-        self.longest_seconds = max(self.longest_seconds, pause)
+        else:
+            self.pauses.observe(time.perf_counter() - self._began)

@@ -9,10 +9,8 @@ Every name begins with `kvnode_` and stands in METRICS.md; a test holds the two 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Literal, TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -24,9 +22,14 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-Kind = Literal["gauge", "counter"]
+from kvnode.obs.histogram import SecondsHistogram
+
+Kind = Literal["gauge", "counter", "histogram"]
 Reader: TypeAlias = "Callable[[], float] | Callable[[], Mapping[tuple[str, ...], float]]"
 """Returns the value, or with labels one value per tuple of label values."""
+
+Histograms: TypeAlias = Mapping[tuple[str, ...], SecondsHistogram]
+"""One histogram per tuple of label values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,10 @@ def _gauge(name: str, help_text: str, *labels: str) -> Declaration:
 
 def _counter(name: str, help_text: str, *labels: str) -> Declaration:
     return Declaration(name, "counter", help_text, labels)
+
+
+def _histogram(name: str, help_text: str, *labels: str) -> Declaration:
+    return Declaration(name, "histogram", help_text, labels)
 
 
 DECLARATIONS: tuple[Declaration, ...] = (
@@ -101,6 +108,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _counter("kvnode_snapshots_sent_total", "Snapshots that peers installed from here."),
     _counter("kvnode_snapshots_installed_total", "Snapshots installed here."),
     _counter("kvnode_snapshots_failed_total", "Snapshots that could not be taken or installed."),
+    _histogram("kvnode_wal_fsync_seconds", "Time to write and sync one group of the log."),
     _gauge("kvnode_crc_accelerated", "1 when CRC-32C is computed by native code.", "backend"),
     # Clients and the store
     _gauge("kvnode_clients", "Connected clients."),
@@ -129,7 +137,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "kvnode_read_slices_cut_total", "Times that reads made way for others with some left."
     ),
     # The process
-    _gauge("kvnode_loop_lag_seconds", "How late the event loop ran its last timer."),
+    _histogram("kvnode_loop_lag_seconds", "How late the event loop ran the timer of each tick."),
     _gauge("kvnode_loop_lag_max_seconds", "The largest lag of the event loop since the start."),
     _gauge("kvnode_memory_rss_anon_bytes", "Anonymous resident memory of this process."),
     _gauge("kvnode_memory_workers_bytes", "Anonymous resident memory of its workers."),
@@ -141,7 +149,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "0 calm, 1 shed (60 %), 2 refuse (70 %), 3 close (80 % of the limit).",
     ),
     _counter("kvnode_memory_rung_entered_total", "Times that a rung was entered.", "rung"),
-    _counter("kvnode_gc_pause_seconds_total", "Time spent in Python's cyclic garbage collector."),
+    _histogram("kvnode_slice_seconds", "Turns of the event loop's work, by what was done.", "kind"),
+    _histogram("kvnode_gc_pause_seconds", "Runs of Python's cyclic garbage collector."),
     _counter("kvnode_gc_collections_total", "Runs of Python's cyclic garbage collector."),
     _counter("kvnode_log_records_dropped_total", "Log records dropped because stderr was blocked."),
 )
@@ -156,38 +165,18 @@ FSYNC_BUCKETS_SECONDS = (
 """From a drive with a write cache that survives power loss to a disk that is about to fail."""
 
 
-class SecondsHistogram:
-    """Durations, counted in buckets. One thread observes; any thread may read."""
-
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count one duration."""
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._sum += seconds
-
-    def family(self, name: str, help_text: str) -> Metric:
-        """Return the cumulative buckets, as Prometheus wants them."""
-        edges = (*map(str, self._bounds), "+Inf")
-        buckets = list(zip(edges, accumulate(self._counts), strict=True))
-        return HistogramMetricFamily(name, help_text, buckets=buckets, sum_value=self._sum)
-
-
 class Metrics(Collector):
     """The metrics of one node. `bind` names to readers, then `render` as often as asked."""
 
     def __init__(self) -> None:
         self._readers: dict[str, Reader] = {}
+        self._histograms: dict[str, Histograms] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(namespace="kvnode", registry=self._registry)
         self.wal_fsync_seconds = SecondsHistogram(FSYNC_BUCKETS_SECONDS)
         """Time to write and sync one group of the log; the log's thread observes."""
+        self.bind_histogram("kvnode_wal_fsync_seconds", {(): self.wal_fsync_seconds})
 
     def bind(self, name: str, read: Reader) -> None:
         """Let `read` give the value of a declared metric from now on.
@@ -197,12 +186,20 @@ class Metrics(Collector):
         """
         self._readers[_BY_NAME[name].name] = read
 
+    def bind_histogram(self, name: str, histograms: Histograms) -> None:
+        """Let these be what a declared histogram shows: one, or one per tuple of label values.
+
+        Raises:
+            KeyError: the name is not declared.
+        """
+        self._histograms[_BY_NAME[name].name] = histograms
+
     def unbound(self) -> list[str]:
         """Declared metrics that nobody has bound; they are left out when rendering."""
-        return [name for name in _BY_NAME if name not in self._readers]
+        return [name for name in _BY_NAME if name not in {*self._readers, *self._histograms}]
 
     def names(self) -> list[str]:
-        """All metrics that can be exposed, those of the process and the histogram included."""
+        """All metrics that can be exposed, those of the process included."""
         found = self._registry.collect()
         exposed = {f"{f.name}_total" if f.type == "counter" else f.name for f in found}
         return sorted(exposed | set(_BY_NAME))
@@ -214,12 +211,11 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Called by the registry while rendering."""
         for name, declaration in _BY_NAME.items():
+            if name in self._histograms:
+                yield _histogram_family(declaration, self._histograms[name])
             read = self._readers.get(name)
             if read is not None:
                 yield _family(declaration, read())
-        yield self.wal_fsync_seconds.family(
-            "kvnode_wal_fsync_seconds", "Time to write and sync one group of the log."
-        )
 
 
 def _family(declaration: Declaration, value: float | Mapping[tuple[str, ...], float]) -> Metric:
@@ -230,4 +226,11 @@ def _family(declaration: Declaration, value: float | Mapping[tuple[str, ...], fl
             family.add_metric(labels, number)
     else:
         family.add_metric((), value)
+    return family
+
+
+def _histogram_family(declaration: Declaration, histograms: Histograms) -> Metric:
+    family = HistogramMetricFamily(declaration.name, declaration.help, labels=declaration.labels)
+    for labels, histogram in sorted(histograms.items()):
+        family.add_metric(labels, histogram.buckets(), histogram.sum)
     return family

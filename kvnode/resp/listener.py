@@ -26,6 +26,7 @@ from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
 from kvnode.admission.pressure import Pressure
 from kvnode.limits import CLIENTS_TICK_MS, CLOSED_CLIENT_BYTES_MIN
+from kvnode.obs.histogram import LOOP_BUCKETS_SECONDS, SecondsHistogram
 from kvnode.obs.log import event
 from kvnode.resp.acceptor import Acceptor
 from kvnode.resp.commands.command import WRITE
@@ -75,6 +76,7 @@ class RespServer:
         reply_bytes_max: all that one client may leave unread.
         pause: CLIENT PAUSE, while it holds.
         slow_log: SLOWLOG's entries; latency: LATENCY's events.
+        flushes: turns of writing replies, of all connections that had some.
         clock_ns: when the last connection entered the dirty list (monotonic).
         notable_ns: commands that take longer are handed to `note_slow`.
         loop: the event loop of `start`.
@@ -96,6 +98,7 @@ class RespServer:
         "commands",
         "config",
         "control",
+        "flushes",
         "host",
         "input_rate",
         "latency",
@@ -167,6 +170,7 @@ class RespServer:
         self._dirty: list[Connection] = []
         self._is_scheduled = False
         self._is_full = False
+        self.flushes = SecondsHistogram(LOOP_BUCKETS_SECONDS)
         self._idle: asyncio.Event | None = None
         self._next_id = 1
         self._acceptor: Acceptor | None = None
@@ -363,8 +367,10 @@ class RespServer:
         dirty = self._dirty
         self._dirty = []
         self._is_scheduled = False
+        began = time.perf_counter()
         for connection in dirty:
             connection.flush()
+        self.flushes.observe(time.perf_counter() - began)
         if self._is_full:
             self.check_memory()
         if self._idle is not None:

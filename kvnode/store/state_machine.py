@@ -45,6 +45,7 @@ from kvnode.store.keyspace import (
 )
 from kvnode.store.members import Members
 from kvnode.store.ops import ABANDON, UnknownOperation, check_level
+from kvnode.store.redis import weights
 from kvnode.store.redis.table import READS, WRITES, serve
 from kvnode.store.reply import Unfinished
 from kvnode.store.sessions import Outcome, Session, Sessions
@@ -277,6 +278,20 @@ class StateMachine:
             if translated is not None:
                 raise translated from error
             raise
+
+    def weight_of(self, op: Op) -> int:
+        """Rows that an op counts for (`kvnode.store.redis.weights`). Raises as `read` does."""
+        try:
+            return weights.weight_of(self._space, op)
+        except Exception as error:
+            translated = self._engine.translate(error)
+            if translated is not None:
+                raise translated from error
+            raise
+
+    def least_reply_bytes(self, op: Op) -> int:
+        """What the reply of a read certainly has; 0 if nobody can tell."""
+        return weights.least_reply_bytes(self._space, op)
 
     # --- transactions -------------------------------------------------------------------------
 

@@ -18,7 +18,6 @@ from typing import Any
 from kvnode.node import node as node_module
 from kvnode.node.frames import MalformedFrame
 from kvnode.node.hello import (
-    WIRE_VERSION,
     WIRE_VERSION_MIN,
     Hello,
     JoinRequest,
@@ -52,7 +51,7 @@ class _OlderInbox(PeerInbox):
     def _greeted(self, first: Hello | JoinRequest | Refusal) -> None:
         if isinstance(first, JoinRequest):
             raise MalformedFrame("not a hello")
-        if isinstance(first, Hello) and first.wire_version == WIRE_VERSION:
+        if isinstance(first, Hello) and first.wire_version > WIRE_VERSION_MIN:
             first = Refusal(RefusalReason.WRONG_WIRE_VERSION, "this node speaks an older one")
         super()._greeted(first)
 

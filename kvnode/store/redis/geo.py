@@ -108,6 +108,21 @@ def geosearch(space: Keyspace, op: Op) -> Result:
     return [_shown(match, flags, unpack_score(shape[0])) for match in matches]
 
 
+def rows_met(
+    space: Keyspace, number: int, key: bytes, checks: list[tuple[int, bytes]], centre: bytes,
+    shape: list[bytes], most: int,
+) -> int:  # fmt: skip
+    """How many members a search would look at, at most `most`."""
+    found, point = _judge(space, number, key, checks)
+    if not isinstance(found, Collection):
+        return 0
+    members, met = SortedSet(found), 0
+    for low, high in geohash.score_ranges(_shape(point or _point(centre), shape), math):
+        pairs = members.between(sortable(float(low)), sortable(float(high)), reverse=False)
+        met += sum(1 for _ in islice(pairs, most - met))
+    return met
+
+
 def geosearchstore(space: Keyspace, op: Op) -> Result:
     """GEOSEARCHSTORE, GEORADIUS, GEORADIUSBYMEMBER: the number of matches that were stored.
 

@@ -191,11 +191,11 @@ def lrange(space: Keyspace, op: Op) -> Result:
         return found
     if found is None:
         return []
-    start, count = _clip(first, last, found.count)
+    start, count = clip(first, last, found.count)
     return [*ListRows(found).slice(start, count)] if count else []
 
 
-def _clip(first: int, last: int, length: int) -> tuple[int, int]:
+def clip(first: int, last: int, length: int) -> tuple[int, int]:
     """Where a range of Redis' indexes begins in a list, and how many elements it has."""
     start = max(first + length, 0) if first < 0 else first
     stop = last + length if last < 0 else min(last, length - 1)
@@ -262,7 +262,7 @@ def ltrim(space: Keyspace, op: Op) -> Result:
     found = find(space, number, key, LIST)
     if found is None or isinstance(found, CommandError):
         return OK if found is None else found
-    start, kept = _clip(first, last, found.count)
+    start, kept = clip(first, last, found.count)
     rows = ListRows(found)
     if not kept:
         found.count = 0

@@ -180,7 +180,7 @@ def zrangestore(space: Keyspace, op: Op) -> Result:
     if found is None:
         return store(space, number, target, [], b"zrangestore")
     members = SortedSet(found)
-    first, size = _ranks(members, *how)
+    first, size = ranks(members, *how)
     if size > BULK_ROWS_MAX:
         return bulk.store(space, op, RANGE_ROWS)
     return store(space, number, target, list(members.from_rank(first, size)), b"zrangestore")
@@ -201,7 +201,7 @@ def _range_part(
         return None
     assert isinstance(found, Collection), "a job begins anew when its source is another one"
     members = SortedSet(found)
-    first, size = _ranks(members, *how)
+    first, size = ranks(members, *how)
     done = int.from_bytes(cursor, "big")
     share = min(max(rows_max // ROWS_PER_MEMBER, 1), size - done)
     SortedSet(made).fill(list(members.from_rank(first + done, share)) if share > 0 else [])
@@ -241,7 +241,7 @@ def zremrange(space: Keyspace, op: Op) -> Result:
             members.remove_all(pairs)
             _save(opened, _REMOVED_BY[by])
         return len(pairs)
-    first, size = _ranks(members, *how)
+    first, size = ranks(members, *how)
     if 2 * size <= opened.count:
         members.remove_all(list(members.from_rank(first, size)))
     else:
@@ -289,7 +289,7 @@ def _select(
     return pairs if limit < 0 else islice(pairs, limit)
 
 
-def _ranks(
+def ranks(
     members: SortedSet, by: int, low: int | bytes, high: int | bytes, flags: int, offset: int,
     limit: int,
 ) -> tuple[int, int]:  # fmt: skip

@@ -12,6 +12,8 @@ import pytest
 from kvnode.node import wire
 from kvnode.node.frames import FrameBuffer, encode_frame
 from kvnode.node.hello import (
+    WIRE_VERSION,
+    WIRE_VERSION_MIN,
     Hello,
     JoinAnswer,
     JoinRequest,
@@ -36,7 +38,7 @@ class Peer:
     def __init__(self, node_id: int, cluster: str = CLUSTER) -> None:
         self.node_id = node_id
         self.cluster = cluster
-        self.speaks = 3
+        self.speaks = WIRE_VERSION
         """The newest wire version that it accepts."""
         self.inbox: asyncio.Queue[tuple[int, int, list[AnyMessage]]] = asyncio.Queue()
         self.connected: asyncio.Queue[int] = asyncio.Queue()
@@ -243,37 +245,40 @@ async def test_nonsense_after_a_good_hello_drops_the_connection() -> None:
         await first.malformed.get()
 
 
-async def test_a_node_of_the_wire_version_before_is_spoken_to_in_that_one() -> None:
+@pytest.mark.parametrize("older", range(WIRE_VERSION_MIN, WIRE_VERSION))
+async def test_a_node_of_an_older_wire_version_is_spoken_to_in_that_one(older: int) -> None:
+    """Not in an older one still: there it would have no level, and be refused for it."""
     async with pair() as (first, second, _):
         await first.connected.get()
-        second.speaks = 2
+        second.speaks = older
         for inbox in list(second.transport.inboxes):
             inbox.close()
-        assert (await first.refused.get()).reason is RefusalReason.WRONG_WIRE_VERSION
+        for _version in range(older, WIRE_VERSION):
+            assert (await first.refused.get()).reason is RefusalReason.WRONG_WIRE_VERSION
         await first.connected.get()
-        assert first.transport.wire_version(2) == 2
-        second.speaks = 3  # updated meanwhile
+        assert first.transport.wire_version(2) == older
+        second.speaks = WIRE_VERSION  # updated meanwhile
         for inbox in list(second.transport.inboxes):
             inbox.close()
         await first.connected.get()
-        assert first.transport.wire_version(2) == 3
+        assert first.transport.wire_version(2) == WIRE_VERSION
 
 
 async def test_a_peer_that_was_updated_is_not_spoken_to_as_the_older_one_for_ever() -> None:
     """It accepts a connection that was dialled for the older program: until it dials itself."""
     async with pair() as (first, second, _):
         await first.connected.get()
-        second.speaks = 2
+        second.speaks = WIRE_VERSION - 1
         for inbox in list(second.transport.inboxes):
             inbox.close()
         assert (await first.refused.get()).reason is RefusalReason.WRONG_WIRE_VERSION
         await first.connected.get()
-        assert first.transport.wire_version(2) == 2
-        second.speaks = 3  # nobody broke the connection that it had accepted
+        assert first.transport.wire_version(2) == WIRE_VERSION - 1
+        second.speaks = WIRE_VERSION  # nobody broke the connection that it had accepted
         for inbox in list(first.transport.inboxes):
             inbox.close()  # so it dials anew, and says in its hello what it speaks
         await first.connected.get()
-        assert first.transport.wire_version(2) == 3
+        assert first.transport.wire_version(2) == WIRE_VERSION
 
 
 async def test_a_peer_that_is_removed_is_neither_dialled_nor_heard_any_more() -> None:

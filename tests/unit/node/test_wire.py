@@ -23,6 +23,7 @@ from kvnode.node.wire import (
     SnapshotAck,
     SnapshotChunk,
     SnapshotOffer,
+    Strained,
 )
 from raft.messages import AppendEntries, Heartbeat
 from raft.types import Entry
@@ -62,6 +63,7 @@ def test_messages_of_raft_and_of_the_node_come_back_equal_and_in_order() -> None
         CoverageAnswer(3, [], []),
         ChangeForward(1, "join", "d", "c", "h:1", "h:2", 2**64 - 1, True, 3),
         ChangeDecided(1, "done", "a sentence", 7),
+        Strained(2, is_late=True),
     ]
     stamp, back = wire.decode_messages(body(wire.encode_messages(1234, messages)))
     assert (stamp, back) == (1234, messages)
@@ -88,6 +90,16 @@ def test_a_refusal_may_answer_a_request_to_join_and_a_welcome_may_not() -> None:
     assert hello.decode_joined(body(hello.encode_refusal(refusal))) == refusal
     with pytest.raises(MalformedFrame):
         hello.decode_joined(body(hello.encode_welcome(Welcome(3, 4, "v", "a", recovering=False))))
+
+
+def test_hello_and_request_to_join_are_since_wire_version_3_what_they_were() -> None:
+    """So a node of version 3 learns who dials in it, and admits a newer one."""
+    frame = hello.encode_hello(HELLO._replace(wire_version=3))
+    assert hello.decode_first(body(frame)) == HELLO._replace(wire_version=3)
+    welcome = Welcome(3, 4, "0.1.0", "127.0.0.1:1", recovering=True, level=4)
+    assert hello.decode_answer(body(hello.encode_welcome(welcome, wire_version=3))) == welcome
+    request = JoinRequest("d", "", "h:7379", "h:6379", 1, promote=True, level=4)
+    assert msgpack.unpackb(body(hello.encode_join(request)))[2] == 3
 
 
 def test_a_node_of_the_wire_version_before_is_understood_and_answered_in_it() -> None:

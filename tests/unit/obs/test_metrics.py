@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kvnode.obs.gc_pauses import GcPauses
+from kvnode.obs.histogram import LOOP_BUCKETS_SECONDS, SecondsHistogram
 from kvnode.obs.metrics import DECLARATIONS, FSYNC_BUCKETS_SECONDS, Metrics
 
 METRICS_MD = Path(__file__).resolve().parents[3] / "METRICS.md"
@@ -133,8 +134,23 @@ def test_collections_of_garbage_are_counted_while_asked() -> None:
     pauses.start()
     gc.collect()
     pauses.stop()
-    counted = pauses.collections
+    counted = pauses.pauses.count
     assert counted >= 1
-    assert pauses.seconds >= pauses.longest_seconds > 0
+    assert pauses.pauses.sum >= pauses.pauses.longest > 0
     gc.collect()
-    assert pauses.collections == counted
+    assert pauses.pauses.count == counted
+
+
+def test_a_labelled_histogram_has_buckets_per_label_and_those_that_come_later() -> None:
+    metrics = Metrics()
+    kinds: dict[tuple[str, ...], SecondsHistogram] = {}
+    kinds["apply",] = SecondsHistogram(LOOP_BUCKETS_SECONDS)
+    metrics.bind_histogram("kvnode_slice_seconds", kinds)
+    kinds["reads",] = SecondsHistogram(LOOP_BUCKETS_SECONDS)
+    kinds["apply",].observe(0.003)
+    found = samples(metrics)
+    assert found["kvnode_slice_seconds_bucket{kind=apply}{le=0.002}"] == 0
+    assert found["kvnode_slice_seconds_bucket{kind=apply}{le=0.005}"] == 1
+    assert found["kvnode_slice_seconds_count{kind=reads}"] == 0
+    with pytest.raises(KeyError):
+        metrics.bind_histogram("kvnode_unheard_of", kinds)

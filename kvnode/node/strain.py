@@ -1,0 +1,111 @@
+"""How hard each node has it: what nodes tell each other, so that the one that leads is well.
+
+A node is *strained* while it stands on a rung of the memory ladder (GUARANTEES §7: 0 is calm, 1
+sheds heavy commands, 2 refuses writes, 3 closes clients) or its event loop cannot keep up. It says
+so when it changes and once a second while it lasts, and what it said holds for three seconds. So a
+lost message costs a second, a node that died is forgotten, and nodes that are calm say nothing.
+
+A node of wire version 3 can neither tell nor be told; it counts as calm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from kvnode.limits import STRAIN_REPEAT_SECONDS, STRAIN_SECONDS
+from kvnode.node.wire import Strained
+
+WIRE_VERSION_OF_STRAIN = 4
+
+RUNG_UNFIT = 2
+"""Who refuses writes cannot lead."""
+
+
+class Strain(NamedTuple):
+    """How hard a node has it; the greater, the harder."""
+
+    rung: int = 0
+    """Of the memory ladder."""
+    is_late: bool = False
+    """Its event loop cannot keep up."""
+
+    @property
+    def may_lead(self) -> bool:
+        """Leadership may be handed to it at all."""
+        return self.rung < RUNG_UNFIT
+
+
+CALM = Strain()
+
+
+class StrainPort(Protocol):
+    """What `Strains` needs of the node."""
+
+    @property
+    def peers_dialled(self) -> Sequence[int]:
+        """Whom it may tell something."""
+
+    def tell_strain(self, peer: int, strain: Strained) -> None:
+        """Tell a peer, if it can be told; that may get lost."""
+
+    def wake(self) -> None:
+        """Ask for a pass, in which messages leave."""
+
+
+class Strains:
+    """This node's strain, and what is known of the others'.
+
+    Args:
+        port: tells the peers.
+        monotonic: seconds.
+    """
+
+    def __init__(self, port: StrainPort, monotonic: Callable[[], float]) -> None:
+        self._port = port
+        self._monotonic = monotonic
+        self.own = CALM
+        self._others: dict[int, tuple[Strain, float]] = {}
+        """By peer, with the time at which it ceases to hold."""
+        self._told_at = 0.0
+
+    def change(self, own: Strain) -> None:
+        """This node has it harder or easier now: tell the others at once."""
+        if own != self.own:
+            self.own = own
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told_at = self._monotonic()
+        for peer in self._port.peers_dialled:
+            self._port.tell_strain(peer, Strained(*self.own))
+        self._port.wake()
+
+    def sweep(self) -> None:
+        """Say it again if it is time to; forget what nobody said again."""
+        now = self._monotonic()
+        if self.own != CALM and now - self._told_at >= STRAIN_REPEAT_SECONDS:
+            self._tell()
+        for peer in [peer for peer, (_, until) in self._others.items() if now >= until]:
+            del self._others[peer]
+
+    def told(self, peer: int, message: Strained) -> None:
+        """A peer said how hard it has it."""
+        if (strain := Strain(*message)) == CALM:
+            self._others.pop(peer, None)
+        else:
+            self._others[peer] = strain, self._monotonic() + STRAIN_SECONDS
+
+    def forget(self, peer: int) -> None:
+        """A peer introduces itself: what its connection before this one said is over."""
+        self._others.pop(peer, None)
+
+    def connected(self, peer: int) -> None:
+        """The way to a peer is open: it has heard nothing yet."""
+        if self.own != CALM:
+            self._port.tell_strain(peer, Strained(*self.own))
+
+    def of(self, node_id: int) -> Strain:
+        """What is known of a peer."""
+        strain, until = self._others.get(node_id, (CALM, 0.0))
+        return strain if self._monotonic() < until else CALM

@@ -1,0 +1,440 @@
+"""How much work an op is, told before it is done.
+
+A weight counts *rows*: the work of walking over a small row of a collection and rendering what is
+in it, about two microseconds. It is told from the head of a record (how many elements, how many
+bytes) and the op's own limits, at the cost of a look-up or two, and is mostly an upper bound: LPOS
+may find its element at once. Where the head does not tell (a range of a stream, places within a
+circle) rows are counted without their values, up to `HEAVY_ROWS_MIN` of them.
+
+Ops that work on single keys and elements have no entry: they weigh nothing and are not looked at.
+What an op reads by its own arguments weighs what they are (MGET of a thousand keys), before any
+look-up.
+
+A KiB that is read and sent counts as a row, too. The factors beside the rows are measured, as
+ratios of one run (LMDB, small elements): a member of a sorted set takes twice as long as one of a
+set, an entry of a stream five times, and so on.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from kvnode.limits import DRAWN_MEMBERS_MAX, DUMP_BYTES_MAX, HEAVY_ROWS_MIN, KIB, SCAN_ROWS_MAX
+from kvnode.store import ops, set_algebra
+from kvnode.store.collection import (
+    PARTS_END,
+    Collection,
+    count_of,
+    find,
+    totals_of,
+)
+from kvnode.store.keyspace import COLLECTION_BITS, KIND_MASK, LIST, SET, STRING, ZSET
+from kvnode.store.ops import HashPart, SetOperation, SortFlag, ZBy, ZOperation, ZRangeFlag
+from kvnode.store.redis import geo, lists, sets, sorted_sets, streams
+from kvnode.store.redis.consumer_groups import CONSUMERS, GROUPS, group_of
+from kvnode.store.redis.drawing import WALK_ROWS_MAX, WINDOW_ROWS
+from kvnode.store.redis.stream_ids import ID_BYTES
+from kvnode.store.redis.streams import ENTRIES, Stream
+from kvnode.store.sorted_set import SortedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvnode.store.keyspace import Keyspace
+    from kvnode.store.ops import Op
+
+Weigh: TypeAlias = "Callable[[Keyspace, Op], int]"
+_Range: TypeAlias = tuple[int, "int | bytes", "int | bytes", int, int, int]
+"""How a range of a sorted set is meant, its ends, flags, offset and limit."""
+
+# Rows that an element counts for, by what is done with it.
+_SCORED: Final = 2
+_PAIR: Final = 3
+_ENTRY: Final = 5
+_PLACE: Final = 6
+_MERGED: Final = 2
+_COMBINED: Final = 10
+_SORTED: Final = 2
+_LOOKED_UP: Final = 2
+_DRAWN: Final = WINDOW_ROWS // 2
+_SERIALISED: Final = 5
+_PENDING: Final = 3
+_REGISTERS: Final = 150
+"""A HyperLogLog."""
+
+_COUNTED_PER_KIB: Final = 3
+"""A KiB whose bits are counted, or that is serialised."""
+_CUT_PER_ROW_BYTES: Final = 4 * KIB
+"""Bytes of a string that are cut out and sent in the time of a row."""
+_COMPARED_PER_ROW: Final = 16
+"""Elements of a list that are compared in the time of a row."""
+_CELLS_PER_ROW: Final = 1024
+"""Pairs of bytes that LCS compares in the time of a row."""
+
+
+class _Head(NamedTuple):
+    """What the record of a key tells: rows and bytes of a collection, bytes of a string."""
+
+    kind: int
+    rows: int
+    size: int
+
+    def weight(self, taken: int, each: int = 1) -> int:
+        """Of so many of its elements, if they are as large as the average."""
+        if not self.rows:
+            return 0
+        taken = min(taken, self.rows)
+        return taken * each + self.size * taken // self.rows // KIB
+
+
+_NOTHING: Final = _Head(0, 0, 0)
+
+
+def weight_of(space: Keyspace, op: Op) -> int:
+    """Rows that an op counts for; 0 for one whose work does not grow with what is stored."""
+    weigh = WEIGHTS.get(op[0])
+    return 0 if weigh is None else weigh(space, op)
+
+
+def least_reply_bytes(space: Keyspace, op: Op) -> int:
+    """What the reply of an op certainly has; 0 if nobody can tell.
+
+    Told of ops that answer a collection as a whole. Its rows have keys of their own, and those of
+    long members hold them twice; a quarter of them is in the reply for certain.
+    """
+    code = op[0]
+    is_whole = (
+        code == ops.SMEMBERS
+        or (code == ops.HGETALL and op[3] == HashPart.FIELDS | HashPart.VALUES)
+        or (code == ops.LRANGE and op[3:] == [0, -1])
+        or (code == ops.ZRANGE and op[3:6] == [ZBy.RANK, 0, -1])
+    )
+    return _head(space, op[1], op[2]).size // 4 if is_whole else 0
+
+
+def _head(space: Keyspace, number: int, key: bytes) -> _Head:
+    record = space.find(number, key)
+    if record is None:
+        return _NOTHING
+    kind = record[0] & KIND_MASK
+    if record[0] & COLLECTION_BITS:
+        return _Head(kind, count_of(record), totals_of(record)[1])
+    return _Head(kind, 0, len(record))
+
+
+def _string_bytes(space: Keyspace, number: int, key: bytes) -> int:
+    """Of a string, without reading it."""
+    found = space.part(number, key, 0, 0)
+    return 0 if found is None or found.kind != STRING else found.size
+
+
+# --- by arguments ---------------------------------------------------------------------------------
+
+
+def _each_key(_space: Keyspace, op: Op) -> int:
+    return len(op) - 2
+
+
+def _each_member(_space: Keyspace, op: Op) -> int:
+    return len(op) - 3
+
+
+def _each_place(_space: Keyspace, op: Op) -> int:
+    return (len(op) - 3) * _PLACE
+
+
+def _each_hyperloglog(_space: Keyspace, op: Op) -> int:
+    return (len(op) - 2) * _REGISTERS
+
+
+def _each_step(_space: Keyspace, op: Op) -> int:
+    return len(op[3]) // 16
+
+
+# --- strings --------------------------------------------------------------------------------------
+
+
+def _getrange(space: Keyspace, op: Op) -> int:
+    _, number, key, first, last = op
+    if first >= 0 and 0 <= last - first < _CUT_PER_ROW_BYTES:
+        return 0
+    return _string_bytes(space, number, key) // _CUT_PER_ROW_BYTES
+
+
+def _bits(space: Keyspace, op: Op) -> int:
+    return _string_bytes(space, op[1], op[2]) // KIB * _COUNTED_PER_KIB
+
+
+def _lcs(space: Keyspace, op: Op) -> int:
+    one, other = (_string_bytes(space, op[1], key) for key in op[2:4])
+    return (one + 1) * (other + 64) // _CELLS_PER_ROW
+
+
+def _dump(space: Keyspace, op: Op) -> int:
+    head = _head(space, op[1], op[2])
+    if head.size > DUMP_BYTES_MAX:
+        return 0  # it is refused
+    return head.rows * _SERIALISED + head.size // KIB * _COUNTED_PER_KIB
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+def _keys(space: Keyspace, op: Op) -> int:
+    database = space.databases[op[1]]
+    return database.keys + database.record_bytes // KIB
+
+
+def _scan(space: Keyspace, op: Op) -> int:
+    database, count = space.databases[op[1]], op[4]
+    return _Head(0, database.keys, database.record_bytes).weight(min(count, SCAN_ROWS_MAX))
+
+
+# --- collections ----------------------------------------------------------------------------------
+
+
+def _whole(space: Keyspace, op: Op) -> int:
+    head = _head(space, op[1], op[2])
+    return head.weight(head.rows)
+
+
+def _page(space: Keyspace, op: Op) -> int:
+    """HSCAN and its kin; a bad count is an error that costs nothing."""
+    count = op[5] or 0
+    return _head(space, op[1], op[2]).weight(min(count, SCAN_ROWS_MAX))
+
+
+def _drawn(space: Keyspace, op: Op) -> int:
+    """HRANDFIELD and its kin: some are looked for one by one, many by a walk over all."""
+    count: int | None = op[4]
+    if not count or -count > DRAWN_MEMBERS_MAX:
+        return 0
+    head = _head(space, op[1], op[2])
+    wanted = -count if count < 0 else min(count, head.rows)
+    if not head.rows:
+        return 0
+    content = head.size * wanted // head.rows // KIB
+    if head.rows <= WALK_ROWS_MAX or wanted * 3 > head.rows:
+        return head.rows + wanted + content
+    return wanted * _DRAWN + content
+
+
+def _lrange(space: Keyspace, op: Op) -> int:
+    _, number, key, first, last = op
+    head = _head(space, number, key)
+    _, taken = lists.clip(first, last, head.rows)
+    return head.weight(taken)
+
+
+def _lpos(space: Keyspace, op: Op) -> int:
+    _, number, key, _, _, _, most = op
+    head = _head(space, number, key)
+    taken = min(most or head.rows, head.rows)
+    return head.weight(taken) // _COMPARED_PER_ROW
+
+
+def _combine(space: Keyspace, op: Op) -> int:
+    """SUNION, SINTER, SDIFF."""
+    _, number, operation, *keys = op
+    rows = _algebra(space, number, keys, sets.OPERATIONS[operation])
+    return rows * (1 if operation == SetOperation.UNION else len(keys)) * _MERGED
+
+
+def _sintercard(space: Keyspace, op: Op) -> int:
+    _, number, _, *keys = op
+    return _algebra(space, number, keys, set_algebra.INTERSECTION) * len(keys) * _MERGED
+
+
+def _zalgebra(space: Keyspace, op: Op) -> int:
+    _, number, operation, keys, *_ = op
+    rows = _algebra(space, number, keys, sorted_sets.OPERATIONS[operation])
+    return rows * (1 if operation == ZOperation.UNION else len(keys)) * _COMBINED
+
+
+def _zintercard(space: Keyspace, op: Op) -> int:
+    _, number, keys, *_ = op
+    return _algebra(space, number, keys, set_algebra.INTERSECTION) * len(keys) * _MERGED
+
+
+def _algebra(
+    space: Keyspace, number: int, keys: list[bytes], operation: set_algebra.Operation
+) -> int:
+    """Rows walked over; with very many keys their number, which is enough to be heavy."""
+    if len(keys) >= HEAVY_ROWS_MIN:
+        return len(keys)
+    sources: list[Collection | None] = []
+    for key in keys:
+        record = space.find(number, key)
+        kind = 0 if record is None else record[0] & KIND_MASK
+        source = find(space, number, key, kind) if kind in (SET, ZSET) else None
+        sources.append(source if isinstance(source, Collection) else None)
+    return operation.rows(sources)
+
+
+def _zrange(space: Keyspace, op: Op) -> int:
+    _, number, key, by, low, high, flags, offset, limit = op
+    each = _PAIR if flags & ZRangeFlag.WITHSCORES else _SCORED
+    return _ranged(space, number, key, (by, low, high, flags, offset, limit), each)
+
+
+def _ranged(space: Keyspace, number: int, key: bytes, how: _Range, each: int) -> int:
+    """Of a range of a sorted set: where that may be much, its spans tell how many are in it."""
+    head = _head(space, number, key)
+    if head.kind != ZSET:
+        return 0
+    taken = head.rows if how[5] < 0 else min(how[5], head.rows)
+    if head.weight(taken, each) >= HEAVY_ROWS_MIN:
+        found = find(space, number, key, ZSET)
+        assert isinstance(found, Collection)
+        _, taken = sorted_sets.ranks(SortedSet(found), *how)
+    return head.weight(taken, each)
+
+
+def _geosearch(space: Keyspace, op: Op) -> int:
+    _, number, key, checks, centre, shape, *_ = op
+    head = _head(space, number, key)
+    if head.kind != ZSET or head.weight(head.rows, _PLACE) < HEAVY_ROWS_MIN:
+        return 0
+    met = geo.rows_met(space, number, key, checks, centre, shape, HEAVY_ROWS_MIN // _PLACE + 1)
+    return head.weight(met, _PLACE)
+
+
+def _sort(space: Keyspace, op: Op) -> int:
+    _, number, key, flags, start, limit, by, *gets = op
+    return _sorted(space, number, key, flags, start, limit, by, gets)
+
+
+def _sorted(
+    space: Keyspace, number: int, key: bytes, flags: int, start: int, limit: int,
+    by: bytes | None, gets: list[bytes],
+) -> int:  # fmt: skip
+    head = _head(space, number, key)
+    if head.kind not in (LIST, SET, ZSET):
+        return 0
+    answered = max(head.rows - max(start, 0), 0)
+    if limit >= 0:
+        answered = min(answered, limit)
+    walked = answered + max(start, 0) if flags & SortFlag.NOSORT else head.rows
+    each = _SORTED + (_LOOKED_UP if by is not None else 0)
+    return head.weight(walked, each) + answered * len(gets) * _LOOKED_UP
+
+
+# --- streams --------------------------------------------------------------------------------------
+
+
+def _xrange(space: Keyspace, op: Op) -> int:
+    _, number, key, first, last, count, _ = op
+    return _entries(space, number, key, ENTRIES + first, ENTRIES + last + b"\x00", count)
+
+
+def _xread(space: Keyspace, op: Op) -> int:
+    _, number, count, *wanted = op
+    weight = len(wanted)
+    for key, since in zip(wanted[::2], wanted[1::2], strict=True):
+        if weight >= HEAVY_ROWS_MIN:
+            break
+        if len(since) == ID_BYTES:  # it is no mark that stands for the end
+            first = ENTRIES + since + b"\x00"
+            weight += _entries(space, number, key, first, PARTS_END, count or -1)
+    return weight
+
+
+def _entries(space: Keyspace, number: int, key: bytes, first: bytes, end: bytes, count: int) -> int:
+    """Of up to `count` (below 0: all) entries between two rows."""
+    stream = streams.find(space, number, key)
+    if not isinstance(stream, Stream):
+        return 0
+    rows = stream.rows
+    head = _Head(rows.kind, stream.length, rows.content_bytes)
+    taken = stream.length if count < 0 else min(count, stream.length)
+    if head.weight(taken, _ENTRY) >= HEAVY_ROWS_MIN:
+        taken = min(taken, _rows_between(rows, first, end, HEAVY_ROWS_MIN // _ENTRY + 1))
+    return head.weight(taken, _ENTRY)
+
+
+def _rows_between(rows: Collection, first: bytes, end: bytes, most: int) -> int:
+    """How many rows there are, at most `most`; their values are not read."""
+    keys = rows.engine.keys(rows.prefix + first, rows.prefix + end)
+    return sum(1 for _ in islice(keys, most))
+
+
+def _xpending(space: Keyspace, op: Op) -> int:
+    stream = streams.find(space, op[1], op[2])
+    group = group_of(stream, op[3]) if isinstance(stream, Stream) else None
+    return 0 if group is None else group.consumers * _PENDING
+
+
+def _xpending_range(space: Keyspace, op: Op) -> int:
+    _, number, key, name, idle_ms, _, _, count, _ = op
+    stream = streams.find(space, number, key)
+    group = group_of(stream, name) if isinstance(stream, Stream) else None
+    if group is None:
+        return 0
+    return (group.pending if idle_ms else min(max(count, 0), group.pending)) * _PENDING
+
+
+def _xinfo_stream(space: Keyspace, op: Op) -> int:
+    _, number, key, count, fault = op
+    stream = streams.find(space, number, key)
+    if not isinstance(stream, Stream) or fault is not None:
+        return 0
+    rows = stream.rows
+    if count is None:
+        return _rows_between(rows, GROUPS, CONSUMERS, HEAVY_ROWS_MIN)
+    groups = _rows_between(rows, b"", ENTRIES, HEAVY_ROWS_MIN // _PENDING + 1)
+    head = _Head(rows.kind, stream.length, rows.content_bytes)
+    return groups * _PENDING + head.weight(count or stream.length, _ENTRY)
+
+
+def _xinfo_groups(space: Keyspace, op: Op) -> int:
+    stream = streams.find(space, op[1], op[2])
+    if not isinstance(stream, Stream):
+        return 0
+    return _rows_between(stream.rows, GROUPS, CONSUMERS, HEAVY_ROWS_MIN) * _PENDING
+
+
+WEIGHTS: Final[dict[int, Weigh]] = {
+    ops.MGET: _each_key,
+    ops.EXISTS: _each_key,
+    ops.KEYS: _keys,
+    ops.SCAN: _scan,
+    ops.GETRANGE: _getrange,
+    ops.LCS: _lcs,
+    ops.HMGET: _each_member,
+    ops.HGETALL: _whole,
+    ops.HRANDFIELD: _drawn,
+    ops.HSCAN: _page,
+    ops.LRANGE: _lrange,
+    ops.LPOS: _lpos,
+    ops.SMEMBERS: _whole,
+    ops.SMISMEMBER: _each_member,
+    ops.SRANDMEMBER: _drawn,
+    ops.SCOMBINE: _combine,
+    ops.SINTERCARD: _sintercard,
+    ops.SSCAN: _page,
+    ops.ZMSCORE: _each_member,
+    ops.ZRANGE: _zrange,
+    ops.ZALGEBRA: _zalgebra,
+    ops.ZINTERCARD: _zintercard,
+    ops.ZRANDMEMBER: _drawn,
+    ops.ZSCAN: _page,
+    ops.XRANGE: _xrange,
+    ops.XREAD: _xread,
+    ops.XREAD_SINCE: _each_key,
+    ops.XPENDING: _xpending,
+    ops.XPENDING_RANGE: _xpending_range,
+    ops.XINFO_STREAM: _xinfo_stream,
+    ops.XINFO_GROUPS: _xinfo_groups,
+    ops.XINFO_CONSUMERS: _xpending,
+    ops.BITCOUNT: _bits,
+    ops.BITPOS: _bits,
+    ops.BITFIELD_RO: _each_step,
+    ops.PFCOUNT: _each_hyperloglog,
+    ops.GEOPOS: _each_place,
+    ops.GEOHASH: _each_place,
+    ops.GEOSEARCH: _geosearch,
+    ops.SORT: _sort,
+    ops.DUMP: _dump,
+}
+"""By op code, reads whose work grows with what they ask for or with what is stored."""
