@@ -19,6 +19,7 @@ import secrets
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import uvloop
@@ -76,16 +77,20 @@ def run(config: ServeConfig, file_system: FileSystem | None = None) -> int:
         file_system: what the log writes to; tests hand in one that misbehaves.
 
     Returns:
-        the process's exit code.
+        the process's exit code; under memory pressure the process ends here.
     """
     os.umask(0o077)  # whatever the node writes is its user's own business
+    failure: FatalError | None = None
     with start_logging(config.log_level, config.log_format) as logs:
         server = Server(config, file_system or PosixFileSystem(), logs)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 failure = runner.run(server.main())
         finally:
-            server.release()
+            server.release(keep_watch=isinstance(failure, MemoryPressure))
+    if isinstance(failure, MemoryPressure):
+        # Python's own way out frees every object and joins threads; both take their time.
+        os._exit(failure.exit_code)
     if failure is None:
         return ExitCode.OK
     if config.hold_on_fatal and failure.exit_code in HELD_CODES:
@@ -123,11 +128,15 @@ class Server:
             failure = _first(pressure)
         except* FatalError as fatal:
             failure = failure or _first(fatal)
-            if failure is not _first(fatal):
-                event(_log, logging.WARNING, "failed while leaving", why=str(_first(fatal)))
+            for error in _all(fatal):
+                if error is not failure:
+                    event(_log, logging.WARNING, "failed while leaving", why=str(error))
         except* Exception as bugs:  # noqa: BLE001 - logged in full, and the process ends with 1
-            _log.error("a bug ended the node", exc_info=bugs)
-            failure = failure or FatalError(repr(bugs.exceptions[0]))
+            if failure is None:
+                _log.error("a bug ended the node", exc_info=bugs)
+                failure = FatalError(repr(next(_all(bugs))))
+            else:
+                _log.warning("failed while leaving", exc_info=bugs)
         self._record_exit(failure)
         return failure
 
@@ -136,11 +145,11 @@ class Server:
             _warn(warning)
         self._listen_to_signals()
         asyncio.get_running_loop().set_exception_handler(self._on_loop_exception)
+        self._start_watchdog(group)
         self._directory = self._open_directory()
         self._report.directory = self._directory
         self._warn_of_differences()
         self._directory.keep_ballast()
-        self._start_watchdog(group)
         self._report.bind_process()
         self._relief = Relief(self._report.pressure, asyncio.get_running_loop(), find_trim())
         admin = AdminServer(self._report)
@@ -416,7 +425,10 @@ class Server:
         return ExitCode.BUG
 
     def _is_under_pressure(self) -> bool:
-        return self._watching is not None and self._watching.done()
+        watching = self._watching
+        if watching is None or not watching.done() or watching.cancelled():
+            return False
+        return isinstance(watching.exception(), MemoryPressure)
 
     def _record_exit(self, failure: FatalError | None) -> None:
         if failure is None:
@@ -431,11 +443,14 @@ class Server:
         if self._directory is not None:
             self._directory.record_exit(code, reason)
 
-    def release(self) -> None:
-        """Give the data directory back and let the threads go that would end the process."""
+    def release(self, *, keep_watch: bool = False) -> None:
+        """Give the data directory back and let the threads go that would end the process.
+
+        `keep_watch`: the watchdog's goes on, to end a process that does not end by itself.
+        """
         if self._deadline is not None:
             self._deadline.cancel()
-        if self._report.watchdog is not None:
+        if self._report.watchdog is not None and not keep_watch:
             self._report.watchdog.close()
         if self._directory is not None:
             self._directory.close()
@@ -453,11 +468,18 @@ def _calm_the_collector() -> None:
 
 
 def _first(group: BaseExceptionGroup[FatalError]) -> FatalError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = next(_all(group))
     assert isinstance(error, FatalError)
     return error
+
+
+def _all(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The errors of a group, and of those in it."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _all(error)
+        else:
+            yield error
 
 
 def _warn(text: str) -> None:

@@ -14,7 +14,8 @@ Three rules:
   and with a memory-mapped engine it is always near the limit.
 * **It fires once, and it ends.** If the loop has not reacted in half a second, or has reacted and
   the process is still there when its short stop should be over, the thread ends it with
-  `os._exit(2)`.
+  `os._exit(2)`. Nothing on that way waits for a disk: the note of the reason is written by another
+  thread, which is given a tenth of a second.
 
 The cgroup is the one whose limit would kill us: of our own and its ancestors, the one with the
 smallest limit. A cgroup without any limit kills nobody, and on a desktop it holds the browser too:
@@ -53,6 +54,9 @@ logger = logging.getLogger("kvnode.watchdog")
 
 AUTO_SHARE_PERCENT = LEAVE_SHARE_PERCENT
 """Of the limit, for a threshold that nobody set, and the most for one that somebody did."""
+
+NOTE_SECONDS_MAX = 0.1
+"""For a note of the reason, before the process is ended by force: the disk may be what hangs."""
 
 MEMORY_STAT_BYTES_MAX = 16 * limits.KIB
 """More than the kernel writes; read in one call, so that the figures belong together."""
@@ -487,7 +491,7 @@ class MemoryWatchdog:
         finally:
             # Nothing that an observer does may keep the node in memory that it has not got.
             _tell(loop, outcome, MemoryPressure(f"memory has reached {reading.total_bytes} bytes"))
-            self._guard()
+            self._guard(time.monotonic() + self._stop_seconds_max)
 
     def _climb(self, loop: asyncio.AbstractEventLoop, reading: Reading) -> None:
         """Feed the ladder, and tell of a rung that is entered or left."""
@@ -498,17 +502,19 @@ class MemoryWatchdog:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._pressure.change, rung)
 
-    def _guard(self) -> None:
+    def _guard(self, deadline_s: float) -> None:
         """End the process if the loop does not react, or does not finish its short stop."""
         if self._reacted.wait(self._reaction_seconds_max):
-            if self._closed.wait(self._stop_seconds_max):
+            if self._closed.wait(max(0.0, deadline_s - time.monotonic())):
                 return
         elif self._closed.is_set():
             return
-        try:
-            self._before_exit()
-        finally:
-            self._exit_process(int(ExitCode.MEMORY))
+        note = threading.Thread(target=self._before_exit, name="kvnode-last-words", daemon=True)
+        # Without memory for another thread the process leaves without a word.
+        with contextlib.suppress(RuntimeError):
+            note.start()
+            note.join(NOTE_SECONDS_MAX)
+        self._exit_process(int(ExitCode.MEMORY))
 
 
 def _tell(

@@ -2,6 +2,10 @@
 
 A limit that the kernel enforces cannot be imitated. Where none can be made (no root, a read-only
 cgroup file system, macOS) `MemoryCgroup.make` says why, and the test that needs it is skipped.
+
+It is made below the cgroup of whoever asks: what limits and accounts for the tests goes on doing
+so. In version 2 a cgroup that holds processes cannot have children with controllers; there it is
+made below the nearest ancestor that hands the memory controller on.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from kvnode.watchdog import parse_cgroup
 
 V1_ROOT = Path("/sys/fs/cgroup/memory")
 V2_ROOT = Path("/sys/fs/cgroup")
@@ -34,22 +40,36 @@ class MemoryCgroup:
         self.is_v2 = is_v2
 
     @classmethod
+    def _place(cls, name: str) -> MemoryCgroup:
+        own = parse_cgroup(Path("/proc/self/cgroup").read_text())
+        if own is None:
+            raise CgroupUnavailable("no memory cgroup here: /proc/self/cgroup names none")
+        version, path = own
+        root = V2_ROOT if version == 2 else V1_ROOT
+        parent = root / path.lstrip("/")
+        if not parent.is_dir():  # a container that sees the host's path, with its own as the root
+            parent = root
+        while version == 2 and "memory" not in (parent / "cgroup.subtree_control").read_text():
+            if parent == root:
+                raise CgroupUnavailable("no ancestor hands the memory controller on")
+            parent = parent.parent
+        return cls(parent / name, is_v2=version == 2)
+
+    @classmethod
     def make(cls, name: str, limit_bytes: int) -> MemoryCgroup:
         """Make one.
 
         Raises:
             CgroupUnavailable: that is not possible here.
         """
-        is_v2 = (V2_ROOT / "cgroup.controllers").exists()
-        cgroup = cls((V2_ROOT if is_v2 else V1_ROOT) / name, is_v2=is_v2)
+        cgroup: MemoryCgroup | None = None
         try:
-            if is_v2:
-                with contextlib.suppress(OSError):  # it may be on already
-                    (V2_ROOT / "cgroup.subtree_control").write_text("+memory")
+            cgroup = cls._place(name)
             cgroup.directory.mkdir()
             cgroup.set_limit(limit_bytes)
         except OSError as error:
-            cgroup.remove()
+            if cgroup is not None:
+                cgroup.remove()
             raise CgroupUnavailable(f"no memory cgroup can be made here: {error}") from error
         return cgroup
 

@@ -252,6 +252,36 @@ async def test_a_note_that_fails_does_not_keep_the_process(
     assert unhandled == [OSError]
 
 
+async def test_a_note_that_hangs_does_not_keep_the_process(
+    dogs: list[MemoryWatchdog], exits: Exits
+) -> None:
+    disk = threading.Event()
+    dog = watching(dogs, FakeMeter(100), exit_process=exits, before_exit=disk.wait, stop_ms_max=1)
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    assert await asyncio.to_thread(exits.happened.wait, 30)
+    assert (exits.codes, disk.is_set()) == ([2], False)
+    disk.set()
+
+
+async def test_without_memory_for_a_note_the_process_still_ends(
+    dogs: list[MemoryWatchdog], exits: Exits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def start_some(thread: threading.Thread) -> None:
+        if thread.name == "kvnode-last-words":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    dog = watching(dogs, FakeMeter(100), exit_process=exits, stop_ms_max=1)
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    assert await asyncio.to_thread(exits.happened.wait, 30)
+    assert exits.codes == [2]
+
+
 @pytest.fixture
 def unhandled(monkeypatch: pytest.MonkeyPatch) -> list[type[BaseException]]:
     """Exceptions that ended a thread."""
