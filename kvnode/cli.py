@@ -89,7 +89,7 @@ def serve_options(command: Command) -> Command:
             name = option.flag.removeprefix("--")
             add = click.option(f"--{name}/--no-{name}", option.name, default=None, help=text)
         else:
-            add = click.option(option.flag, option.name, metavar=option.metavar, help=text)
+            add = click.option(*option.flags, option.name, metavar=option.metavar, help=text)
         command = add(command)
     add = click.option("--config", metavar="FILE", help="TOML file with any of the options below.")
     return add(command)

@@ -75,7 +75,8 @@ class ServeConfig:
     hold_on_fatal: bool
     log_level: str
     log_format: LogFormat
-    clients_max: int
+    max_clients: int
+    max_connections_per_peer: int
     snapshot_log_bytes: int
     max_data_bytes: int
     origins: Mapping[str, str]
@@ -214,10 +215,19 @@ def _format_threshold(threshold: int | Auto) -> str:
     return threshold if threshold == "auto" else str(threshold // limits.MIB)
 
 
-def parse_clients_max(text: str) -> int:
+def parse_max_clients(text: str) -> int:
     """Read a number of connections."""
     if not re.fullmatch("[0-9]{1,7}", text) or int(text) == 0:
         raise ValueError(f"{text!r} is not a number of connections from 1 to 9999999")
+    return int(text)
+
+
+def parse_max_connections_per_peer(text: str) -> int:
+    """Read a number of connections; 0 is no limit."""
+    if not re.fullmatch("[0-9]{1,7}", text):
+        raise ValueError(
+            f"{text!r} is not a number of connections from 1 to 9999999, or 0 for no limit"
+        )
     return int(text)
 
 
@@ -255,23 +265,42 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: its name, the parser of its text, its default text, and its line of help."""
+    """One option: its name, the parser of its text, its default text, and its line of help.
+
+    `alias` is a name that it had before and still answers to, in all three spellings.
+    """
 
     name: str
     parse: Callable[[str], Any]
     default: str | None
     metavar: str
     help: str
+    alias: str = ""
 
     @property
     def flag(self) -> str:
         """The spelling on the command line."""
-        return "--" + self.name.replace("_", "-")
+        return self.flags[-1]
+
+    @property
+    def flags(self) -> list[str]:
+        """All spellings on the command line."""
+        return ["--" + name.replace("_", "-") for name in self.names]
+
+    @property
+    def names(self) -> list[str]:
+        """All names, the present one last."""
+        return [self.alias, self.name] if self.alias else [self.name]
 
     @property
     def variable(self) -> str:
         """The spelling in the environment."""
-        return "KVNODE_" + self.name.upper()
+        return self.variables[-1]
+
+    @property
+    def variables(self) -> list[str]:
+        """All spellings in the environment."""
+        return ["KVNODE_" + name.upper() for name in self.names]
 
     @property
     def is_switch(self) -> bool:
@@ -373,16 +402,24 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("log_format", _one_of("logfmt", "json"), "logfmt", "FORMAT", "logfmt or json."),
     Option(
-        "clients_max",
-        parse_clients_max,
+        "max_clients",
+        parse_max_clients,
         str(limits.CLIENTS_MAX),
         "N",
         "Client connections at once.",
+        alias="clients_max",
+    ),
+    Option(
+        "max_connections_per_peer",
+        parse_max_connections_per_peer,
+        str(limits.CONNECTIONS_PER_PEER_MAX),
+        "N",
+        "Client connections of one address; 0 for no limit.",
     ),
 )
 
 CONFIG_VARIABLE = "KVNODE_CONFIG"
-_BY_NAME = {option.name: option for option in OPTIONS}
+_BY_NAME = {name: option for option in OPTIONS for name in option.names}
 
 
 # --- from four places to one configuration ------------------------------------------------------
@@ -467,11 +504,12 @@ def _gather(
     if path is not None:
         given.update(_read_file(path, origin))
     for option in OPTIONS:
-        if environment.get(option.variable):
-            given[option.name] = _Given(environment[option.variable], option.variable)
+        for variable in option.variables:
+            if environment.get(variable):
+                given[option.name] = _Given(environment[variable], variable)
         if option.name in flags:
             given[option.name] = _Given(flags[option.name], option.flag)
-    known = {option.variable for option in OPTIONS} | {CONFIG_VARIABLE}
+    known = {variable for option in OPTIONS for variable in option.variables} | {CONFIG_VARIABLE}
     warnings.extend(
         f"{name}: unknown variable, ignored"
         for name in sorted(environment)
@@ -518,7 +556,7 @@ def _read_file(path: str, origin: str) -> dict[str, _Given]:
         place = f"{path}: {key}"
         if key not in _BY_NAME:
             raise ConfigurationError(f"{place}: unknown key")
-        given[key] = _Given(_text_of(key, value, place), place)
+        given[_BY_NAME[key].name] = _Given(_text_of(key, value, place), place)
     return given
 
 

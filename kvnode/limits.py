@@ -68,6 +68,23 @@ CLOSED_CLIENT_BYTES_MIN = 64 * KIB
 CLIENTS_MAX = 10_000
 """Redis' default for maxclients."""
 
+CONNECTIONS_PER_PEER_MAX = 1_024
+"""Connections of one address: several large pools, or a proxy in front of many clients; a tenth of
+`CLIENTS_MAX`, so that one machine that opens connections without end leaves the others theirs."""
+
+REFUSALS_ANSWERED_PER_SECOND_MAX = 10
+"""Refused connections of one peer that are told why: who comes back more often does not read."""
+
+REFUSAL_LINES_PER_SECOND_MAX = 10
+"""Lines of the log about refused connections, of all peers together."""
+
+PEERS_REMEMBERED_MAX = 1_024
+"""Peers without connections of which something must be remembered for a second: some 200 KB."""
+
+HEAVY_COMMANDS_PER_PEER_PER_SECOND_MAX = 100
+"""Each takes two milliseconds of a core or more, so these are a fifth of one at the least. What one
+address asks for beyond it is a loop that went wrong, and it would take the workers from others."""
+
 PASS_COMMANDS_MAX = 512
 """Commands of one connection begun in one pass of the loop: about two milliseconds of work."""
 

@@ -301,7 +301,8 @@ class NodeReport:
             data=config.data,
             heartbeat_ms=config.heartbeat_ms,
             election_ms=f"{config.election_ms_min}-{config.election_ms_max}",
-            clients_max=config.clients_max,
+            max_clients=config.max_clients,
+            max_connections_per_peer=config.max_connections_per_peer,
             memory_threshold_bytes=self.watchdog.threshold_bytes if self.watchdog else 0,
             memory_interval_ms=self.watchdog.interval_ms if self.watchdog else 0,
             crc_backend=crc.BACKEND,
@@ -437,7 +438,9 @@ class NodeReport:
         bind("kvnode_clients", lambda: len(resp.clients))
         bind("kvnode_clients_blocked", lambda: resp.blocked_clients)
         bind("kvnode_client_connections_total", lambda: stats.connections_total)
-        bind("kvnode_client_rejects_total", lambda: stats.connections_rejected_total)
+        rejected = stats.connections_rejected_total
+        bind("kvnode_client_rejects_total", lambda: _by_reason(rejected))
+        bind("kvnode_client_peers", lambda: resp.doorstep.door.peers)
         bind("kvnode_clients_closed_total", lambda: _by_reason(stats.connections_closed_total))
         bind("kvnode_commands_total", lambda: _calls(resp))
 

@@ -360,7 +360,8 @@ class Server:
         config, identity = self._config, self._directory.identity
         return RespConfig(
             password=config.password,
-            clients_max=config.clients_max,
+            clients_max=config.max_clients,
+            connections_per_peer_max=config.max_connections_per_peer,
             version=__version__,
             node=identity.node,
             run_id=f"{identity.storage_id:016x}{identity.node_id:016x}{identity.incarnation:08x}",

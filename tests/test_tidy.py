@@ -24,6 +24,7 @@ UNITS = {
         "CLIENTS",
         "COMMANDS",
         "CONNECTIONS",
+        "REFUSALS",
         "REQUESTS",
         "ENTRIES",
         "EXITS",

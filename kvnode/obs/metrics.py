@@ -113,7 +113,12 @@ DECLARATIONS: tuple[Declaration, ...] = (
     # Clients and the store
     _gauge("kvnode_clients", "Connected clients."),
     _counter("kvnode_client_connections_total", "Client connections accepted."),
-    _counter("kvnode_client_rejects_total", "Client connections turned away at the limit."),
+    _counter(
+        "kvnode_client_rejects_total",
+        "Client connections turned away: too many in all (clients), or of one address (peer).",
+        "reason",
+    ),
+    _gauge("kvnode_client_peers", "Addresses that clients are connected from."),
     _counter(
         "kvnode_clients_closed_total",
         "Client connections that were closed to protect the node.",

@@ -83,6 +83,7 @@ class Connection(Session, asyncio.Protocol):
         output_bytes: size of the replies that are not written.
         buffered_bytes: size of those that the transport keeps, as the kernel did not take them.
         is_slow: it keeps some.
+        peer: who is at the other end (`kvnode.admission.door`).
         is_closing: commands are no longer run (QUIT, a violation).
         is_ending: nothing more is read; closed as soon as all is answered.
         is_lost: results are no longer wanted.
@@ -110,13 +111,15 @@ class Connection(Session, asyncio.Protocol):
         "last_command",
         "last_heard_ns",
         "output_bytes",
+        "peer",
         "replies",
         "unanswered_bytes",
         "waiting",
     )
 
-    def __init__(self, server: RespServer, number: int) -> None:
+    def __init__(self, server: RespServer, number: int, peer: str) -> None:
         super().__init__(server, number, Parser())
+        self.peer = peer
         self._transport: asyncio.Transport | None = None
         self.last_heard_ns = self.clock_ns = self.opened_ns
         self.last_command: Command | None = None
@@ -146,7 +149,6 @@ class Connection(Session, asyncio.Protocol):
         if peer is not None and peer.family != socket.AF_UNIX:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_KEEPALIVE_SECONDS)
-        self.server.add(self)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._forget()
@@ -641,12 +643,6 @@ class Connection(Session, asyncio.Protocol):
         self._forget()
         if self._transport is not None:
             self._transport.abort()
-
-    def refuse(self, text: str) -> None:
-        """Say why, and close."""
-        self.replies.append(error(text))
-        self.flush()
-        self.close()
 
     def abandon(self) -> None:
         """Answer what is open (unknown if the log may have it, else not done), and close."""

@@ -213,7 +213,7 @@ def _stats(server: RespServer) -> Fields:
         "total_net_output_bytes": stats.output_bytes_total,
         "instantaneous_input_kbps": f"{server.input_rate.per_second / 1024:.2f}",
         "instantaneous_output_kbps": f"{server.output_rate.per_second / 1024:.2f}",
-        "rejected_connections": stats.connections_rejected_total,
+        "rejected_connections": sum(stats.connections_rejected_total.values()),
         "expired_keys": server.service.expired_keys() - server.stats.expired_before,
         "evicted_clients": stats.connections_closed_total.get("output", 0),
         "keyspace_hits": stats.keyspace_hits,

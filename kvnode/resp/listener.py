@@ -7,7 +7,8 @@ costs one `write` per client and not one per command.
 
 What is bounded here for all clients together:
 
-* their number (`clients_max`): one more gets an error and is closed;
+* their number (`clients_max`), and that of one address: one more gets an error and is closed, and
+  costs no more than that (`kvnode.resp.doorstep`);
 * bytes in flight (commands not answered, and unfinished commands): above `requests_bytes_max` of
   the budget no client's socket is read until enough is answered. The unfinished ones alone may take
   half of it; above that the client that holds most is closed, because waiting would not help;
@@ -33,6 +34,7 @@ from kvnode.resp.commands.command import WRITE
 from kvnode.resp.commands.table import COMMANDS, ROWS
 from kvnode.resp.config import RespConfig
 from kvnode.resp.connection import NODE_FULL, STOPPING, VALUES_PER_BURST, Connection
+from kvnode.resp.doorstep import Doorstep
 from kvnode.resp.info import memory_figures
 from kvnode.resp.pause import Pause
 from kvnode.resp.rates import Rate
@@ -69,6 +71,7 @@ class RespServer:
         stats: counters, also read by the metrics page.
         commands: the command table; rows: the same with all subcommands.
         clients: connections by id, oldest first.
+        doorstep: lets them in, or not.
         slow_readers: those of them that have not taken all of their replies.
         ledger: counts what is in flight: commands that are not answered, or not complete.
         budget: how much may be; requests_bytes_high: above it one has to look closer.
@@ -98,6 +101,7 @@ class RespServer:
         "commands",
         "config",
         "control",
+        "doorstep",
         "flushes",
         "host",
         "input_rate",
@@ -151,6 +155,7 @@ class RespServer:
         self.config = config
         self.settings = Settings(
             clients_max=config.clients_max,
+            connections_per_peer_max=config.connections_per_peer_max,
             normal_output=OutputLimit(self.budget.reply_bytes_max),
         )
         self.notable_ns = self.settings.notable_ns
@@ -164,6 +169,7 @@ class RespServer:
         self.rows = ROWS
         self.redis_version = REDIS_VERSION
         self.clients: dict[int, Connection] = {}
+        self.doorstep = Doorstep(self)
         self.slow_readers = SlowReaders(self.ledger)
         self.host = ""
         self.port = config.port
@@ -209,17 +215,12 @@ class RespServer:
         """
         self.loop = asyncio.get_running_loop()
         self.started_at = self.loop.time()
-        acceptor = Acceptor(self.loop, self._new_connection)
+        acceptor = Acceptor(self.loop, lambda: self.doorstep)
         await acceptor.open(host, port, listening)
         self._acceptor = acceptor
         self.host, self.port = acceptor.address[0], acceptor.address[1] or self.port
         self._unsubscribe = self.pressure.subscribe(self._on_rung)
         self._tick()
-
-    def _new_connection(self) -> Connection:
-        number = self._next_id
-        self._next_id += 1
-        return Connection(self, number)
 
     def stop_accepting(self) -> None:
         """Close the listening socket; clients that are connected stay."""
@@ -262,21 +263,27 @@ class RespServer:
 
     # --- clients ----------------------------------------------------------------------------------
 
-    def add(self, connection: Connection) -> None:
-        """A client has connected."""
-        if len(self.clients) >= self.settings.clients_max:
-            self.stats.connections_rejected_total += 1
-            connection.refuse("ERR max number of clients reached")
-            return
+    def add(self, transport: asyncio.Transport, peer: str) -> None:
+        """A client has connected, and was let in."""
         self.stats.connections_total += 1
+        connection = Connection(self, self._next_id, peer)
+        self._next_id += 1
         self.clients[connection.id] = connection
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        if self._is_full:
+            # Only then, since the transport begins to read when we return.
+            self.loop.call_soon(self._hold_back, connection)
+
+    def _hold_back(self, connection: Connection) -> None:
         if self._is_full:
             connection.pause(NODE_FULL)
 
     def remove(self, connection: Connection) -> None:
         """A client is gone."""
-        self.clients.pop(connection.id, None)
+        del self.clients[connection.id]
         self.slow_readers.discard(connection)
+        self.doorstep.door.leave(connection.peer)
         self._note_idle()
 
     # --- from time to time ------------------------------------------------------------------------

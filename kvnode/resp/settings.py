@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvnode.limits import MIB, OUTPUT_BYTES_MAX, SLOW_LOG_RECORDS
+from kvnode.limits import CONNECTIONS_PER_PEER_MAX, MIB, OUTPUT_BYTES_MAX, SLOW_LOG_RECORDS
 
 NEVER_NS = (1 << 63) - 1
 
@@ -42,6 +42,7 @@ class Settings:
 
     Attributes:
         clients_max: connections served at once.
+        connections_per_peer_max: and of one address; 0: no limit. Who is connected stays.
         idle_seconds_max: a client that sends nothing for longer is closed; 0: never.
         slow_log_us: commands that take longer enter the slow log; 0: all, negative: none.
         slow_log_records: entries that the slow log keeps.
@@ -51,6 +52,7 @@ class Settings:
     """
 
     clients_max: int
+    connections_per_peer_max: int = CONNECTIONS_PER_PEER_MAX
     idle_seconds_max: int = 0
     slow_log_us: int = 10_000
     slow_log_records: int = SLOW_LOG_RECORDS

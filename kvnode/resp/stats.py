@@ -109,7 +109,7 @@ class Stats:
 
     Attributes:
         connections_total: connections accepted.
-        connections_rejected_total: connections refused because there were `clients_max`.
+        connections_rejected_total: connections refused at a limit, by reason.
         connections_closed_total: connections we closed to protect the node, by reason.
         protocol_violations_total: streams that could not be understood.
         input_bytes_total: bytes read from clients.
@@ -120,7 +120,7 @@ class Stats:
     """
 
     connections_total: int = 0
-    connections_rejected_total: int = 0
+    connections_rejected_total: dict[str, int] = field(default_factory=dict)
     connections_closed_total: dict[str, int] = field(default_factory=dict)
     protocol_violations_total: int = 0
     input_bytes_total: int = 0
@@ -166,6 +166,11 @@ class Stats:
         if code not in self.errors and len(self.errors) >= ERROR_CODES_MAX:
             code = "OTHER"
         self.errors[code] = self.errors.get(code, 0) + 1
+
+    def count_rejected(self, reason: str) -> None:
+        """Count a connection that was refused."""
+        total = self.connections_rejected_total
+        total[reason] = total.get(reason, 0) + 1
 
     def count_closed(self, reason: str) -> None:
         """Count a connection that we closed."""

@@ -51,12 +51,13 @@ class Setting:
 
 SETTINGS: Final[dict[str, Setting]] = {
     "latency-monitor-threshold": Setting("latency_ms", 0, INT64_MAX // 1_000_000),
+    "max-connections-per-peer": Setting("connections_per_peer_max", 0, 10 * CLIENTS_MAX),
     "maxclients": Setting("clients_max", 1, 10 * CLIENTS_MAX),
     "slowlog-log-slower-than": Setting("slow_log_us", INT64_MIN, INT64_MAX // 1000),
     "slowlog-max-len": Setting("slow_log_records", 0, SLOW_LOG_RECORDS_MAX),
     "timeout": Setting("idle_seconds_max", 0, INT32_MAX),
 }
-"""In Redis' names and units."""
+"""In Redis' names and units; what Redis does not have, in ours."""
 
 OUTPUT_LIMIT: Final = "client-output-buffer-limit"
 OUTPUT_CLASSES: Final = {

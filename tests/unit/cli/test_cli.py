@@ -226,10 +226,10 @@ def test_wrong_usage_is_never_held() -> None:
 
 
 def test_the_configuration_is_shown_with_origins() -> None:
-    result = run("config", "show", "--node", "n1", KVNODE_CLIENTS_MAX="7")
+    result = run("config", "show", "--node", "n1", KVNODE_MAX_CLIENTS="7")
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["node", "n1", "--node"] in lines
-    assert ["clients_max", "7", "KVNODE_CLIENTS_MAX"] in lines
+    assert ["max_clients", "7", "KVNODE_MAX_CLIENTS"] in lines
     assert ["heartbeat", "100ms", "default"] in lines
 
 

@@ -64,7 +64,22 @@ def test_the_first_of_flag_environment_file_and_default_wins(
 
 
 def test_the_file_can_be_named_by_the_environment(tmp_path: Path) -> None:
-    assert load(KVNODE_CONFIG=toml(tmp_path, "clients_max = 7")).clients_max == 7
+    assert load(KVNODE_CONFIG=toml(tmp_path, "max_clients = 7")).max_clients == 7
+
+
+def test_a_former_name_still_counts_and_the_present_one_wins(tmp_path: Path) -> None:
+    file = toml(tmp_path, "clients_max = 7")
+    assert load(KVNODE_CONFIG=file).max_clients == 7
+    assert load(KVNODE_CLIENTS_MAX="8").max_clients == 8
+    both = load(KVNODE_CLIENTS_MAX="8", KVNODE_MAX_CLIENTS="9")
+    assert (both.max_clients, both.origins["max_clients"]) == (9, "KVNODE_MAX_CLIENTS")
+    assert not both.warnings
+
+
+def test_connections_of_one_address_are_limited_unless_switched_off() -> None:
+    assert load().max_connections_per_peer == 1024
+    assert load(KVNODE_MAX_CONNECTIONS_PER_PEER="0").max_connections_per_peer == 0
+    assert "or 0 for no limit" in str(refusal(KVNODE_MAX_CONNECTIONS_PER_PEER="-1"))
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
@@ -73,7 +88,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
 
 
 def test_a_file_may_use_the_types_of_toml(tmp_path: Path) -> None:
-    text = 'node = "n1"\ninsecure = true\nclients_max = 5\n[cluster]\nn2 = "h:2"\nn1 = "h:1"\n'
+    text = 'node = "n1"\ninsecure = true\nmax_clients = 5\n[cluster]\nn2 = "h:2"\nn1 = "h:1"\n'
     settings = load({"config": toml(tmp_path, text)})
     assert settings.insecure
     assert list(settings.cluster) == ["n2", "n1"]

@@ -32,8 +32,9 @@ class MemoryTransport:
         takes: whether the client takes what is written; else it piles up in the buffer.
     """
 
-    def __init__(self, protocol: Connection) -> None:
+    def __init__(self, protocol: asyncio.Protocol, peer: object) -> None:
         self._protocol = protocol
+        self._peer = peer
         self.writes: list[bytes] = []
         self.takes = True
         self.is_reading = True
@@ -42,8 +43,14 @@ class MemoryTransport:
         self._buffered = 0
         self._high = 0
 
-    def get_extra_info(self, name: str) -> tuple[str, int] | None:
-        return {"peername": ("10.0.0.1", 4711), "sockname": ("10.0.0.2", 6379)}.get(name)
+    def get_extra_info(self, name: str) -> object:
+        return {"peername": self._peer, "sockname": ("10.0.0.2", 6379)}.get(name)
+
+    def set_protocol(self, protocol: asyncio.Protocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.Protocol:
+        return self._protocol
 
     def set_write_buffer_limits(self, high: int) -> None:
         self._high = high
@@ -101,12 +108,24 @@ class MemoryTransport:
 class MemoryClient:
     """Sends commands and reads replies, decoded by hiredis."""
 
-    def __init__(self, server: RespServer) -> None:
-        self.connection = server._new_connection()
-        self.transport = MemoryTransport(self.connection)
+    def __init__(self, server: RespServer, peer: object = ("10.0.0.1", 4711)) -> None:
+        doorstep = server.doorstep
+        self.transport = MemoryTransport(doorstep, peer)
         self._reader = hiredis.Reader(notEnoughData=Ellipsis)
         self._read = 0
-        self.connection.connection_made(self.transport)  # type: ignore[arg-type]
+        doorstep.connection_made(self.transport)  # type: ignore[arg-type]
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it was let in."""
+        return isinstance(self.transport.get_protocol(), Connection)
+
+    @property
+    def connection(self) -> Connection:
+        """The node's end of it, if it was let in."""
+        connection = self.transport.get_protocol()
+        assert isinstance(connection, Connection)
+        return connection
 
     def send(self, *arguments: bytes | str | int) -> None:
         """Send one command."""

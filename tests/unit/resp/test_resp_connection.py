@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from kvnode.admission.door import Door
 from kvnode.errors import CommandError, OutcomeUnknown
 from kvnode.limits import (
     KIB,
@@ -14,6 +15,7 @@ from kvnode.limits import (
     OUTPUT_BYTES_MAX,
     PASS_COMMANDS_MAX,
     PIPELINE_COMMANDS_MAX,
+    REFUSALS_ANSWERED_PER_SECOND_MAX,
     VALUE_BYTES_MAX,
 )
 from kvnode.resp.commands.lookup import SPELLING_KEYS_MAX, SPELLINGS, look_up
@@ -420,6 +422,7 @@ async def test_no_client_is_read_while_too_much_is_in_flight(
     assert all(each.transport.is_reading for each in (*busy, idle))
     busy[10].send("SET", "k", b"x" * 10 * KIB)
     late = MemoryClient(server)
+    await rest()
     assert not any(each.transport.is_reading for each in (*busy, idle, late))
     service.answer()
     await rest()
@@ -482,10 +485,51 @@ async def test_one_client_too_many_is_told_so(service: FakeService) -> None:
     assert await clients[2].raw() == b"-ERR max number of clients reached\r\n"
     assert clients[2].transport.closed
     assert len(server.clients) == 2
-    assert server.stats.connections_rejected_total == 1
+    assert not clients[2].is_served
+    assert server.stats.connections_rejected_total == {"clients": 1}
     clients[0].transport.close()
     await rest()
     assert await MemoryClient(server).call("PING") == b"PONG"
+
+
+async def test_one_connection_too_many_of_an_address_is_told_so(service: FakeService) -> None:
+    server = serve(service, connections_per_peer_max=2)
+    clients = [MemoryClient(server) for _ in range(3)]
+    refusal = b"-ERR max number of connections from this address reached\r\n"
+    assert await clients[2].raw() == refusal
+    assert clients[2].transport.closed
+    assert await MemoryClient(server, ("10.0.0.9", 1)).call("PING") == b"PONG"
+    assert await MemoryClient(server, "").call("PING") == b"PONG"
+    clients[0].transport.close()
+    await rest()
+    assert await MemoryClient(server).call("PING") == b"PONG"
+    assert server.stats.connections_rejected_total == {"peer": 1}
+    assert "rejected_connections:1" in (await clients[1].call("INFO", "stats")).decode()
+
+
+async def test_an_address_that_is_refused_again_and_again_is_not_answered(
+    service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(service, connections_per_peer_max=1)
+    server.doorstep.door = Door(lambda: 7.0)
+    assert MemoryClient(server).is_served
+    with caplog.at_level("WARNING", logger="kvnode.resp"):
+        crowd = [MemoryClient(server) for _ in range(100)]
+    answered = [each for each in crowd if each.transport.writes]
+    assert len(answered) == REFUSALS_ANSWERED_PER_SECOND_MAX
+    assert all(each.transport.aborted for each in crowd if each not in answered)
+    assert [record.getMessage() for record in caplog.records] == ["connections refused"]
+    assert server.stats.connections_rejected_total == {"peer": 100}
+    assert len(server.clients) == 1
+
+
+async def test_connections_per_address_can_be_set(server: RespServer, client: MemoryClient) -> None:
+    name = "max-connections-per-peer"
+    assert await client.call("CONFIG", "GET", name) == [name.encode(), b"1024"]
+    assert await client.call("CONFIG", "SET", name, 1) == b"OK"
+    assert not MemoryClient(server).is_served
+    assert await client.call("CONFIG", "SET", name, 0) == b"OK"
+    assert all(MemoryClient(server).is_served for _ in range(2_000))
 
 
 def test_spellings_of_command_names_are_remembered_within_a_limit() -> None:

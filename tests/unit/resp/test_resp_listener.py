@@ -11,7 +11,7 @@ import redis
 import redis.asyncio
 import uvloop
 
-from kvnode.limits import MIB, OUTPUT_BYTES_MAX
+from kvnode.limits import IN_FLIGHT_BYTES_MAX, MIB, OUTPUT_BYTES_MAX
 from kvnode.resp.listener import RespConfig, RespServer
 from tests.support.fake_service import FakeService
 from tests.unit.resp.memory_client import encode
@@ -29,8 +29,11 @@ def on_every_loop(scenario: Scenario) -> Callable[..., None]:
         service = FakeService()
         server = RespServer(service, RespConfig())
         await server.start(LOCALHOST)
-        await scenario(server, service)
-        server.close()
+        try:
+            async with asyncio.timeout(60):
+                await scenario(server, service)
+        finally:
+            server.close()
 
     @pytest.mark.parametrize(
         "loop_factory",
@@ -192,3 +195,48 @@ async def test_a_client_gets_its_last_answers_from_a_drain(
     assert [line.split()[0] for line in unknown] == [b"-UNKNOWN"] * 2
     writer.close()
     await writer.wait_closed()
+
+
+@on_every_loop
+async def test_who_connects_while_too_much_is_in_flight_is_not_read(
+    server: RespServer, service: FakeService
+) -> None:
+    service.hold()
+    server.ledger.requests += IN_FLIGHT_BYTES_MAX + 1
+    server.check_memory()
+    reader, writer = await asyncio.open_connection(LOCALHOST, server.port)
+    writer.write(encode("PING"))
+    while not server.clients:
+        await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert server.stats.input_bytes_total == 0
+    server.release(IN_FLIGHT_BYTES_MAX + 1)
+    assert await reader.readexactly(7) == b"+PONG\r\n"
+    writer.close()
+
+
+@on_every_loop
+async def test_who_is_refused_reads_why_and_who_comes_and_goes_leaves_nothing(
+    server: RespServer, service: FakeService
+) -> None:
+    server.settings.connections_per_peer_max = 2
+    kept = [await asyncio.open_connection(LOCALHOST, server.port) for _ in range(2)]
+    while len(server.clients) < 2:
+        await asyncio.sleep(0)
+    reader, writer = await asyncio.open_connection(LOCALHOST, server.port)
+    refusal = b"-ERR max number of connections from this address reached\r\n"
+    assert await reader.read() == refusal
+    writer.close()
+    for _, writer in kept:
+        writer.close()
+    while server.clients:
+        await asyncio.sleep(0)
+    for _ in range(200):
+        reader, writer = await asyncio.open_connection(LOCALHOST, server.port)
+        writer.close()
+        while server.clients:
+            await asyncio.sleep(0)
+    while server.clients:
+        await asyncio.sleep(0)
+    assert (server.doorstep.door.connections, server.doorstep.door.peers) == (0, 0)

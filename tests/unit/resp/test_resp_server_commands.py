@@ -256,6 +256,7 @@ async def test_config_get_takes_names_and_patterns(client: MemoryClient) -> None
     found = pairs(await client.call("CONFIG", "GET", "save", "max*", "NOSUCH", "SAVE"))
     assert found == {
         b"save": b"",
+        b"max-connections-per-peer": b"1024",
         b"maxclients": b"10000",
         b"maxmemory": b"0",
         b"maxmemory-policy": b"noeviction",
