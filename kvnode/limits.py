@@ -125,9 +125,9 @@ IN_FLIGHT_BYTES_MAX = 256 * MIB
 BATCH_COMMANDS_MAX = 256
 """Commands in one log entry: one entry applies in about two milliseconds."""
 
-BATCH_ARGUMENTS_MAX = 2_048
-"""Parts of the commands of one log entry, unless a single one has more: an HSET writes a row for
-every two of them, and an entry is applied in one go."""
+BATCH_ROWS_MAX = 512
+"""Rows that the commands of one log entry may write, by the number of their arguments, unless a
+single one may write more: an entry is applied in one go, and a row takes ten microseconds."""
 
 BATCH_BYTES_MAX = 1 * MIB
 """Bytes of one log entry, unless a single command is larger."""
@@ -187,6 +187,13 @@ APPLY_BYTES_MAX = 4 * MIB
 ENGINE_COMMIT_OPS_MAX = 6_000
 """Operations in one engine transaction: bounds the pages (a few KiB each) that wait in memory and
 that its commit writes at once."""
+
+ENGINE_COMMIT_MS = 5
+"""What a commit of the engine may keep the loop for: transactions are made as small as it takes."""
+
+ENGINE_COMMIT_SHARE_ROWS_MIN = 500
+"""Of `ENGINE_COMMIT_OPS_MAX`, and as large a share of `ENGINE_COMMIT_BYTES_MAX`: the least that is
+committed at once. In smaller transactions each write costs more than twice as much."""
 
 ENGINE_COMMIT_IDLE_MS = 200
 """An engine transaction is committed at the latest this long after its first write."""

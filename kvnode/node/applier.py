@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, TimerHandle
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 
 from kvnode.limits import (
     APPLY_BYTES_MAX,
@@ -14,6 +15,8 @@ from kvnode.limits import (
     GARBAGE_ROWS_PER_TICK_MAX,
     STATE_HASHES_KEPT_MAX,
 )
+from kvnode.node.commit_pace import CommitPace
+from kvnode.obs.histogram import SecondsHistogram
 from kvnode.store.batch import Kind
 from kvnode.store.engine import EngineFull
 from kvnode.store.state_machine import Applied, StateMachine
@@ -40,6 +43,7 @@ class Applier:
         on_configured: called with its index for an entry that changes the membership, before Raft
             learns that it was applied; once, also when a full engine has it applied again.
         on_full: called with True when the engine turns out to be full, with False when it goes on.
+        commits: counts how long the engine's commits take.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Applier:
         on_applied: Callable[[Applied], None],
         on_configured: Callable[[int, Applied], None],
         on_full: Callable[[bool], None],
+        commits: SecondsHistogram | None = None,
     ) -> None:
         self._raft = raft
         self._machine = machine
@@ -58,6 +63,8 @@ class Applier:
         self._on_applied = on_applied
         self._on_configured = on_configured
         self._on_full = on_full
+        self._commits = commits
+        self._pace = CommitPace()
         self._entries: deque[Entry] = deque()
         self._commit_timer: TimerHandle | None = None
         self._hashes: deque[tuple[int, str]] = deque(maxlen=STATE_HASHES_KEPT_MAX)
@@ -175,9 +182,18 @@ class Applier:
         if self._commit_timer is not None:
             self._commit_timer.cancel()
             self._commit_timer = None
-        self._machine.commit()
+        self._commit_in_time()
         if self.is_full and self._machine.applied >= self._ran_full_at:
             self._resume()
+
+    def _commit_in_time(self) -> None:
+        machine, pace, loop = self._machine, self._pace, self._loop
+        share, began, began_s = machine.uncommitted_share, loop.time(), perf_counter()
+        machine.commit()
+        pace.committed(share, loop.time() - began)
+        machine.commit_share_max = pace.share_max
+        if self._commits is not None:
+            self._commits.observe(perf_counter() - began_s)
 
     def hash_at(self, index: int | None) -> tuple[int, str] | None:
         """The state hash at an applied index (None: the newest); None when it is not kept."""

@@ -204,6 +204,7 @@ class Node:
             on_applied=self._on_applied,
             on_configured=self.membership.on_configured,
             on_full=self._on_engine_full,
+            commits=self.slices.kinds["commit"],
         )
 
     def _make_succession(self) -> Succession:

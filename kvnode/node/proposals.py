@@ -23,16 +23,16 @@ from typing import Any, Protocol
 
 from kvnode.errors import OutcomeUnknown, Refused
 from kvnode.limits import (
-    BATCH_ARGUMENTS_MAX,
     BATCH_BYTES_MAX,
     BATCH_COMMANDS_MAX,
+    BATCH_ROWS_MAX,
     BATCHES_IN_FLIGHT_MAX,
     HOLD_MS,
     LEVEL_WAIT_MS,
     QUEUED_COMMANDS_MAX,
     RESEND_MS,
 )
-from kvnode.service import PatientPending, Pending
+from kvnode.service import Op, PatientPending, Pending
 from kvnode.store import ops
 from kvnode.store.batch import encode_ops, fits
 from kvnode.store.reply import Result, Unfinished
@@ -107,6 +107,17 @@ class _Answered:
 
 
 _ANSWERED = _Answered()
+
+
+_PLAIN_PARTS = 5
+"""Code, database, key, value and a flag: an op of a single row has about so many."""
+
+
+def _rows_of(op: Op) -> int:
+    """How many rows an op may write, as far as the number of its arguments tells."""
+    if op[0] in (ops.EXEC, ops.EXEC_WATCHED):
+        return sum([max(len(inner) - _PLAIN_PARTS, 1) for inner in op[3]])
+    return max(len(op) - _PLAIN_PARTS, 1)
 
 
 class _Batch:
@@ -271,12 +282,12 @@ class Proposer:
         queue = self._queue
         pendings: list[Pending] = []
         submitted_at = queue[0][1]
-        size = arguments = 0
+        size = rows = 0
         while queue and len(pendings) < BATCH_COMMANDS_MAX:
             pending = queue[0][0]
             size += pending.size
-            arguments += len(pending.op)
-            if pendings and (size > BATCH_BYTES_MAX or arguments > BATCH_ARGUMENTS_MAX):
+            rows += _rows_of(pending.op)
+            if pendings and (size > BATCH_BYTES_MAX or rows > BATCH_ROWS_MAX):
                 break
             pendings.append(pending)
             queue.popleft()

@@ -114,10 +114,13 @@ class StateMachine:
         "_space",
         "_written_before",
         "applied",
+        "commit_share_max",
         "uncommitted_ops",
     )
 
     def __init__(self, engine: Engine, *, hash_key: bytes) -> None:
+        self.commit_share_max = 1.0
+        """At which share of the largest transaction a commit is due; none of its state."""
         if not 16 <= len(hash_key) <= 64:
             raise ConfigurationError("the hash key must have 16 to 64 bytes")
         self._engine = engine
@@ -298,10 +301,14 @@ class StateMachine:
     @property
     def commit_due(self) -> bool:
         """Whether the open transaction is as large as may be, or decided a change of members."""
-        return (
-            self._change_decided
-            or self.uncommitted_ops >= ENGINE_COMMIT_OPS_MAX
-            or self._space.written_bytes - self._written_before >= ENGINE_COMMIT_BYTES_MAX
+        return self._change_decided or self.uncommitted_share >= self.commit_share_max
+
+    @property
+    def uncommitted_share(self) -> float:
+        """How large the open transaction is; 1 is the largest that there may be."""
+        written_bytes = self._space.written_bytes - self._written_before
+        return max(
+            self.uncommitted_ops / ENGINE_COMMIT_OPS_MAX, written_bytes / ENGINE_COMMIT_BYTES_MAX
         )
 
     def commit(self) -> None:

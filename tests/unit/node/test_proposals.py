@@ -9,6 +9,7 @@ import pytest
 from kvnode.errors import Refused
 from kvnode.limits import (
     BATCH_COMMANDS_MAX,
+    BATCH_ROWS_MAX,
     BATCHES_IN_FLIGHT_MAX,
     HOLD_MS,
     LEVEL_WAIT_MS,
@@ -166,7 +167,15 @@ def test_a_batch_is_bounded_in_commands_and_in_bytes_but_holds_at_least_one() ->
     assert [len(decode_ops(sent[2])) for sent in setup.leader.sent] == [1, 1]
 
 
-def test_a_batch_is_bounded_in_arguments_and_holds_at_least_one_command() -> None:
+def test_a_batch_is_bounded_in_rows_and_holds_at_least_one_command() -> None:
+    """Also in those of transactions: what is in a batch is applied in one go."""
+    setup = Setup()
+    inner = [[ops.SET, 0, b"k", b"v"]] * (BATCH_ROWS_MAX // 2)
+    transactions = [Waiting([ops.EXEC, 0, [], inner]) for _ in range(4)]
+    for one in transactions:
+        setup.proposer.submit(one)
+    setup.proposer.flush()
+    assert [len(decode_ops(sent[2])) for sent in setup.leader.sent] == [2, 2]
     setup = Setup()
     wide = [Waiting([ops.DEL, 0, *[b"k"] * 1_500]) for _ in range(3)]
     for one in wide:
