@@ -11,7 +11,6 @@ the others, and its exit code becomes the process's.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import random
@@ -51,6 +50,7 @@ from kvnode.node.node import Node
 from kvnode.node.recovery import Recovered, RecoveryPlan, recover
 from kvnode.node.roster import founder
 from kvnode.node.status import NodeIdentity
+from kvnode.obs.collector import Collector
 from kvnode.obs.log import LogWriter, event, start_logging
 from kvnode.report import NodeReport
 from kvnode.resp.config import RespConfig
@@ -62,9 +62,6 @@ from wal.fs import FileSystem, PosixFileSystem
 from wal.options import Options
 
 _log = logging.getLogger("kvnode")
-
-GC_ALLOCATIONS = 20_000
-"""Container objects by which allocations may outrun deallocations before a young collection."""
 
 HELD_CODES = frozenset((ExitCode.CORRUPT, ExitCode.IO_ERROR, ExitCode.WRONG_CONFIGURATION))
 """With KVNODE_HOLD_ON_FATAL the process stays for these, since a restart cannot help."""
@@ -106,6 +103,7 @@ class Server:
         self._file_system = file_system
         self._stop = asyncio.Event()
         self._directory: DataDirectory | None = None
+        self._collector = Collector()
         self._report = NodeReport(config, logs)
         self._ledger = self._report.ledger = Ledger(Budget.of(memory_limit_bytes()))
         self._watching: asyncio.Task[None] | None = None
@@ -328,6 +326,7 @@ class Server:
             lease_reads=config.lease_reads,
             elapsed=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
             remove_silent_ms=config.remove_dead_after_ms,
+            collector=self._collector,
             ledger=self._ledger,
             pressure=self._report.pressure,
         )
@@ -351,7 +350,7 @@ class Server:
         except OSError as error:
             raise listen_failed("--listen", config.listen, error) from error
         self._report.is_started = True
-        _calm_the_collector()
+        self._collector.settle()
         self._report.log_start(recovered)
         return node
 
@@ -455,17 +454,6 @@ class Server:
             self._report.watchdog.close()
         if self._directory is not None:
             self._directory.close()
-
-
-def _calm_the_collector() -> None:
-    """What lives as long as the process need not be looked at again and again.
-
-    Reference counting frees almost all garbage of the hot path; a collection that starts every few
-    hundred allocations would cost more than it finds.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_ALLOCATIONS, 20, 50)
 
 
 def _first(group: BaseExceptionGroup[FatalError]) -> FatalError:

@@ -52,6 +52,7 @@ from kvnode.node.ticks import TICK_SECONDS, Ticks
 from kvnode.node.transport import Transport
 from kvnode.node.waiters import Waits
 from kvnode.node.wire import Forward, Register, Strained
+from kvnode.obs.collector import Collector
 from kvnode.obs.log import Repeats, event
 from kvnode.service import NodeStatus, Op, Pending, Wait
 from kvnode.store.batch import Kind
@@ -98,6 +99,7 @@ class Node:
         election_ms: the shortest election timeout, to judge slow disks and silent members by.
         lease_reads: Raft was told to use leases; all members must be.
         elapsed: seconds on a clock that goes on while the machine sleeps; by default the loop's.
+        collector: told when there is nothing to do, and when the state was replaced.
         remove_silent_ms: as a leader, remove members not heard for so long; 0: never.
         ledger: counts what is in flight, and tells how much may be.
         pressure: on which rung of the memory's ladder the node stands.
@@ -120,6 +122,7 @@ class Node:
         lease_reads: bool = False,
         elapsed: Callable[[], float] | None = None,
         remove_silent_ms: int = 0,
+        collector: Collector | None = None,
         ledger: Ledger | None = None,
         pressure: Pressure | None = None,
     ) -> None:
@@ -132,7 +135,8 @@ class Node:
         self.stats = NodeStats()
         self.loop = loop
         self._leader_term = (NONE, 0)
-        self._pass_scheduled = False
+        self._pass_scheduled = self._has_passed = False
+        self._collector = collector
         self.is_stopped = False
         self.is_frozen = False
         self._read_failures_logged = Repeats()
@@ -159,8 +163,7 @@ class Node:
         self.reads = ReadRounds(self, first_request_id(identity.incarnation), loop.time)
         self.waits = Waits(self, self.machine, identity.node_id)
         self.applier = self._make_applier()
-        silent_ms_max = 4 * election_ms
-        self.changes = Changes(self, rng, silent_ms_max, remove_silent_ms=remove_silent_ms)
+        self.changes = Changes(self, rng, 4 * election_ms, remove_silent_ms=remove_silent_ms)
         self.strains = Strains(self, loop.time)
         self.peers = Peers(self, directory.bind_peer)
         self.transport = Transport(self.peers, rng)
@@ -327,6 +330,7 @@ class Node:
 
     def _pass(self) -> None:
         self._pass_scheduled = False
+        self._has_passed = True
         if self.is_stopped:
             return
         slices = self.slices
@@ -372,6 +376,9 @@ class Node:
         self.slices.end("tick")
         self.applier.collect_garbage()
         self.slices.end("garbage")
+        if self._collector is not None and not self._has_passed:
+            self._collector.idle()
+        self._has_passed = False
         self._tick_due = max(self._tick_due + TICK_SECONDS, now)
         self._tick_timer = self.loop.call_at(self._tick_due, self._tick)
         if self.raft.has_ready() or self.reads.has_due(self.machine.applied):
@@ -534,6 +541,8 @@ class Node:
         self.clock.observe(self.machine.stamp_ms)
         self.proposer.restored(self.machine.session(self.identity.node_id))
         self.waits.replaced()
+        if self._collector is not None:
+            self._collector.settle()
         self.wake()
 
     def _on_engine_full(self, full: bool) -> None:
