@@ -71,16 +71,16 @@ class DataDirectory:
         "_exit_recorded",
         "_lock_fd",
         "_unsaved",
+        "exits",
         "identity",
-        "last_exit",
         "path",
     )
 
     def __init__(self, path: Path, lock_fd: int, clock: Callable[[], float]) -> None:
         self.path = path
         self.identity: Identity
-        self.last_exit: Exit | None = None
-        """How the process before this one left; None at the first start."""
+        self.exits: list[Exit] = []
+        """How the newest of the processes before this one left, the oldest first."""
         self._counts: dict[str, int] = {}
         self._lock_fd = lock_fd
         self._clock = clock
@@ -291,12 +291,19 @@ class DataDirectory:
     # --- exits ----------------------------------------------------------------------------------
 
     @property
+    def last_exit(self) -> Exit | None:
+        """How the process before this one left; None at the first start."""
+        return self.exits[-1] if self.exits else None
+
+    @property
     def exit_counts(self) -> dict[str, int]:
         """Exits of all earlier processes, by code, in the order of their codes."""
         return dict(sorted(self._counts.items()))
 
-    def record_exit(self, code: int, reason: str) -> None:
+    def record_exit(self, code: int, reason: str, *, start_threshold_bytes: int = 0) -> None:
         """Note why this process leaves. Only the first call counts; any thread may call; no sync.
+
+        `start_threshold_bytes` is for one that leaves for memory before it has started.
 
         A process that is leaving cannot do anything about a note that it cannot write, so errors
         of the disk end here: the next start will call this one killed.
@@ -306,7 +313,7 @@ class DataDirectory:
                 return
             self._exit_recorded = True
         reason = reason[: limits.EXIT_REASON_CHARACTERS_MAX]
-        line = encode_exit(Exit(str(int(code)), reason, self._now_ms()))
+        line = encode_exit(Exit(str(int(code)), reason, self._now_ms(), start_threshold_bytes))
         with contextlib.suppress(OSError):
             fd = os.open(self.path / "exits", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             try:
@@ -320,12 +327,12 @@ class DataDirectory:
         self._counts = dict(folded)
         for past in exits:
             self._counts[past.code] = self._counts.get(past.code, 0) + 1
-        self.last_exit = exits[-1] if exits else None
+        self.exits = exits[-limits.EXITS_KEPT_MAX :]
         for past in exits[: -limits.EXITS_KEPT_MAX]:
             folded[past.code] = folded.get(past.code, 0) + 1
         lines = [
             encode_line({"earlier": dict(sorted(folded.items()))}),
-            *map(encode_exit, exits[-limits.EXITS_KEPT_MAX :]),
+            *map(encode_exit, self.exits),
             encode_line({"start": os.getpid(), "time_ms": self._now_ms()}),
         ]
         _replace_file(self.path, "exits", b"".join(lines))

@@ -419,6 +419,12 @@ STOP_MEMORY_SECONDS_MAX = 2
 WATCHDOG_REACTION_MS_MAX = 500
 """A loop that has not reacted to the watchdog by then is left with os._exit."""
 
+START_PAUSE_SECONDS_MAX = 60
+"""The longest pause before a start, where those before it ended for memory."""
+
+START_PAUSE_MEMORY_MS = 600_000
+"""A start does not wait for what happened longer ago."""
+
 WATCHDOG_INTERVAL_MS = 20
 WATCHDOG_INTERVAL_MS_MIN = 10
 

@@ -108,6 +108,8 @@ class NodeReport:
         self.resp: RespServer | None = None
         self.library: SnapshotLibrary | None = None
         self.is_started = False
+        self.delay = ""
+        """Why the start does not go on yet, in a sentence; "" while it does."""
         self.is_stopping = False
         self._slices: dict[tuple[str, ...], SecondsHistogram] = {}
         self._commands = DecayingRate(self._started_at)
@@ -119,13 +121,18 @@ class NodeReport:
         """What changes on the admin port need; None: nothing."""
         return self._config.password
 
+    @property
+    def has_started(self) -> bool:
+        """All that was to be brought back is there: this node's session is behind it in the log."""
+        return self.node is not None and self.node.proposer.incarnation > 0
+
     # --- readiness --------------------------------------------------------------------------------
 
     def checks(self) -> list[Check]:
         """What must hold before clients should come here."""
         node = self.node
         if node is None:
-            return [("started", False, "the log is being read")]
+            return [("started", False, self.delay or "the log is being read")]
         leader = node.status().leader
         return [
             ("started", self.is_started, "" if self.is_started else "starting"),
@@ -157,6 +164,8 @@ class NodeReport:
             "last_exit": self._last_exit(),
             "load": self._load(),
         }
+        if self.delay:
+            document["start_delayed"] = self.delay
         if self.node is not None:
             document |= self._consensus(self.node)
             document["wal"] = self._wal(self.node)

@@ -11,6 +11,7 @@ the others, and its exit code becomes the process's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -33,8 +34,10 @@ from kvnode.admission.relief import Relief, find_trim
 from kvnode.config import ServeConfig, parse_join
 from kvnode.directory import DataDirectory, read_identity
 from kvnode.errors import ExitCode, FatalError, MemoryPressure
+from kvnode.exits import failed_starts, start_pause_seconds
 from kvnode.identity import cluster_number, node_id
 from kvnode.limits import (
+    MIB,
     STOP_DRAIN_SECONDS_MAX,
     STOP_GRACE_SECONDS,
     STOP_HAND_OVER_SECONDS_MAX,
@@ -143,7 +146,7 @@ class Server:
             _warn(warning)
         self._listen_to_signals()
         asyncio.get_running_loop().set_exception_handler(self._on_loop_exception)
-        self._start_watchdog(group)
+        self._make_watchdog()
         self._directory = self._open_directory()
         self._report.directory = self._directory
         self._warn_of_differences()
@@ -153,7 +156,11 @@ class Server:
         admin = AdminServer(self._report)
         await admin.start(self._config.admin)
         try:
-            if await self._is_admitted():
+            # The watchdog begins behind the pause: it would end a process that is too large from
+            # the beginning, and make a hot loop of it, though nothing grows meanwhile.
+            await self._pause_start()
+            self._watch(group)
+            if not self._stop.is_set() and await self._is_admitted():
                 node = await self._start(await self._recover())
                 running = group.create_task(node.run(), name="node")
                 await self._stop.wait()
@@ -206,14 +213,49 @@ class Server:
             if texts != known:
                 _warn("--cluster differs from the first start's; the log has the members")
 
-    def _start_watchdog(self, group: asyncio.TaskGroup) -> None:
-        watchdog = self._report.watchdog = MemoryWatchdog.from_config(
+    async def _pause_start(self) -> None:
+        """Wait, if the starts before this one took more memory than there is, and say so.
+
+        The admin port answers meanwhile. A request to stop ends the waiting.
+        """
+        watchdog = self._report.watchdog
+        assert self._directory is not None
+        if watchdog is None:
+            return
+        now_ms = int(time.time() * 1000)
+        failed = failed_starts(self._directory.exits, watchdog.threshold_bytes, now_ms)
+        pause_s = start_pause_seconds(failed)
+        if not pause_s:
+            return
+        mib = watchdog.threshold_bytes // MIB
+        self._report.delay = (
+            f"starting alone takes more than the {mib} MiB that the memory threshold allows, "
+            f"{failed} times in a row: waiting {pause_s} s before the next try"
+        )
+        event(
+            _log,
+            logging.WARNING,
+            "starting alone takes more memory than there is: waiting before the next try",
+            failed_starts=failed,
+            pause_s=pause_s,
+            threshold_bytes=watchdog.threshold_bytes,
+        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._stop.wait()
+        self._report.delay = ""
+
+    def _make_watchdog(self) -> None:
+        self._report.watchdog = MemoryWatchdog.from_config(
             self._config,
             workers=self._report.worker_pids,
             in_flight_bytes=self._report.in_flight_bytes,
             pressure=self._report.pressure,
             before_exit=lambda: self._note_exit(ExitCode.MEMORY, "memory pressure; stop got stuck"),
         )
+
+    def _watch(self, group: asyncio.TaskGroup) -> None:
+        watchdog = self._report.watchdog
         if watchdog is not None:
             self._watching = group.create_task(watchdog.run(), name="watchdog")
 
@@ -440,8 +482,12 @@ class Server:
             self._note_exit(code, str(failure))
 
     def _note_exit(self, code: ExitCode, reason: str) -> None:
-        if self._directory is not None:
-            self._directory.record_exit(code, reason)
+        if self._directory is None:
+            return
+        watchdog, threshold_bytes = self._report.watchdog, 0
+        if code == ExitCode.MEMORY and watchdog is not None and not self._report.has_started:
+            threshold_bytes = watchdog.threshold_bytes
+        self._directory.record_exit(code, reason, start_threshold_bytes=threshold_bytes)
 
     def release(self, *, keep_watch: bool = False) -> None:
         """Give the data directory back and let the threads go that would end the process.

@@ -73,6 +73,8 @@ class Applier:
         self._ran_full_at = 0
         self.is_full = False
         """Apply stands still until the engine has room again."""
+        self.is_hasty = False
+        """Memory is scarce: no slice leaves anything uncommitted."""
         self.slices_cut = 0
         """Times that apply yielded to the loop with entries left."""
 
@@ -92,11 +94,13 @@ class Applier:
                 self._entries.popleft()
                 if loop.time() >= deadline and (self._entries or self._fetch()):
                     self.slices_cut += 1
+                    if self.is_hasty:
+                        self._commit()
                     return True
         except EngineFull:
             self._pause()
             return False
-        if self.is_full:
+        if self.is_full or self.is_hasty:
             self.commit()
         elif self._machine.uncommitted_ops:
             self._commit_soon()

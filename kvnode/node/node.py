@@ -408,6 +408,7 @@ class Node:
     def _on_rung(self, rung: Rung) -> None:
         """Memory is scarce, or no longer."""
         self._judge_growth()
+        self.applier.is_hasty = bool(rung)
         if rung and not (self.is_stopped or self.is_frozen):
             # Pages of an open transaction are the engine's only memory that cannot be evicted.
             self.applier.commit()

@@ -319,6 +319,36 @@ def test_a_start_that_fails_while_it_is_cancelled_does_not_hide_the_reason(
         cluster.finish(keep=False)
 
 
+def test_starts_that_take_too_much_memory_wait_longer_each_time_and_say_why() -> None:
+    cluster = NodeCluster(1, environment={"KVNODE_MEMORY_SHUTDOWN_THRESHOLD_MB": "10"})
+    try:
+        (node,) = cluster.nodes
+        node.start()
+        assert node.wait_exit(EXIT_SECONDS) == 2
+        for failed, pause_s in ((1, 1), (2, 2)):
+            node.start()
+            until(lambda: node.status() is not None, "the admin port answers during the pause")
+            status = status_of(node)
+            assert f"{failed} times in a row: waiting {pause_s} s" in status["start_delayed"]
+            assert not status["ready"]
+            assert b"takes more" in node.get("/readyz?verbose")[1]
+            assert node.wait_exit(EXIT_SECONDS) == 2
+
+        node.start()  # would wait for four seconds
+        until(lambda: node.status() is not None, "the admin port answers during the pause")
+        node.send(signal.SIGTERM)
+        assert node.wait_exit(3) == 0, "a request to stop ends the pause"
+
+        node.environment.update(AUTO)
+        node.start()
+        node.wait_ready()
+        assert "start_delayed" not in status_of(node)
+        assert node.log_path.read_text().count("waiting before the next try") == 3
+    finally:
+        cluster.kill()
+        cluster.finish(keep=False)
+
+
 def test_an_interval_below_the_floor_is_raised_and_told_by_the_running_node() -> None:
     cluster = NodeCluster(1, environment={**AUTO, "KVNODE_MEMORY_SHUTDOWN_POLL_INTERVAL": "1ms"})
     try:

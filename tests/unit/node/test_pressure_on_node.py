@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from kvnode.admission.ladder import Rung
@@ -65,3 +66,9 @@ async def test_a_rung_commits_what_the_engine_holds_in_memory(tmp_path: Path) ->
         assert node.machine.uncommitted_ops
         node.pressure.change(SHED)
         assert node.machine.uncommitted_ops == 0
+        await write(node, ops.SET, 0, b"k", b"w")
+        await asyncio.sleep(0)
+        assert node.machine.uncommitted_ops == 0, "nor does it gather new ones there"
+        node.pressure.change(CALM)
+        await write(node, ops.SET, 0, b"k", b"x")
+        assert node.machine.uncommitted_ops
