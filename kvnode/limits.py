@@ -56,6 +56,15 @@ OUTPUT_BYTES_HIGH = 1 * MIB
 OUTPUT_BYTES_MAX = 64 * MIB
 """A reader that never reads is closed here, unless `client-output-buffer-limit` says otherwise."""
 
+LIGHT_CLIENT_BYTES_MAX = 32 * KIB
+"""Who holds no more of requests is read even while others wait for room."""
+
+SOCKET_READ_BYTES = 256 * KIB
+"""What one read of a socket may bring: the buffer that uvloop reads into."""
+
+TURN_MS_MAX = 1_000
+"""A client that was let in and does not send what it began goes to the end of the line."""
+
 REPLY_STALLED_MS_MAX = 500
 """While room for replies is short, a client that takes nothing for this long is closed."""
 
@@ -162,6 +171,12 @@ some elections long, so that no hiccup sends a queue's clients to its end."""
 
 HOLD_MS = 10_000
 """How long a command is held through an election before its client gets an answer."""
+
+UNFINISHED_STUCK_MS_MAX = 2_000
+"""When unfinished commands fill the room and none was finished for so long, a client is closed."""
+
+TURNS_STUCK_MS_MAX = HOLD_MS + 5_000
+"""Longer than commands are held. What still fills the room then are commands of blocked clients."""
 
 LEVEL_WAIT_MS = 2_000
 """How long commands wait in a cluster that has just begun until it knows its feature level."""

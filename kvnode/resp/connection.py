@@ -118,7 +118,8 @@ class Connection(Session, asyncio.Protocol):
     )
 
     def __init__(self, server: RespServer, number: int, peer: str) -> None:
-        super().__init__(server, number, Parser())
+        parser = Parser(command_bytes_max=server.budget.command_bytes_max)
+        super().__init__(server, number, parser)
         self.peer = peer
         self._transport: asyncio.Transport | None = None
         self.last_heard_ns = self.clock_ns = self.opened_ns
@@ -220,8 +221,8 @@ class Connection(Session, asyncio.Protocol):
         ):
             self.pause(PIPELINE_FULL)
         ledger = server.ledger
-        if ledger.requests + ledger.unfinished > server.requests_bytes_high:
-            server.check_memory()
+        if ledger.requests + ledger.unfinished > server.requests_bytes_low:
+            server.turns.heard(self)
 
     def _continue_parsing(self) -> None:
         """Look at what a stranger sent behind its last command, and at a stream that broke."""
@@ -622,6 +623,11 @@ class Connection(Session, asyncio.Protocol):
         self.buffered_bytes = buffered
         if buffered > OUTPUT_BYTES_HIGH:
             self.pause(OUTPUT_FULL)
+
+    @property
+    def requests_bytes(self) -> int:
+        """Commands unanswered or unfinished."""
+        return self.unanswered_bytes + self.held_bytes
 
     @property
     def memory_bytes(self) -> int:

@@ -9,10 +9,9 @@ What is bounded here for all clients together:
 
 * their number (`clients_max`), and that of one address: one more gets an error and is closed, and
   costs no more than that (`kvnode.resp.doorstep`);
-* bytes in flight (commands not answered, and unfinished commands): above `requests_bytes_max` of
-  the budget no client's socket is read until enough is answered. The unfinished ones alone may take
-  half of it; above that the client that holds most is closed, because waiting would not help;
-* bytes of replies that clients do not take: above `replies_bytes_max` the slowest is closed.
+* bytes of requests (commands not answered, and unfinished commands): `turns.py` decides whose
+  socket is read;
+* bytes of replies that clients do not take: `unread.py` decides who is closed.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from kvnode.resp.acceptor import Acceptor
 from kvnode.resp.commands.command import WRITE
 from kvnode.resp.commands.table import COMMANDS, ROWS
 from kvnode.resp.config import RespConfig
-from kvnode.resp.connection import NODE_FULL, STOPPING, VALUES_PER_BURST, Connection
+from kvnode.resp.connection import STOPPING, VALUES_PER_BURST, Connection
 from kvnode.resp.doorstep import Doorstep
 from kvnode.resp.info import memory_figures
 from kvnode.resp.pause import Pause
@@ -41,6 +40,7 @@ from kvnode.resp.rates import Rate
 from kvnode.resp.settings import OutputLimit, Settings
 from kvnode.resp.slow import LatencyMonitor, SlowLog
 from kvnode.resp.stats import Stats
+from kvnode.resp.turns import Turns
 from kvnode.resp.unread import SlowReaders
 
 if TYPE_CHECKING:
@@ -72,9 +72,10 @@ class RespServer:
         commands: the command table; rows: the same with all subcommands.
         clients: connections by id, oldest first.
         doorstep: lets them in, or not.
+        turns: whose socket is read while much is in flight.
         slow_readers: those of them that have not taken all of their replies.
         ledger: counts what is in flight: commands that are not answered, or not complete.
-        budget: how much may be; requests_bytes_high: above it one has to look closer.
+        budget: how much may be; requests_bytes_low: above it one has to look closer.
         reads_min: of the largest reads so many may be begun for one client at once.
         reply_bytes_max: all that one client may leave unread.
         pause: CLIENT PAUSE, while it holds.
@@ -90,7 +91,6 @@ class RespServer:
         "_acceptor",
         "_dirty",
         "_idle",
-        "_is_full",
         "_is_scheduled",
         "_next_id",
         "_ticker",
@@ -118,7 +118,7 @@ class RespServer:
         "redis_version",
         "reply_bytes_max",
         "request_stop",
-        "requests_bytes_high",
+        "requests_bytes_low",
         "rows",
         "service",
         "settings",
@@ -130,6 +130,7 @@ class RespServer:
         "submit_read",
         "submit_write",
         "tallies",
+        "turns",
         "used_memory_at_start",
     )
 
@@ -171,11 +172,13 @@ class RespServer:
         self.clients: dict[int, Connection] = {}
         self.doorstep = Doorstep(self)
         self.slow_readers = SlowReaders(self.ledger)
+        self.turns = Turns(
+            self.ledger, self.clients, time.monotonic, self._close_unfinished, self._close_stuck
+        )
         self.host = ""
         self.port = config.port
         self._dirty: list[Connection] = []
         self._is_scheduled = False
-        self._is_full = False
         self.flushes = SecondsHistogram(LOOP_BUCKETS_SECONDS)
         self._idle: asyncio.Event | None = None
         self._next_id = 1
@@ -189,7 +192,7 @@ class RespServer:
     def keep_within(self, budget: Budget) -> None:
         """Let the caps on memory be these."""
         self.budget = self.ledger.budget = budget
-        self.requests_bytes_high = budget.requests_bytes_max // 2
+        self.requests_bytes_low = budget.requests_bytes_max // 8
         self.reply_bytes_max = budget.reply_bytes_max
         self.reads_min = max(1, budget.reply_bytes_max // VALUES_PER_BURST)
 
@@ -271,19 +274,16 @@ class RespServer:
         self.clients[connection.id] = connection
         transport.set_protocol(connection)
         connection.connection_made(transport)
-        if self._is_full:
+        if self.turns.is_full:
             # Only then, since the transport begins to read when we return.
-            self.loop.call_soon(self._hold_back, connection)
-
-    def _hold_back(self, connection: Connection) -> None:
-        if self._is_full:
-            connection.pause(NODE_FULL)
+            self.loop.call_soon(self.turns.add, connection)
 
     def remove(self, connection: Connection) -> None:
         """A client is gone."""
         del self.clients[connection.id]
         self.slow_readers.discard(connection)
         self.doorstep.door.leave(connection.peer)
+        self.turns.discard(connection)
         self._note_idle()
 
     # --- from time to time ------------------------------------------------------------------------
@@ -299,6 +299,7 @@ class RespServer:
         if self.pressure.rung >= Rung.CLOSE:
             self.close_largest()
         self.ledger.observe()
+        self.turns.look()
         for connection in self.slow_readers.look(self.loop.time(), self.settings.normal_output):
             self.close_slow(connection)
 
@@ -378,8 +379,8 @@ class RespServer:
         for connection in dirty:
             connection.flush()
         self.flushes.observe(time.perf_counter() - began)
-        if self._is_full:
-            self.check_memory()
+        if self.turns.is_short:
+            self.turns.go_on()
         if self._idle is not None:
             self._note_idle()
 
@@ -392,24 +393,8 @@ class RespServer:
     def release(self, size: int) -> None:
         """Bytes in flight that nobody waits for any more."""
         self.ledger.requests -= size
-        if self._is_full:
-            self.check_memory()
-
-    def check_memory(self) -> None:
-        """Stop reading clients when too much is in flight, and go on when enough was answered."""
-        ledger, bytes_max = self.ledger, self.budget.requests_bytes_max
-        pending = ledger.requests + ledger.unfinished
-        if self._is_full:
-            if pending <= bytes_max * 3 // 4:
-                self._is_full = False
-                for connection in self.clients.values():
-                    connection.resume(NODE_FULL)
-        elif pending > bytes_max:
-            self._is_full = True
-            for connection in self.clients.values():
-                connection.pause(NODE_FULL)
-        if ledger.unfinished > bytes_max // 2:
-            self._close_largest_holder()
+        if self.turns.is_short:
+            self.turns.go_on()
 
     def check_slow_reader(self, connection: Connection) -> None:
         """Close a client that leaves too much unread, or the slowest when all leave too much.
@@ -453,7 +438,14 @@ class RespServer:
         )
         largest.abort()
 
-    def _close_largest_holder(self) -> None:
+    def _close_stuck(self) -> None:
+        """Commands that are never answered fill the room: the client with most of them must go."""
+        largest = max(self.clients.values(), key=lambda each: each.requests_bytes, default=None)
+        if largest is not None:
+            self.stats.count_closed("stuck")
+            largest.abort()
+
+    def _close_unfinished(self) -> None:
         """Unfinished commands finish only if their clients go on: one must go instead."""
         largest = max(self.clients.values(), key=lambda each: each.held_bytes)
         self.stats.count_closed("unfinished")

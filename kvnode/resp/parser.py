@@ -119,6 +119,7 @@ class Parser:
         "_at",
         "_body",
         "_body_bytes",
+        "_command_bytes_max",
         "_data",
         "_reader",
         "_refusal",
@@ -129,8 +130,11 @@ class Parser:
         "violation",
     )
 
-    def __init__(self, *, restricted: bool = False) -> None:
+    def __init__(
+        self, *, restricted: bool = False, command_bytes_max: int = COMMAND_BYTES_MAX
+    ) -> None:
         self.restricted = restricted
+        self._command_bytes_max = command_bytes_max
         self.held_bytes = 0
         self.violation: str | None = None
         self._reader = _new_reader()
@@ -148,6 +152,11 @@ class Parser:
         self._body: bytearray | None = None
         self._body_bytes = 0
         self._skip = 0
+
+    @property
+    def missing_bytes(self) -> int:
+        """What is still to come of the argument that is being kept."""
+        return 0 if self._body is None else self._body_bytes - len(self._body)
 
     def feed(self, data: bytes) -> list[Request]:
         """Take a chunk; return the requests that it completes. Never raises.
@@ -288,8 +297,8 @@ class Parser:
             raise ProtocolViolation("Protocol error: unauthenticated bulk length")
         if size > VALUE_BYTES_MAX:
             self._refuse(f"ERR value is larger than {VALUE_BYTES_MAX} bytes")
-        elif self._size + size > COMMAND_BYTES_MAX:
-            self._refuse(f"ERR command is larger than {COMMAND_BYTES_MAX} bytes")
+        elif self._size + size > self._command_bytes_max:
+            self._refuse(f"ERR command is larger than {self._command_bytes_max} bytes")
         if self._refusal is None:
             self._body = bytearray()
             self._body_bytes = size + 2

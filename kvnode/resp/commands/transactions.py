@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
-from kvnode.limits import COMMAND_BYTES_MAX, TRANSACTION_COMMANDS_MAX
+from kvnode.limits import TRANSACTION_COMMANDS_MAX
 from kvnode.resp.commands.command import LOCAL, READ, WRITE, Blocks, Command
 from kvnode.resp.commands.grammar import check_database, check_keys, int32
 from kvnode.resp.encoder import NULL_ARRAYS, OK_BYTES, RESP2, array, error
@@ -73,8 +73,9 @@ class Transaction:
         """Add a command; raises `CommandError` if it may not stand here or there are too many."""
         if len(self._commands) >= TRANSACTION_COMMANDS_MAX:
             raise CommandError(f"ERR MULTI has more than {TRANSACTION_COMMANDS_MAX} commands")
-        if self.size + size > COMMAND_BYTES_MAX:
-            raise CommandError(f"ERR MULTI is larger than {COMMAND_BYTES_MAX} bytes")
+        bytes_max = self._connection.server.budget.command_bytes_max
+        if self.size + size > bytes_max:
+            raise CommandError(f"ERR MULTI is larger than {bytes_max} bytes")
         if "no_multi" in command.flags:
             raise CommandError("ERR Command not allowed inside a transaction")
         if command.kind == LOCAL:

@@ -23,14 +23,6 @@ from kvnode.resp.listener import RespServer
 from tests.support.fake_service import FakeService
 from tests.unit.resp.memory_client import MemoryClient, encode, rest, serve
 
-
-@pytest.fixture
-def in_flight_bytes_max(server: RespServer) -> int:
-    """A node that may have one megabyte in flight."""
-    server.keep_within(replace(server.budget, requests_bytes_max=MIB))
-    return MIB
-
-
 # --- order and batching ---------------------------------------------------------------------------
 
 
@@ -409,74 +401,6 @@ async def test_one_reply_over_the_limit_becomes_an_error(
     service.held.pop().complete([b"x" * VALUE_BYTES_MAX] * 9)
     assert await client.raw() == b"-ERR reply is larger than %d bytes\r\n" % OUTPUT_BYTES_MAX
     assert not client.transport.closed
-
-
-async def test_no_client_is_read_while_too_much_is_in_flight(
-    service: FakeService, server: RespServer, in_flight_bytes_max: int
-) -> None:
-    service.hold()
-    idle = MemoryClient(server)
-    busy = [MemoryClient(server) for _ in range(11)]
-    for each in busy[:10]:
-        each.send("SET", "k", b"x" * (in_flight_bytes_max // 10 - KIB))
-    assert all(each.transport.is_reading for each in (*busy, idle))
-    busy[10].send("SET", "k", b"x" * 10 * KIB)
-    late = MemoryClient(server)
-    await rest()
-    assert not any(each.transport.is_reading for each in (*busy, idle, late))
-    service.answer()
-    await rest()
-    assert not idle.transport.is_reading
-    service.answer_all()
-    await rest()
-    assert server.pending_bytes == 0
-    assert all(each.transport.is_reading for each in (*busy, idle, late))
-
-
-async def test_reading_goes_on_when_the_clients_in_flight_have_left(
-    service: FakeService, server: RespServer, in_flight_bytes_max: int
-) -> None:
-    service.hold()
-    idle, heavy = MemoryClient(server), MemoryClient(server)
-    heavy.send("SET", "k", b"x" * in_flight_bytes_max)
-    heavy.transport.close()
-    await rest()
-    assert not idle.transport.is_reading
-    service.answer_all()
-    assert idle.transport.is_reading
-
-
-async def test_of_too_many_unfinished_commands_the_largest_is_closed(
-    server: RespServer, in_flight_bytes_max: int
-) -> None:
-    half = b"*2\r\n$3\r\nGET\r\n$8000000\r\n"
-    small, large = MemoryClient(server), MemoryClient(server)
-    small.send_bytes(half + b"x" * (in_flight_bytes_max // 6))
-    large.send_bytes(half + b"x" * (in_flight_bytes_max * 3 // 10))
-    assert not large.transport.aborted
-    small.send_bytes(b"x" * (in_flight_bytes_max // 40))
-    await rest()
-    assert not small.transport.aborted
-    small.send_bytes(b"x" * (in_flight_bytes_max // 50))
-    await rest()
-    assert large.transport.aborted
-    assert not small.transport.aborted
-    assert server.ledger.unfinished <= in_flight_bytes_max // 2
-    assert server.stats.connections_closed_total == {"unfinished": 1}
-
-
-async def test_an_open_transaction_counts_as_unfinished(
-    server: RespServer, in_flight_bytes_max: int
-) -> None:
-    client = MemoryClient(server)
-    assert await client.call("MULTI") == b"OK"
-    await client.call("SET", "k", b"x" * (in_flight_bytes_max // 3))
-    assert server.ledger.unfinished > in_flight_bytes_max // 3
-    await client.call("EXEC")
-    assert server.ledger.unfinished == 0
-    client.send_bytes(encode("MULTI") + encode("SET", "k", b"x" * (in_flight_bytes_max * 2 // 3)))
-    assert client.transport.aborted
-    assert server.ledger.unfinished == 0
 
 
 async def test_one_client_too_many_is_told_so(service: FakeService) -> None:

@@ -203,7 +203,7 @@ async def test_who_connects_while_too_much_is_in_flight_is_not_read(
 ) -> None:
     service.hold()
     server.ledger.requests += IN_FLIGHT_BYTES_MAX + 1
-    server.check_memory()
+    server.turns.look()
     reader, writer = await asyncio.open_connection(LOCALHOST, server.port)
     writer.write(encode("PING"))
     while not server.clients:

@@ -302,3 +302,15 @@ def test_a_body_grows_with_what_arrived_only() -> None:
     finally:
         tracemalloc.stop()
     assert parser.held_bytes == 1000
+
+
+def test_a_node_with_little_memory_takes_smaller_commands_and_the_stream_goes_on() -> None:
+    parser = Parser(command_bytes_max=100)
+    value = b"$60\r\n" + b"x" * 60 + b"\r\n"
+    (refused, size), (ping, _) = parser.feed(b"*3\r\n$4\r\nMSET\r\n" + value[:20]) + parser.feed(
+        value[20:] + value + b"PING\r\n"
+    )
+    assert isinstance(refused, CommandError)
+    assert refused.text == "ERR command is larger than 100 bytes"
+    assert size == 0
+    assert ping == [b"PING"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kvnode.errors import Refused
-from kvnode.limits import COMMAND_BYTES_MAX, VALUE_BYTES_MAX
+from kvnode.limits import COMMAND_BYTES_MAX, KIB, VALUE_BYTES_MAX
 from kvnode.resp.listener import RespServer
 from kvnode.store import ops
 from tests.support.fake_service import FakeService
@@ -287,3 +288,16 @@ async def test_an_exec_the_node_refused_is_an_error_and_ends_the_transaction(
     assert str(await client.call("EXEC")) == "BUSY no leader"
     service.refuse = None
     assert await client.call("GET", "k") is None
+
+
+async def test_a_transaction_larger_than_a_command_may_be_is_aborted(
+    server: RespServer, client: MemoryClient
+) -> None:
+    server.keep_within(replace(server.budget, command_bytes_max=KIB))
+    await client.call("MULTI")
+    assert await client.call("SET", "k", b"x" * 600) == b"QUEUED"
+    refused = await client.call("SET", "k", b"x" * 600)
+    assert str(refused) == "ERR MULTI is larger than 1024 bytes"
+    assert str(await client.call("EXEC")).startswith("EXECABORT")
+    assert await client.call("GET", "k") is None
+    assert server.ledger.unfinished == 0
