@@ -29,6 +29,7 @@ from kvnode.acquaintances import Acquaintances
 from kvnode.address import listen_failed
 from kvnode.admin import AdminServer, hold
 from kvnode.admission.budget import Budget
+from kvnode.admission.departure import Turn
 from kvnode.admission.ledger import Ledger
 from kvnode.admission.relief import Relief, find_trim
 from kvnode.config import ServeConfig, parse_join
@@ -251,6 +252,8 @@ class Server:
             workers=self._report.worker_pids,
             in_flight_bytes=self._report.in_flight_bytes,
             pressure=self._report.pressure,
+            turn=self._turn,
+            on_wait=self._drop_clients,
             before_exit=lambda: self._note_exit(ExitCode.MEMORY, "memory pressure; stop got stuck"),
         )
 
@@ -258,6 +261,14 @@ class Server:
         watchdog = self._report.watchdog
         if watchdog is not None:
             self._watching = group.create_task(watchdog.run(), name="watchdog")
+
+    def _turn(self) -> Turn:
+        """Whether the other nodes can do without this one; called in the watchdog's thread."""
+        return self._node.turn if self._node is not None else Turn()
+
+    def _drop_clients(self) -> None:
+        if self._resp is not None:
+            self._resp.drop_clients()
 
     async def _recover(self) -> Recovered:
         assert self._directory is not None
@@ -372,7 +383,6 @@ class Server:
             ledger=self._ledger,
             pressure=self._report.pressure,
         )
-        self._report.pressure.subscribe(node.stand_on)
         await node.start(config.peer_listen.host, config.peer_listen.port)
         self._report.membership = node.changes
         self._report.library = recovered.library

@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from kvnode import limits
 from kvnode.admission.budget import AMPLE_BYTES
+from kvnode.admission.departure import Departure, Turn, Verdict
 from kvnode.admission.ladder import LEAVE_SHARE_PERCENT, Ladder, Rung
 from kvnode.admission.pressure import Pressure
 from kvnode.errors import ConfigurationError, ExitCode, MemoryPressure
@@ -356,6 +357,8 @@ class MemoryWatchdog:
         in_flight_bytes: Callable[[], int] = int,
         pressure: Pressure | None = None,
         on_alarm: Callable[[Alarm], None] = log_alarm,
+        turn: Callable[[], Turn] = Turn,
+        on_wait: Callable[[], None] = lambda: None,
         before_exit: Callable[[], None] = lambda: None,
         exit_process: Callable[[int], object] = os._exit,
         reaction_ms_max: int = limits.WATCHDOG_REACTION_MS_MAX,
@@ -365,7 +368,9 @@ class MemoryWatchdog:
 
         `in_flight_bytes`, `on_alarm` and `before_exit` are called in the sampler's thread; the
         last one just before `exit_process`, to leave a note of the reason. `pressure` is told in
-        the loop on which rung of the ladder the node stands.
+        the loop on which rung of the ladder the node stands. `turn`, called in the thread, tells
+        whether the other nodes can do without this one; if it has to wait, `on_wait` is called
+        in the loop, to drop whatever can be dropped.
         """
         if threshold_bytes <= 0 or interval_ms <= 0:
             raise ValueError("a watchdog that is off is not created")
@@ -378,6 +383,10 @@ class MemoryWatchdog:
         self._on_alarm = on_alarm
         self._pressure = pressure or Pressure()
         self._ladder = Ladder(meter.limit_bytes, threshold_bytes)
+        self._departure = Departure(threshold_bytes, meter.limit_bytes)
+        self._turn = turn
+        self._on_wait = on_wait
+        self._is_waiting = False
         self._before_exit = before_exit
         self._exit_process = exit_process
         self._reaction_seconds_max = reaction_ms_max / 1000
@@ -394,6 +403,8 @@ class MemoryWatchdog:
         in_flight_bytes: Callable[[], int] = int,
         workers: Callable[[], Iterable[int]] = tuple,
         pressure: Pressure | None = None,
+        turn: Callable[[], Turn] = Turn,
+        on_wait: Callable[[], None] = lambda: None,
         before_exit: Callable[[], None] = lambda: None,
     ) -> MemoryWatchdog | None:
         """Return the watchdog that was asked for, or None when it is off. Logs what applies.
@@ -428,6 +439,8 @@ class MemoryWatchdog:
             meter,
             in_flight_bytes=in_flight_bytes,
             pressure=pressure,
+            turn=turn,
+            on_wait=on_wait,
             before_exit=before_exit,
         )
 
@@ -474,7 +487,7 @@ class MemoryWatchdog:
             while True:
                 reading = self.latest = self._meter.read()
                 self._climb(loop, reading)
-                if reading.total_bytes >= self.threshold_bytes:
+                if self._must_leave(loop, reading):
                     break
                 if self._closed.wait(self.interval_ms / 1000):
                     return
@@ -492,6 +505,28 @@ class MemoryWatchdog:
             # Nothing that an observer does may keep the node in memory that it has not got.
             _tell(loop, outcome, MemoryPressure(f"memory has reached {reading.total_bytes} bytes"))
             self._guard(time.monotonic() + self._stop_seconds_max)
+
+    def _must_leave(self, loop: asyncio.AbstractEventLoop, reading: Reading) -> bool:
+        """Whether the threshold is reached and it is this node's turn."""
+        turn, was_waiting = self._turn(), self._is_waiting
+        verdict = self._departure.judge(reading.total_bytes, turn, time.monotonic())
+        self._is_waiting = verdict is Verdict.WAIT
+        if self._is_waiting and not was_waiting:
+            event(
+                logger,
+                logging.WARNING,
+                "memory pressure: clients are dropped; waiting for the turn to leave",
+                total_bytes=reading.total_bytes,
+                threshold_bytes=self.threshold_bytes,
+                place=turn.place,
+                needed=turn.is_needed,
+            )
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._on_wait)
+        elif was_waiting and verdict is Verdict.STAY:
+            text = "memory pressure is over: without its clients the node can stay"
+            event(logger, logging.WARNING, text, total_bytes=reading.total_bytes)
+        return verdict is Verdict.LEAVE
 
     def _climb(self, loop: asyncio.AbstractEventLoop, reading: Reading) -> None:
         """Feed the ladder, and tell of a rung that is entered or left."""

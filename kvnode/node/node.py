@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from kvnode.admission.departure import Turn
 from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
 from kvnode.admission.pressure import Pressure
@@ -104,6 +105,9 @@ class Node:
         ledger: counts what is in flight, and tells how much may be.
         pressure: on which rung of the memory's ladder the node stands.
     """
+
+    turn = Turn()
+    """How this node stands with the other voters, should it have to leave; read by any thread."""
 
     def __init__(
         self,
@@ -370,6 +374,7 @@ class Node:
             self.snapshots.sweep()
             self.membership.sweep()
             self.strains.sweep()
+            self.turn = self.succession.turn()
             self.changes.sweep()
             self.waits.sweep()
             self.wake()
@@ -409,6 +414,7 @@ class Node:
         """Memory is scarce, or no longer."""
         self._judge_growth()
         self.applier.is_hasty = bool(rung)
+        self.strains.change(self.strains.own._replace(rung=int(rung)))
         if rung and not (self.is_stopped or self.is_frozen):
             # Pages of an open transaction are the engine's only memory that cannot be evicted.
             self.applier.commit()
@@ -572,10 +578,6 @@ class Node:
     def rung(self) -> int:
         """On which rung of the memory ladder this node stands; 0: on none."""
         return self.strains.own.rung
-
-    def stand_on(self, rung: int) -> None:
-        """This node climbed, or came down: the others are told, and a leader may hand over."""
-        self.strains.change(self.strains.own._replace(rung=rung))
 
     @property
     def peers_dialled(self) -> Sequence[int]:

@@ -77,9 +77,11 @@ class Strains:
 
     def _tell(self) -> None:
         self._told_at = self._monotonic()
-        for peer in self._port.peers_dialled:
+        peers = self._port.peers_dialled
+        for peer in peers:
             self._port.tell_strain(peer, Strained(*self.own))
-        self._port.wake()
+        if peers:
+            self._port.wake()
 
     def sweep(self) -> None:
         """Say it again if it is time to; forget what nobody said again."""

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kvnode.admission.departure import Turn
 from kvnode.limits import PROMOTION_LAG_ENTRIES_MAX, STRAINED_HAND_OVER_HOLD_OFF_SECONDS
 from kvnode.node.disk_health import DiskHealth, better_leader
 from kvnode.obs.log import event
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from raft.raft import Raft
 
 _log = logging.getLogger("kvnode.node")
+
+VOTERS_TAKING_TURNS_MIN = 3
+"""Of fewer none can leave without ending the quorum."""
 
 ORDER_SECONDS = 0.5
 """After this long an order to take over that nobody followed is given again, perhaps elsewhere."""
@@ -123,6 +127,15 @@ class Succession:
         text = "leadership is offered to a node with a quicker disk"
         event(_log, logging.WARNING, text, to=self._roster.name_of(target))
         self._wake()
+
+    # --- leaving ----------------------------------------------------------------------------------
+
+    def turn(self) -> Turn:
+        """How this node stands with the other voters, should it have to leave."""
+        voters, own = sorted(self._raft.conf_state.voters), self._raft.node_id
+        if own not in voters or len(voters) < VOTERS_TAKING_TURNS_MIN:
+            return Turn()
+        return Turn(voters.index(own), len(self._electable()) < len(voters) // 2 + 1)
 
     # --- strain -----------------------------------------------------------------------------------
 

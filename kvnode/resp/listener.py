@@ -419,6 +419,12 @@ class RespServer:
         if self._acceptor is not None:
             self._acceptor.rest(rung >= Rung.REFUSE)
 
+    def drop_clients(self) -> None:
+        """Close all clients at once, and what they hold with them."""
+        for connection in list(self.clients.values()):
+            self.stats.count_closed("memory")
+            connection.abort()
+
     def close_largest(self) -> None:
         """Close the client that holds the most bytes, for the others' sake.
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kvnode.admission.departure import Turn
+from kvnode.admission.ladder import Rung
 from kvnode.limits import STRAIN_REPEAT_SECONDS, STRAIN_SECONDS
 from kvnode.node.node import Node
 from kvnode.node.strain import CALM, Strain, Strains
@@ -15,7 +17,7 @@ from kvnode.node.wire import Strained
 from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
 from tests.support.nodes import Cluster, cluster_of, until
 
-SHED, REFUSE = 1, 2
+CALM_RUNG, SHED, REFUSE = Rung.CALM, Rung.SHED, Rung.REFUSE
 
 
 class Told:
@@ -117,9 +119,9 @@ def strain_of(leader: Node, other: Node) -> Strain:
 async def test_a_leader_short_of_memory_hands_over_to_the_one_that_is_calm(tmp_path: Path) -> None:
     async with cluster_of(3, tmp_path) as nodes:
         leader, (calm, short) = await settled(nodes)
-        short.stand_on(SHED)
+        short.pressure.change(SHED)
         await until(lambda: strain_of(leader, short).rung == SHED)
-        leader.stand_on(SHED)
+        leader.pressure.change(SHED)
         await until(lambda: calm.duties.leads)
         status = {member.name: member.rung for member in calm.status().members}
         assert status[calm.identity.name] == 0
@@ -131,9 +133,9 @@ async def test_leadership_stays_where_it_is_when_nobody_is_better_off(tmp_path: 
         leader, others = await settled(nodes)
         term = leader.raft.term
         for node in others:
-            node.stand_on(SHED)
+            node.pressure.change(SHED)
         await until(lambda: all(strain_of(leader, node).rung for node in others))
-        leader.stand_on(REFUSE)
+        leader.pressure.change(REFUSE)
         ticks = leader._ticks
         await until(lambda: leader._ticks >= ticks + 30)
         assert (leader.duties.leads, leader.raft.term) == (True, term)
@@ -143,7 +145,7 @@ async def test_after_an_offer_or_taking_office_leadership_is_left_alone(tmp_path
     async with cluster_of(3, tmp_path) as nodes:
         leader, _ = await settled(nodes)
         leader.succession.hold_off(leader.loop.time())
-        leader.stand_on(SHED)
+        leader.pressure.change(SHED)
         ticks = leader._ticks
         await until(lambda: leader._ticks >= ticks + 30)
         assert leader.duties.leads
@@ -170,8 +172,8 @@ async def test_a_leader_with_a_late_loop_hands_over_to_one_that_keeps_up(
 async def test_nobody_on_a_rung_that_refuses_writes_is_handed_leadership(tmp_path: Path) -> None:
     async with cluster_of(3, tmp_path) as nodes:
         leader, (one, other) = await settled(nodes)
-        one.stand_on(REFUSE)
-        other.stand_on(SHED)
+        one.pressure.change(REFUSE)
+        other.pressure.change(SHED)
         await until(lambda: strain_of(leader, one).rung == REFUSE)
         await until(lambda: strain_of(leader, other).rung == SHED)
         assert leader.succession.best_follower() == other.identity.node_id
@@ -180,7 +182,7 @@ async def test_nobody_on_a_rung_that_refuses_writes_is_handed_leadership(tmp_pat
             ChangeRequest(Action.TRANSFER, one.identity.name), refused.set_result
         )
         assert (await refused).verdict is Verdict.REFUSED
-        other.stand_on(REFUSE)
+        other.pressure.change(REFUSE)
         await until(lambda: strain_of(leader, other).rung == REFUSE)
         assert leader.succession.best_follower() is None
         leader.succession.offer()
@@ -194,9 +196,24 @@ async def test_of_those_that_have_the_log_the_calm_one_is_preferred(tmp_path: Pa
         last, first = sorted(others, key=lambda node: node.identity.node_id, reverse=True)
         assert leader.succession.best_follower() in (first.identity.node_id, last.identity.node_id)
         for strained, calm in ((last, first), (first, last)):
-            calm.stand_on(0)
+            calm.pressure.change(CALM_RUNG)
             strained.strains.change(Strain(0, is_late=True))
             calm.strains.change(CALM)
             await until(lambda s=strained: strain_of(leader, s).is_late)  # type: ignore[misc]
             await until(lambda c=calm: strain_of(leader, c) == CALM)  # type: ignore[misc]
             assert leader.succession.best_follower() == calm.identity.node_id
+
+
+async def test_a_node_knows_whether_the_others_can_do_without_it(tmp_path: Path) -> None:
+    async with cluster_of(3, tmp_path) as nodes:
+        await settled(nodes)
+        assert [nodes.nodes[number].succession.turn().place for number in (1, 2, 3)] == [0, 1, 2]
+        await until(lambda: not any(node.turn.is_needed for node in nodes.nodes.values()))
+        await nodes.stop(3)
+        await until(lambda: all(node.turn.is_needed for node in nodes.nodes.values()))
+
+
+async def test_two_nodes_take_no_turns(tmp_path: Path) -> None:
+    async with cluster_of(2, tmp_path) as nodes:
+        leader, (other,) = await settled(nodes)
+        assert leader.succession.turn() == other.succession.turn() == Turn()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from kvnode import config, watchdog
+from kvnode.admission.departure import Turn
 from kvnode.admission.ladder import Rung
 from kvnode.admission.pressure import Pressure
 from kvnode.errors import ConfigurationError, ExitCode, MemoryPressure
@@ -117,6 +118,39 @@ async def test_it_tells_its_observer_exactly_once(dogs: list[MemoryWatchdog]) ->
     assert alarms == [
         Alarm(Reading(100, 0, 0), limit_bytes=1000, threshold_bytes=100, in_flight_bytes=7)
     ]
+
+
+async def test_who_is_not_next_drops_its_clients_and_leaves_in_its_turn(
+    dogs: list[MemoryWatchdog], caplog: pytest.LogCaptureFixture
+) -> None:
+    dropped = asyncio.Event()
+    turns = [Turn(1, is_needed=True), Turn(1, is_needed=True), Turn()]
+    dog = watching(
+        dogs, FakeMeter(150), turn=lambda: turns.pop(0) if turns else Turn(), on_wait=dropped.set
+    )
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    await dropped.wait()
+    assert not turns
+    waiting = [r for r in caplog.records if "waiting for the turn" in r.getMessage()]
+    assert len(waiting) == 1
+
+
+async def test_who_waited_and_has_room_again_stays(
+    dogs: list[MemoryWatchdog], caplog: pytest.LogCaptureFixture
+) -> None:
+    meter = FakeMeter(150, 99)
+    dog = watching(dogs, meter, turn=lambda: Turn(1))
+    running = asyncio.create_task(dog.run())
+    await asyncio.to_thread(meter.reached.wait)
+    before = meter.reads
+    while meter.reads == before:
+        await asyncio.sleep(0)
+    assert not running.done()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert "the node can stay" in caplog.text
 
 
 async def test_a_cancelled_watchdog_stops_sampling(dogs: list[MemoryWatchdog]) -> None:
