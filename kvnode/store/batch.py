@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import msgpack
 
@@ -21,10 +21,11 @@ from kvnode.limits import (
     TRANSACTION_COMMANDS_MAX,
 )
 from kvnode.store import changes
+from kvnode.store.draws import Draws
 from kvnode.store.ops import Op, UnknownOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kvnode.store.changes import Change
 
@@ -37,6 +38,7 @@ class Kind(IntEnum):
     REGISTER = 2
     EXPIRE = 3
     CONFIGURE = 4
+    GROUP = 5
 
 
 class MalformedEntry(ValueError):
@@ -89,7 +91,28 @@ class Configure:
     change: Change
 
 
-Entry: TypeAlias = Noop | Batch | Register | Expire | Configure
+class Part(NamedTuple):
+    """A batch as a group carries it: without a stamp and a seed of its own."""
+
+    node_id: int
+    incarnation: int
+    sequence: int
+    ops_blob: bytes
+
+
+@dataclass(slots=True)
+class Group:
+    """Batches of several nodes, applied in this order, each judged by its own session.
+
+    `parts` have the stamp of the group, and each has a seed that was drawn from the group's.
+    """
+
+    stamp_ms: int
+    seed: int
+    parts: list[Batch]
+
+
+Entry: TypeAlias = Noop | Batch | Register | Expire | Configure | Group
 
 NOOP: Final = Noop()
 
@@ -144,6 +167,11 @@ def encode_configure(stamp_ms: int, seed: int, change: Change) -> bytes:
     return _pack((4, stamp_ms, seed, *changes.to_row(change)))
 
 
+def encode_group(stamp_ms: int, seed: int, parts: Sequence[Part]) -> bytes:
+    """Entry data of several batches, in the order in which they are to be applied."""
+    return _pack((5, stamp_ms, seed, *parts))
+
+
 def decode(data: bytes) -> Entry:
     """Read entry data.
 
@@ -165,6 +193,8 @@ def decode(data: bytes) -> Entry:
         return Expire(*arguments)
     if kind == Kind.CONFIGURE and _are_integers(arguments[:2], 2):
         return _configure(*arguments)
+    if kind == Kind.GROUP and len(arguments) > 2 and _are_integers(arguments[:2], 2):
+        return _group(*arguments)
     if type(kind) is int and kind not in _KINDS:
         raise UnknownOperation(f"the log holds an entry of unknown kind {kind}")
     raise MalformedEntry(f"entry of kind {kind!r} with wrong fields")
@@ -175,6 +205,25 @@ def _configure(stamp_ms: int, seed: int, *row: Any) -> Configure:
         return Configure(stamp_ms, seed, changes.from_row(list(row)))
     except ValueError as error:
         raise MalformedEntry(f"an entry changes the membership wrongly: {error}") from error
+
+
+def _group(stamp_ms: int, seed: int, *rows: Any) -> Group:
+    draws = Draws(seed)
+    parts = []
+    for row in rows:
+        if not _is_part(row):
+            raise MalformedEntry("a part of a group is no batch")
+        parts.append(Batch(stamp_ms, draws.u64(), *row))
+    return Group(stamp_ms, seed, parts)
+
+
+def _is_part(row: Any) -> bool:
+    return (
+        type(row) is list
+        and len(row) == 4
+        and _are_integers(row[:-1], 3)
+        and type(row[-1]) is bytes
+    )
 
 
 def stamp_of(data: bytes) -> int:

@@ -187,7 +187,7 @@ RESOLVE: Final = 245
 ABANDON: Final = 246
 RETURN: Final = 247
 
-LEVEL: Final = 4
+LEVEL: Final = 5
 """The newest feature level that this program knows."""
 
 BASE_LEVEL: Final = 2
@@ -198,6 +198,9 @@ MEMBERS_LEVEL: Final = 3
 
 COLLECTIONS_LEVEL: Final = 4
 """Collections (`kvnode.store.collection`): all codes from 128 on."""
+
+GROUPS_LEVEL: Final = 5
+"""Batches of several nodes in one entry: entries of kind 5."""
 
 _HASHES: Final[tuple[int, ...]] = (
     *(HSET, HSETNX, HDEL, HINCRBY, HINCRBYFLOAT),

@@ -30,7 +30,7 @@ from kvnode.limits import (
 )
 from kvnode.store import batch, state_hash
 from kvnode.store.arrivals import Arrivals
-from kvnode.store.batch import Batch, Configure, Entry, Expire, Kind, Register
+from kvnode.store.batch import Batch, Configure, Entry, Expire, Group, Kind, Register
 from kvnode.store.buckets import Buckets
 from kvnode.store.engine import EngineFull
 from kvnode.store.export import live_rows
@@ -52,7 +52,7 @@ from kvnode.store.sessions import Outcome, Session, Sessions
 from kvnode.store.waiting import News, Waiters, WaitingTotals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from kvnode.store.engine import Engine
     from kvnode.store.notices import Event
@@ -77,6 +77,8 @@ class Applied:
         events: what happened to keys, if somebody listens. An entry that is applied again, because
             the engine fell back, tells them again.
         news: what blocked clients must hear of, None if there is nothing.
+        parts: of a group, what became of each batch, in their order: `Applied` of kind BATCH, whose
+            events and news are with those of the entry.
     """
 
     kind: int
@@ -88,6 +90,7 @@ class Applied:
     is_unfinished: bool = False
     events: list[Event] = field(default_factory=list)
     news: News | None = None
+    parts: Sequence[Applied] = ()
 
 
 class StateMachine:
@@ -188,6 +191,9 @@ class StateMachine:
         if isinstance(entry, Batch):
             space.stamp_ms = max(space.stamp_ms, entry.stamp_ms)
             return self._apply_batch(entry)
+        if isinstance(entry, Group):
+            space.stamp_ms = max(space.stamp_ms, entry.stamp_ms)
+            return Applied(Kind.GROUP, parts=[self._apply_batch(part) for part in entry.parts])
         if isinstance(entry, Register):
             space.stamp_ms = max(space.stamp_ms, entry.stamp_ms)
             return self._register(index, entry)

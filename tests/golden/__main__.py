@@ -17,12 +17,12 @@ from kvnode.node.node import Node
 from kvnode.resp.commands.lookup import look_up
 from kvnode.resp.encoder import encode3
 from kvnode.store import ops
-from kvnode.store.batch import encode_configure
+from kvnode.store.batch import Part, encode_configure, encode_group, encode_ops, encode_register
 from kvnode.store.changes import Add, Change, Found, Founder, Remove, Update
 from kvnode.store.ops import LEVEL
 from tests.support.nodes import Cluster, read, write
 
-VERSION = "v4"
+VERSION = "v5"
 GOLDEN = Path(__file__).parent / VERSION
 FAR_MS = 32_503_680_000_000
 """The year 3000: a deadline that no test run reaches."""
@@ -85,6 +85,32 @@ async def change(node: Node, wanted: Change) -> None:
         await asyncio.sleep(0.01)
 
 
+async def put(node: Node, data: bytes) -> None:
+    """Have an entry in the log, and wait until it is applied."""
+    index = node.raft.propose([data])
+    node.wake()
+    while node.machine.applied < index:
+        await asyncio.sleep(0.01)
+
+
+async def share_an_entry(node: Node) -> None:
+    """Batches of a session of the learner's in one entry; two of them are refused."""
+    learner, stamp = 3, node.machine.stamp_ms
+    session = node.machine.session(learner)
+    if session is None:
+        await put(node, encode_register(stamp, 0, learner, 1003, 1))
+        session = node.machine.session(learner)
+    assert session is not None
+    pushed = encode_ops([[ops.LIST_PUSH, 5, b"log", 1, 0, b"%d" % session.last]])
+    drawn = encode_ops([[ops.SADD, 5, b"set", *b"a b c d e f".split()], [ops.SPOP, 5, b"set", 2]])
+    sequences = [(1, pushed), (1, pushed), (2, drawn), (9, pushed), (3, drawn)]
+    parts = [
+        Part(learner, session.incarnation, session.last + sequence, blob)
+        for sequence, blob in sequences
+    ]
+    await put(node, encode_group(stamp, 2**40, parts))
+
+
 async def change_members(node: Node) -> None:
     """A registry with a voter, a name that is reserved for a learner, and a tombstone."""
     if node.machine.members is None:
@@ -110,8 +136,10 @@ async def fill(cluster: Cluster) -> dict[str, object]:
     watch = [9, b"nobody", await read(node, ops.VERSION, 9, b"nobody")]
     await write(node, ops.SWAPDB, 0, 9, 10)
     await change_members(node)
+    await share_an_entry(node)
     await collections(node, 3)
     await node.snapshots.take()
+    await share_an_entry(node)
     await collections(node, 4)
     await write(node, ops.INCRBY, 1, b"counter", 1)
     await write(node, ops.DEL, 0, b"key:0")
