@@ -390,6 +390,7 @@ class NodeReport:
         bind("kvnode_member_lag_entries", lambda: _lags(node))
         bind("kvnode_proposals_committed_total", lambda: raft.commit)
         bind("kvnode_proposals_applied_total", lambda: stats.entries_applied)
+        bind("kvnode_batches_grouped_total", lambda: node.duties.batches_grouped)
         bind("kvnode_proposals_pending_total", lambda: node.proposer.waiting)
         bind(
             "kvnode_proposals_failed_total",

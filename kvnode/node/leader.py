@@ -1,4 +1,8 @@
-"""What only a leader does: stamp entries, propose them, and let keys expire on time."""
+"""What only a leader does: stamp entries, propose them, and let keys expire on time.
+
+Batches of all nodes gather here until the end of the node's pass, and while an entry with batches
+of others is under way; then as many as fit go into one entry (`kvnode.node.gathering`).
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,18 @@ from random import Random
 
 from kvnode.limits import EXPIRED_KEYS_PER_ENTRY_MAX
 from kvnode.node.clock import StampClock
+from kvnode.node.gathering import Gathering
 from kvnode.store.batch import (
+    Part,
     encode_batch,
     encode_configure,
     encode_expire,
+    encode_group,
     encode_register,
     stamp_of,
 )
 from kvnode.store.changes import Change
+from kvnode.store.ops import GROUPS_LEVEL
 from kvnode.store.state_machine import StateMachine
 from raft.log import RaftLog
 from raft.raft import Raft
@@ -41,6 +49,14 @@ class LeaderDuties:
     """Turns batches of any node into stamped log entries while this node leads.
 
     All methods are harmless on a follower: they return False and change nothing.
+
+    Invariants:
+        * what gathers belongs to the term in office; with it it is gone, as a lost frame is;
+        * entries are in the log in the order in which they were asked for, whatever their kind.
+
+    Args:
+        on_dropped: told of a batch, by node and sequence, that gathered and then could not be
+            proposed: its node must send it again.
     """
 
     def __init__(
@@ -51,6 +67,7 @@ class LeaderDuties:
         loop: AbstractEventLoop,
         rng: Random,
         wake: Callable[[], None],
+        on_dropped: Callable[[int, int], None],
     ) -> None:
         self._raft = raft
         self._machine = machine
@@ -58,6 +75,11 @@ class LeaderDuties:
         self._loop = loop
         self._rng = rng
         self._wake = wake
+        self._on_dropped = on_dropped
+        self._gathering = Gathering()
+        self._under_way: list[tuple[int, set[int]]] = []
+        self.batches_grouped = 0
+        """Batches that went into an entry with others."""
         self._term_in_office = 0
         self._expiry_index = 0
         self._expiry_timer: TimerHandle | None = None
@@ -80,6 +102,8 @@ class LeaderDuties:
         self._clock.observe(newest_stamp(self._raft.log, self._machine.applied))
         self._clock.lead()
         self._expiry_index = 0
+        self._gathering.clear()
+        self._under_way = []
 
     def told_ms(self) -> int:
         """What the peers are told of the cluster's clock: 0 by a node that does not lead.
@@ -96,19 +120,21 @@ class LeaderDuties:
         self.take_office()
         return self._clock.stamp_ms()
 
-    def propose_batch(self, node_id: int, incarnation: int, sequence: int, ops: bytes) -> bool:
-        """Propose a batch of any node's session; False when this node cannot."""
-        stamp, seed = self._stamp_ms(), self._rng.getrandbits(63)
-        return self._propose(encode_batch(stamp, seed, node_id, incarnation, sequence, ops))
+    def _begin_entry(self) -> tuple[int, int]:
+        """Stamp and seed of an entry that is no batch: what gathered before it goes first."""
+        self.take_office()
+        while self._gathering:
+            self._propose_gathered()
+        return self._stamp_ms(), self._rng.getrandbits(63)
 
     def propose_registration(self, node_id: int, storage_id: int, nonce: int) -> bool:
         """Propose the registration of a node's session; False when this node cannot."""
-        stamp, seed = self._stamp_ms(), self._rng.getrandbits(63)
+        stamp, seed = self._begin_entry()
         return self._propose(encode_register(stamp, seed, node_id, storage_id, nonce))
 
     def propose_change(self, change: Change) -> int | None:
         """Propose a change of the membership; its index, or None when it cannot be done now."""
-        stamp, seed = self._stamp_ms(), self._rng.getrandbits(63)
+        stamp, seed = self._begin_entry()
         try:
             return self._raft.propose_conf_change(encode_configure(stamp, seed, change))
         except (NotLeader, ProposalDropped):
@@ -119,6 +145,63 @@ class LeaderDuties:
             self._raft.propose([data])
         except (NotLeader, ProposalDropped):
             return False
+        return True
+
+    # --- batches ----------------------------------------------------------------------------------
+
+    def propose_batch(self, node_id: int, incarnation: int, sequence: int, ops: bytes) -> bool:
+        """Propose a batch of any node's session, soon; False when this node cannot.
+
+        Raises:
+            MalformedEntry: `ops` is no list of operations.
+        """
+        if not self.leads:
+            return False
+        self.take_office()
+        self._gathering.add(Part(node_id, incarnation, sequence, ops))
+        if self._machine.level < GROUPS_LEVEL:
+            return self._propose_parts(self._gathering.take())
+        return True
+
+    @property
+    def can_flush(self) -> bool:
+        """`flush` would propose something now."""
+        gathering = self._gathering
+        return bool(gathering) and gathering.may_leave([one for _, one in self._not_committed()])
+
+    def flush(self) -> None:
+        """Propose what gathered, as far as it is due. Once in each pass."""
+        if not self._gathering:
+            return
+        if not self.leads or self._term_in_office != self._raft.term:
+            self._gathering.clear()
+        while self.can_flush:
+            self._propose_gathered()
+
+    def _not_committed(self) -> list[tuple[int, set[int]]]:
+        """Index and nodes of each entry with batches that is under way."""
+        commit = self._raft.log.commit
+        return [entry for entry in self._under_way if entry[0] > commit]
+
+    def _propose_gathered(self) -> None:
+        """Propose one entry of what gathered; if that cannot be, their nodes are told."""
+        parts = self._gathering.take()
+        if not self._propose_parts(parts):
+            for part in parts:
+                self._on_dropped(part.node_id, part.sequence)
+
+    def _propose_parts(self, parts: list[Part]) -> bool:
+        stamp, seed = self._clock.stamp_ms(), self._rng.getrandbits(63)
+        if len(parts) == 1:
+            data = encode_batch(stamp, seed, *parts[0])
+        else:
+            data = encode_group(stamp, seed, parts)
+        if not self._propose(data):
+            return False
+        nodes = {part.node_id for part in parts}
+        self._under_way = [*self._not_committed(), (self._raft.last_index, nodes)]
+        if len(parts) > 1:
+            self.batches_grouped += len(parts)
         return True
 
     # --- expiry -----------------------------------------------------------------------------------
@@ -144,10 +227,9 @@ class LeaderDuties:
         deadline_ms = self._machine.next_deadline_ms()
         if not self.leads or deadline_ms is None:
             return
-        stamp = self._stamp_ms()
         in_flight = self._expiry_index > self._machine.applied
-        if deadline_ms <= stamp and not in_flight:
-            seed = self._rng.getrandbits(63)
+        if deadline_ms <= self._stamp_ms() and not in_flight:
+            stamp, seed = self._begin_entry()
             if self._propose(encode_expire(stamp, seed, EXPIRED_KEYS_PER_ENTRY_MAX)):
                 self._expiry_index = self._raft.last_index
             self._wake()

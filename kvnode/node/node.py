@@ -52,7 +52,7 @@ from kvnode.node.succession import Succession
 from kvnode.node.ticks import TICK_SECONDS, Ticks
 from kvnode.node.transport import Transport
 from kvnode.node.waiters import Waits
-from kvnode.node.wire import Forward, Register, Strained
+from kvnode.node.wire import Forward, ForwardRejected, Register, Strained
 from kvnode.obs.collector import Collector
 from kvnode.obs.log import Repeats, event
 from kvnode.service import NodeStatus, Op, Pending, Wait
@@ -161,7 +161,7 @@ class Node:
 
         self.clock = StampClock(loop.time, wall)
         self.clock.observe(self.machine.stamp_ms)
-        self.duties = LeaderDuties(self.raft, self.machine, self.clock, loop, rng, self.wake)
+        self.duties = self._make_duties(rng)
         self.proposer = Proposer(self, rng.getrandbits(63), loop.time)
         self.proposer.set_level(self.machine.level)
         self.reads = ReadRounds(self, first_request_id(identity.incarnation), loop.time)
@@ -201,6 +201,17 @@ class Node:
             LEVEL,
             self.roster.configured_at,
             own.peer_address,
+        )
+
+    def _make_duties(self, rng: Random) -> LeaderDuties:
+        return LeaderDuties(
+            self.raft,
+            self.machine,
+            self.clock,
+            self.loop,
+            rng,
+            self.wake,
+            on_dropped=self._on_batch_dropped,
         )
 
     def _make_applier(self) -> Applier:
@@ -341,6 +352,7 @@ class Node:
         try:
             slices.begin()
             self.proposer.flush()
+            self.duties.flush()
             self.reads.flush()
             self.driver.pump()
             slices.end("consensus")
@@ -353,8 +365,13 @@ class Node:
             # A state machine or a consensus that raised is in no known state: the process ends.
             self.fail(error)
             raise
-        if more or self.raft.has_ready() or self.proposer.can_send or self.reads.can_ask:
+        if more or self.raft.has_ready() or self._can_send:
             self.wake()
+
+    @property
+    def _can_send(self) -> bool:
+        """A pass would bring something on its way."""
+        return self.proposer.can_send or self.duties.can_flush or self.reads.can_ask
 
     def _tick(self) -> None:
         now = self.loop.time()
@@ -607,8 +624,9 @@ class Node:
 
     def _on_applied(self, applied: Applied) -> None:
         self.stats.entries_applied += 1
-        if applied.node_id == self.identity.node_id:
-            self._on_own_applied(applied)
+        for part in applied.parts or (applied,):
+            if part.node_id == self.identity.node_id:
+                self._on_own_applied(part)
         if applied.news is not None:
             self.waits.applied(self.machine.applied, applied.news)
 
@@ -634,6 +652,13 @@ class Node:
                     f"another process registered as {self.identity.name!r}: this one is fenced"
                 )
             )
+
+    def _on_batch_dropped(self, node_id: int, sequence: int) -> None:
+        """A batch that this leader had taken could not be proposed after all."""
+        if node_id == self.identity.node_id:
+            self.proposer.rejected()
+        else:
+            self.transport.send(node_id, ForwardRejected(sequence))
 
     # --- the way to the leader (kvnode.node.proposals.Channel) ------------------------------------
 

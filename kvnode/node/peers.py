@@ -28,7 +28,7 @@ from kvnode.node.wire import (
     Strained,
 )
 from kvnode.obs.log import event
-from kvnode.store.batch import MalformedEntry, decode_ops
+from kvnode.store.batch import MalformedEntry
 
 if TYPE_CHECKING:
     from kvnode.node.node import Node
@@ -90,14 +90,12 @@ class Peers:
 
     def _on_forward(self, sender: int, batch: Forward) -> None:
         node = self._node
-        # What is in the log cannot be refused any more: nonsense must not get there.
         try:
-            decode_ops(batch.operations)
+            accepted = node.duties.propose_batch(
+                sender, batch.incarnation, batch.sequence, batch.operations
+            )
         except MalformedEntry as error:
             raise MalformedFrame(f"a forwarded batch is no list of operations: {error}") from error
-        accepted = node.duties.leads and node.duties.propose_batch(
-            sender, batch.incarnation, batch.sequence, batch.operations
-        )
         if not accepted:
             node.transport.send(sender, ForwardRejected(batch.sequence))
 

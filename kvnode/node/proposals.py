@@ -32,7 +32,7 @@ from kvnode.limits import (
     QUEUED_COMMANDS_MAX,
     RESEND_MS,
 )
-from kvnode.service import Op, PatientPending, Pending
+from kvnode.service import PatientPending, Pending
 from kvnode.store import ops
 from kvnode.store.batch import encode_ops, fits
 from kvnode.store.reply import Result, Unfinished
@@ -107,17 +107,6 @@ class _Answered:
 
 
 _ANSWERED = _Answered()
-
-
-_PLAIN_PARTS = 5
-"""Code, database, key, value and a flag: an op of a single row has about so many."""
-
-
-def _rows_of(op: Op) -> int:
-    """How many rows an op may write, as far as the number of its arguments tells."""
-    if op[0] in (ops.EXEC, ops.EXEC_WATCHED):
-        return sum([max(len(inner) - _PLAIN_PARTS, 1) for inner in op[3]])
-    return max(len(op) - _PLAIN_PARTS, 1)
 
 
 class _Batch:
@@ -286,7 +275,7 @@ class Proposer:
         while queue and len(pendings) < BATCH_COMMANDS_MAX:
             pending = queue[0][0]
             size += pending.size
-            rows += _rows_of(pending.op)
+            rows += ops.rows_of(pending.op)
             if pendings and (size > BATCH_BYTES_MAX or rows > BATCH_ROWS_MAX):
                 break
             pendings.append(pending)

@@ -79,6 +79,10 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _gauge("kvnode_member_lag_entries", "Entries that a member is behind; leader only.", "member"),
     _counter("kvnode_proposals_committed_total", "Log entries committed, as seen here."),
     _counter("kvnode_proposals_applied_total", "Log entries applied here."),
+    _counter(
+        "kvnode_batches_grouped_total",
+        "Batches that this node, as the leader, put into one log entry with others.",
+    ),
     _gauge("kvnode_proposals_pending_total", "Commands of this node that wait to be applied."),
     _counter("kvnode_proposals_failed_total", "Commands refused or of unknown outcome."),
     _counter("kvnode_raft_steps_dropped_total", "Raft messages dropped on the way to a peer."),

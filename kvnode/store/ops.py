@@ -317,6 +317,17 @@ def level_of(op: Op) -> int:
     return needed
 
 
+_PLAIN_PARTS: Final = 5
+"""Code, database, key, value and a flag: an op of a single row has about so many."""
+
+
+def rows_of(op: Op) -> int:
+    """How many rows a write may write, as far as the number of its arguments tells."""
+    if op[0] in (EXEC, EXEC_WATCHED):
+        return sum([max(len(inner) - _PLAIN_PARTS, 1) for inner in op[3]])
+    return max(len(op) - _PLAIN_PARTS, 1)
+
+
 def check_level(level: int) -> None:
     """Refuse what a cluster of this feature level wrote, if this program is too old for it.
 

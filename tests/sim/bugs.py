@@ -22,6 +22,7 @@ from kvnode.node.changes import Changes
 from kvnode.node.clock import StampClock
 from kvnode.node.log_writer import _Group
 from kvnode.node.loss import loss_policy
+from kvnode.node.node import Node
 from kvnode.node.proposals import Proposer
 from kvnode.node.reads import ReadRounds
 from kvnode.node.roster import conf_state_of
@@ -260,6 +261,29 @@ BUGS: Sequence[Bug] = (
         "unknown-called-refused",
         "A client whose deadline passed is told that its command was not done.",
         (Proposer._answer_unknown, "pending.complete(UNKNOWN)", "pending.complete(NO_LEADER)"),
+    ),
+    _bug(
+        "grouped-not-judged",
+        "A batch that shares its entry is applied whatever its session says.",
+        (
+            StateMachine._apply,
+            "for part in entry.parts]",
+            "for part in entry.parts for self._sessions[part.node_id].last in [part.sequence - 1]]",
+        ),
+    ),
+    _bug(
+        "group-turned-round",
+        "Some nodes apply the batches of an entry from its end.",
+        (
+            StateMachine._apply,
+            "in entry.parts]",
+            "in entry.parts[:: -1 if self.uncommitted_ops & 1 else 1]]",
+        ),
+    ),
+    _bug(
+        "group-told-in-part",
+        "Of the batches of an entry only the first has its clients answered.",
+        (Node._on_applied, "in applied.parts or", "in applied.parts[:1] or"),
     ),
     # --- time
     _bug(

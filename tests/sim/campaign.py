@@ -24,6 +24,7 @@ FLOORS = {
     "recoveries": 0.1,
     "refused_starts": 0.02,
     "resent": 2.0,
+    "grouped": 10.0,
     "foreign_refused": 0.2,
     "old_copies_refused": 0.05,
     "unknown": 2.0,

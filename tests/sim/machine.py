@@ -93,6 +93,7 @@ class Tally:
     installed: int = 0
     taken: int = 0
     resent: int = 0
+    grouped: int = 0
     unknown: int = 0
     repairs: int = 0
     recoveries: int = 0
@@ -403,6 +404,7 @@ class Machine:
             self._tally.installed += node.snapshots.stats.installed
             self._tally.taken += node.snapshots.stats.taken
             self._tally.resent += node.proposer.batches_resent
+            self._tally.grouped += node.duties.batches_grouped
             self._observer.died(self, node)
         loop.kill()
         self._buried.append(loop)
