@@ -380,6 +380,11 @@ class RaftLog:
         if self._cache_bytes > 2 * self._cache_bytes_max:
             self._trim_cache(self.stable)
 
+    @property
+    def cache_bytes(self) -> int:
+        """Memory that entries take: those not durable, not applied, or kept for followers."""
+        return self._cache_bytes
+
     # --- being applied --------------------------------------------------------------------------
 
     def take_committed(self, bytes_max: int) -> list[Entry]:

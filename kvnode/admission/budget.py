@@ -89,7 +89,7 @@ class Budget:
             worker_bytes_max=min(worker, max(16 * share, WORKER_BASE_BYTES + POPPED_BYTES_MAX)),
             socket_bytes_max=0
             if limit_bytes >= AMPLE_BYTES
-            else max(SOCKET_BYTES_MIN, share // 64 // KIB * KIB),
+            else max(SOCKET_BYTES_MIN, share // 128 // KIB * KIB),
         )
 
 

@@ -76,6 +76,11 @@ class FrameBuffer:
         self._needed = 0
         self.frame_bytes_max = frame_bytes_max
 
+    @property
+    def held_bytes(self) -> int:
+        """Of the frame that is not complete."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[memoryview]:
         """Take bytes from the socket and return the bodies that they complete.
 

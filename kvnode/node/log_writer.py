@@ -34,6 +34,9 @@ IDLE_MARK_SECONDS = 0.1
 STATE_REFRESH_SECONDS = 1.0
 """Under load the state files learn the synced position at least this often."""
 
+GROUP_COPIES = 2
+"""What a group that is being written costs: its records, and the frame of them all."""
+
 FULL_RETRY_SECONDS = 1.0
 """A full disk is tried again after this long."""
 
@@ -212,6 +215,8 @@ class LogWriter:
         """The disk has no room for the log's next segment."""
         self.bytes_written = 0
         """Payload bytes that were made durable."""
+        self.writing_bytes = 0
+        """Copies of entries that are with the worker: as records, and framed for the disk."""
 
     def submit(self, persist: Persist) -> None:
         """Queue one `Persist`; it is acknowledged through `on_synced`."""
@@ -248,8 +253,10 @@ class LogWriter:
     def _start_group(self) -> None:
         group = _Group(self._waiting)
         self._waiting = []
+        self.writing_bytes = GROUP_COPIES * group.size
 
         def then() -> None:
+            self.writing_bytes = 0
             self.bytes_written += group.size
             self._on_synced(group.number, group.messages)
 

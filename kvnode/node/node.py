@@ -162,7 +162,7 @@ class Node:
         self.clock = StampClock(loop.time, wall)
         self.clock.observe(self.machine.stamp_ms)
         self.duties = self._make_duties(rng)
-        self.proposer = Proposer(self, rng.getrandbits(63), loop.time)
+        self.proposer = Proposer(self, rng.getrandbits(63), loop.time, self.ledger)
         self.proposer.set_level(self.machine.level)
         self.reads = ReadRounds(self, first_request_id(identity.incarnation), loop.time)
         self.waits = Waits(self, self.machine, identity.node_id)
@@ -170,7 +170,7 @@ class Node:
         self.changes = Changes(self, rng, 4 * election_ms, remove_silent_ms=remove_silent_ms)
         self.strains = Strains(self, loop.time)
         self.peers = Peers(self, directory.bind_peer)
-        self.transport = Transport(self.peers, rng)
+        self.transport = Transport(self.peers, rng, self.ledger.budget.peer_queue_bytes_max)
         self.succession = self._make_succession()
         self.coverage = Coverage(self.raft, loop, self.transport.send, self.wake)
         self.driver = self._make_driver()
@@ -380,6 +380,7 @@ class Node:
         self._watch_loop(now, now - self._tick_due)
         # At the time at which the tick was due: the disk is not to blame for a late loop.
         self._watch_disk(self._tick_due)
+        self._count_bytes()
         self._ticks += 1
         if self.raft.recovering is not self._was_recovering:
             self._note_recovery()
@@ -415,6 +416,13 @@ class Node:
             except Exception as error:
                 self.fail(error)
                 raise
+
+    def _count_bytes(self) -> None:
+        """What is in flight and cheaper to add up now and then than to count along."""
+        ledger = self.ledger
+        ledger.peers = self.transport.held_bytes
+        ledger.log = self.raft.log.cache_bytes + self.writer.writing_bytes
+        ledger.engine = self.machine.uncommitted_bytes
 
     def _let_time_pass(self) -> None:
         """Tell Raft of the ticks that are due; while it is frozen it hears of none."""

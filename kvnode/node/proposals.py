@@ -21,6 +21,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from kvnode.admission.ledger import Ledger
 from kvnode.errors import OutcomeUnknown, Refused
 from kvnode.limits import (
     BATCH_BYTES_MAX,
@@ -138,10 +139,18 @@ class Proposer:
         channel: the way to the leader.
         nonce: random and unique per start, so that a repeated registration is recognised.
         monotonic: seconds, for deadlines.
+        ledger: counts the packed batches. What waits for a batch is counted with the requests.
     """
 
-    def __init__(self, channel: Channel, nonce: int, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        nonce: int,
+        monotonic: Callable[[], float],
+        ledger: Ledger | None = None,
+    ) -> None:
         self._channel = channel
+        self._ledger = ledger or Ledger()
         self._nonce = nonce
         self._monotonic = monotonic
         self._queue: deque[tuple[Pending, float]] = deque()
@@ -284,6 +293,14 @@ class Proposer:
         operations = encode_ops([pending.op for pending in pendings])
         batch = _Batch(self._sequence, operations, pendings, submitted_at)
         self._window[batch.sequence] = batch
+        self._ledger.proposals += len(operations)
+        return batch
+
+    def _drop(self, sequence: int) -> _Batch | None:
+        """Take a batch out of the window."""
+        batch = self._window.pop(sequence, None)
+        if batch is not None:
+            self._ledger.proposals -= len(batch.operations)
         return batch
 
     def _send(self, batch: _Batch) -> bool:
@@ -297,7 +314,7 @@ class Proposer:
         """The newest batch never left this node: its commands are only waiting, as before."""
         assert batch.sequence == self._sequence, f"{batch.sequence} is not {self._sequence}"
         assert batch.pendings is not None
-        del self._window[batch.sequence]
+        self._drop(batch.sequence)
         self._sequence -= 1
         self._queue.extendleft((p, batch.submitted_at) for p in reversed(batch.pendings))
 
@@ -351,7 +368,7 @@ class Proposer:
             return
         if applied.outcome is not Outcome.APPLIED:
             return
-        batch = self._window.pop(applied.sequence, None)
+        batch = self._drop(applied.sequence)
         if batch is None or batch.pendings is None:
             return
         assert applied.results is not None
@@ -377,7 +394,8 @@ class Proposer:
         if session.incarnation != self.incarnation:
             return
         for sequence in [s for s in self._window if s <= session.last]:
-            for pending in self._window.pop(sequence).pendings or ():
+            batch = self._drop(sequence)
+            for pending in (batch and batch.pendings) or ():
                 self.outcomes_unknown += 1
                 pending.complete(RESULT_LOST)
         self.leader_changed()

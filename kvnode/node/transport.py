@@ -213,6 +213,11 @@ class PeerLink(asyncio.Protocol):
         """Queue a message for the frame of this pass."""
         self._outgoing.append(message)
 
+    @property
+    def queued_bytes(self) -> int:
+        """Frames that the kernel has not taken."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def flush(self, stamp_ms: int) -> None:
         """Write what was queued as one frame, or drop it."""
         messages, self._outgoing = self._outgoing, []
@@ -222,7 +227,7 @@ class PeerLink(asyncio.Protocol):
         if (
             not self.connected
             or transport is None
-            or transport.get_write_buffer_size() > PEER_QUEUE_BYTES_MAX
+            or transport.get_write_buffer_size() > self._owner.queue_bytes_max
         ):
             self._owner.stats.messages_dropped += len(messages)
             self._owner.receiver.on_unreachable(self._peer)
@@ -257,6 +262,11 @@ class PeerInbox(asyncio.Protocol):
         self._owner.inboxes[self] = None
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(PEER_HELLO_TIMEOUT_MS / 1000, self.close)
+
+    @property
+    def held_bytes(self) -> int:
+        """Of the frame that is not complete."""
+        return self._frames.held_bytes
 
     def data_received(self, data: bytes) -> None:
         """Cut frames; anything wrong drops the connection and is counted."""
@@ -338,10 +348,17 @@ class Transport:
     Args:
         receiver: the node.
         jitter: spreads reconnects.
+        queue_bytes_max: what may wait for one peer; above it messages to it are dropped.
     """
 
-    def __init__(self, receiver: Receiver, jitter: random.Random) -> None:
+    def __init__(
+        self,
+        receiver: Receiver,
+        jitter: random.Random,
+        queue_bytes_max: int = PEER_QUEUE_BYTES_MAX,
+    ) -> None:
         self.receiver = receiver
+        self.queue_bytes_max = queue_bytes_max
         self.jitter = jitter
         self.stats = TransportStats()
         self.inboxes: dict[PeerInbox, None] = {}
@@ -372,6 +389,12 @@ class Transport:
             await asyncio.get_running_loop().create_future()
 
     # --- peers come and go ------------------------------------------------------------------------
+
+    @property
+    def held_bytes(self) -> int:
+        """Frames that wait for peers, snapshot chunks among them, and parts of frames that came."""
+        waiting = sum([link.queued_bytes for link in self._links.values()])
+        return waiting + sum([inbox.held_bytes for inbox in self.inboxes])
 
     @property
     def peers(self) -> list[int]:

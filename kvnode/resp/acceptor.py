@@ -25,15 +25,33 @@ class Acceptor:
     An event loop's server cannot rest, it can only close its sockets. So the acceptor keeps its own
     descriptors of them, and makes a new server of these when it goes on.
 
+    Args:
+        buffer_bytes: what the kernel may keep for a client in each direction; 0: what it likes,
+            which is megabytes for one that does not read. It takes the figure twice. A client
+            inherits it from the listening socket, as it must be known when it connects.
+
     Attributes:
         address: host and port of the first socket; "" and 0 for a Unix socket.
     """
 
-    __slots__ = ("_factory", "_loop", "_resting", "_servers", "_sockets", "_waking", "address")
+    __slots__ = (
+        "_buffer_bytes",
+        "_factory",
+        "_loop",
+        "_resting",
+        "_servers",
+        "_sockets",
+        "_waking",
+        "address",
+    )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, factory: Callable[[], asyncio.Protocol]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        factory: Callable[[], asyncio.Protocol],
+        buffer_bytes: int = 0,
     ) -> None:
+        self._buffer_bytes = buffer_bytes
         self._loop = loop
         self._factory = factory
         self._resting = False
@@ -58,6 +76,9 @@ class Acceptor:
         self._sockets = [
             socket.fromfd(each.fileno(), each.family, each.type) for each in server.sockets
         ]
+        for each in self._sockets if self._buffer_bytes else ():
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer_bytes)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer_bytes)
         name = self._sockets[0].getsockname()
         if isinstance(name, tuple):
             self.address = name[0], name[1]

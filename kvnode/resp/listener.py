@@ -218,7 +218,7 @@ class RespServer:
         """
         self.loop = asyncio.get_running_loop()
         self.started_at = self.loop.time()
-        acceptor = Acceptor(self.loop, lambda: self.doorstep)
+        acceptor = Acceptor(self.loop, lambda: self.doorstep, self.budget.socket_bytes_max)
         await acceptor.open(host, port, listening)
         self._acceptor = acceptor
         self.host, self.port = acceptor.address[0], acceptor.address[1] or self.port

@@ -312,10 +312,15 @@ class StateMachine:
     @property
     def uncommitted_share(self) -> float:
         """How large the open transaction is; 1 is the largest that there may be."""
-        written_bytes = self._space.written_bytes - self._written_before
         return max(
-            self.uncommitted_ops / ENGINE_COMMIT_OPS_MAX, written_bytes / ENGINE_COMMIT_BYTES_MAX
+            self.uncommitted_ops / ENGINE_COMMIT_OPS_MAX,
+            self.uncommitted_bytes / ENGINE_COMMIT_BYTES_MAX,
         )
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """Rows of the open transaction: the engine keeps their pages in memory until its commit."""
+        return self._space.written_bytes - self._written_before
 
     def commit(self) -> None:
         """Write the meta row and end the engine transaction. Raises as `apply` does."""

@@ -307,3 +307,12 @@ def test_a_node_is_healed_only_when_the_entries_that_heal_it_are_durable() -> No
     setup.loop.run_soon()
     setup.worker.step()
     assert calls == [("recovering", True), ("append", [7, 8]), ("recovering", False)]
+
+
+def test_copies_of_entries_count_while_they_are_written() -> None:
+    setup = Setup()
+    setup.writer.submit(persist(1, 1, 2))
+    size = sum(len(encode_entry(Entry(1, index, 0, b"d")).payload) for index in (1, 2))
+    assert setup.writer.writing_bytes == 2 * size
+    setup.worker.step()
+    assert setup.writer.writing_bytes == 0

@@ -298,6 +298,27 @@ async def test_reads_wait_while_there_is_no_room_for_replies_and_writes_do_not(
         assert await reading == b"w"
 
 
+async def test_copies_of_a_write_count_where_they_are(tmp_path: Path) -> None:
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        value = bytes(1 << 20)
+        writing = asyncio.ensure_future(write(node, ops.SET, 0, b"k", value))
+        while not node.ledger.proposals:
+            await asyncio.sleep(0)
+        assert node.ledger.proposals > len(value)
+        await writing
+        assert node.ledger.proposals == 0
+        assert node.machine.uncommitted_bytes >= len(value)
+        node._count_bytes()
+        assert node.ledger.engine >= len(value)
+        assert node.ledger.log >= len(value)
+        node.applier.commit()
+        node._count_bytes()
+        assert node.ledger.engine == 0
+        assert node.ledger.log >= len(value), "kept for followers"
+        assert node.ledger.peers == 0
+
+
 async def test_an_engine_that_fails_under_a_read_ends_the_node(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

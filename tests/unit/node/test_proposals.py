@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from kvnode.admission.ledger import Ledger
 from kvnode.errors import Refused
 from kvnode.limits import (
     BATCH_COMMANDS_MAX,
@@ -64,7 +65,8 @@ class Setup:
     def __init__(self, *, registered: bool = True) -> None:
         self.now = 100.0
         self.leader = Leader()
-        self.proposer = Proposer(self.leader, NONCE, lambda: self.now)
+        self.ledger = Ledger()
+        self.proposer = Proposer(self.leader, NONCE, lambda: self.now, self.ledger)
         if registered:
             self.proposer.registered(10, NONCE)
 
@@ -468,3 +470,30 @@ def test_what_every_program_knows_waits_for_no_level() -> None:
         arguments = [[], []] if code in (ops.EXEC, ops.EXEC_WATCHED) else []
         setup.proposer.submit(Waiting([code, 0, *arguments]))
     assert setup.proposer.refused == 0
+
+
+def test_packed_batches_count_until_they_are_applied() -> None:
+    setup = Setup()
+    setup.submit(3)
+    assert setup.ledger.proposals == 0, "what waits for a batch is counted with the requests"
+    setup.proposer.flush()
+    ((_, _, operations),) = setup.leader.sent
+    assert setup.ledger.proposals == len(operations)
+    setup.later(RESEND_MS)
+    assert len(setup.leader.sent) == 2
+    assert setup.ledger.proposals == len(operations), "sent again, and not packed again"
+    setup.applied(1, [1] * 3, Outcome.APPLIED)
+    assert setup.ledger.proposals == 0
+
+
+def test_a_batch_that_never_left_and_one_that_a_snapshot_had_do_not_count() -> None:
+    setup = Setup()
+    setup.leader.here = False
+    setup.submit()
+    setup.proposer.flush()
+    assert setup.ledger.proposals == 0
+    setup.leader.here = True
+    setup.later(0)
+    assert setup.ledger.proposals > 0
+    setup.proposer.restored(Session(incarnation=10, last=1, nonce=NONCE, storage_id=1))
+    assert setup.ledger.proposals == 0

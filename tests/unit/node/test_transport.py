@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from kvnode.limits import KIB, MIB
 from kvnode.node import wire
 from kvnode.node.frames import FrameBuffer, encode_frame
 from kvnode.node.hello import (
@@ -26,7 +27,7 @@ from kvnode.node.hello import (
     encode_join,
 )
 from kvnode.node.transport import Transport
-from kvnode.node.wire import AnyMessage
+from kvnode.node.wire import AnyMessage, Forward
 from raft.messages import Heartbeat
 
 CLUSTER = "c"
@@ -150,6 +151,26 @@ async def test_what_cannot_leave_is_dropped_counted_and_reported() -> None:
     peer.transport.flush()
     assert peer.unreachable == [2]
     assert peer.transport.stats.messages_dropped == 1
+
+
+async def test_what_waits_for_a_peer_counts_and_more_than_its_room_is_dropped() -> None:
+    async with pair() as (first, second, _):
+        await first.connected.get()
+        first.transport.queue_bytes_max = 8 * MIB
+        (inbox,) = second.transport.inboxes
+        assert inbox._transport is not None
+        inbox._transport.pause_reading()
+        while not first.transport.stats.messages_dropped:
+            first.transport.send(2, Forward(1, 1, bytes(4 * MIB)))
+            first.transport.flush()
+            await asyncio.sleep(0)
+        assert 8 * MIB < first.transport.held_bytes <= 12 * MIB + KIB
+        inbox._transport.resume_reading()
+        await second.inbox.get()
+        while first.transport.held_bytes:
+            await asyncio.sleep(0)
+        while second.transport.held_bytes:
+            await asyncio.sleep(0)
 
 
 async def test_a_peer_of_another_cluster_is_refused_with_the_reason() -> None:

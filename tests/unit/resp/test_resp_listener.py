@@ -11,6 +11,8 @@ import redis
 import redis.asyncio
 import uvloop
 
+from kvnode.admission.budget import Budget
+from kvnode.admission.ledger import Ledger
 from kvnode.limits import IN_FLIGHT_BYTES_MAX, MIB, OUTPUT_BYTES_MAX
 from kvnode.resp.listener import RespConfig, RespServer
 from tests.support.fake_service import FakeService
@@ -240,3 +242,22 @@ async def test_who_is_refused_reads_why_and_who_comes_and_goes_leaves_nothing(
     while server.clients:
         await asyncio.sleep(0)
     assert (server.doorstep.door.connections, server.doorstep.door.peers) == (0, 0)
+
+
+async def test_the_kernels_buffers_of_a_client_are_bounded_where_memory_is_small(
+    service: FakeService,
+) -> None:
+    server = RespServer(service, RespConfig(), ledger=Ledger(Budget.of(512 * MIB)))
+    await server.start(LOCALHOST)
+    try:
+        _, writer = await asyncio.open_connection(LOCALHOST, server.port)
+        while not server.clients:
+            await asyncio.sleep(0)
+        (connection,) = server.clients.values()
+        assert connection._transport is not None
+        peer = connection._transport.get_extra_info("socket")
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            assert peer.getsockopt(socket.SOL_SOCKET, option) == 2 * server.budget.socket_bytes_max
+        writer.close()
+    finally:
+        server.close()
