@@ -70,6 +70,9 @@ _log = logging.getLogger("kvnode.node")
 READ_FAILED = CommandError("ERR internal error")
 """A read met a bug; the log has it."""
 
+QUIET_TICKS_MIN = 3
+"""So many ticks without a pass, none of them late, make an idle loop."""
+
 SWEEP_TICKS = 10
 """Deadlines of held commands are looked at this often."""
 
@@ -149,7 +152,7 @@ class Node:
         self._refuses_growth = False
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
-        self._ticks = 0
+        self._ticks = self._quiet_ticks = 0
         self.lease_reads = lease_reads
         missed_max = None if lease_reads else SWEEP_TICKS
         self._due_ticks = Ticks(elapsed or loop.time, missed_max)
@@ -399,13 +402,19 @@ class Node:
         self.slices.end("tick")
         self.applier.collect_garbage()
         self.slices.end("garbage")
-        if self._collector is not None and not self._has_passed:
-            self._collector.idle()
-        self._has_passed = False
+        self._note_quiet(now - self._tick_due)
         self._tick_due = max(self._tick_due + TICK_SECONDS, now)
         self._tick_timer = self.loop.call_at(self._tick_due, self._tick)
         if self.raft.has_ready() or self.reads.has_due(self.machine.applied):
             self.wake()
+
+    def _note_quiet(self, lag_s: float) -> None:
+        """Tell the collector when some ticks had nothing to do, and nothing made them late."""
+        is_quiet = not self._has_passed and lag_s < TICK_SECONDS / 2
+        self._quiet_ticks = self._quiet_ticks + 1 if is_quiet else 0
+        self._has_passed = False
+        if self._quiet_ticks >= QUIET_TICKS_MIN and self._collector is not None:
+            self._collector.idle()
 
     def _heartbeat(self) -> None:
         """What Raft has to say because time passes leaves at once, before anything else is done."""
