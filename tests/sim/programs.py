@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from random import Random
 from typing import Any
 
 from kvnode.node import node as node_module
@@ -25,7 +24,7 @@ from kvnode.node.hello import (
     RefusalReason,
 )
 from kvnode.node.node import Node
-from kvnode.node.transport import PeerInbox, PeerLink, Receiver, Transport
+from kvnode.node.transport import PeerInbox, PeerLink, Transport
 from kvnode.store.ops import LEVEL, MEMBERS_LEVEL
 
 OLDER = MEMBERS_LEVEL - 1
@@ -58,9 +57,6 @@ class _OlderInbox(PeerInbox):
 
 class _OlderTransport(Transport):
     """The older program's side of every connection."""
-
-    def __init__(self, receiver: Receiver, jitter: Random) -> None:
-        super().__init__(receiver, jitter)
 
     async def listen(self, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
