@@ -173,10 +173,12 @@ class SnapshotLibrary:
 
     def files(self) -> list[tuple[SnapshotFile, Path]]:
         """Whole snapshot files, newest first."""
-        return [
-            (SnapshotFile(stored.index, stored.term, self._size(stored.path)), stored.path)
-            for stored in catalog.list_snapshots(self._directory, fs=self.fs)
-        ]
+        found = []
+        for stored in catalog.list_snapshots(self._directory, fs=self.fs):
+            with contextlib.suppress(FileNotFoundError):  # `prune` is at work in its thread
+                file = SnapshotFile(stored.index, stored.term, self._size(stored.path))
+                found.append((file, stored.path))
+        return found
 
     def _size(self, path: Path) -> int:
         fd = self.fs.open(path)
