@@ -128,19 +128,31 @@ class Server:
         except* MemoryPressure as pressure:
             # It wins over whatever else failed while everything was being cancelled.
             failure = _first(pressure)
+        except* MemoryError as refused:
+            # With a watchdog it is its fence that refuses; without one nobody has asked for that.
+            if failure is not None or self._report.watchdog is None:
+                failure = self._note_bugs(failure, refused)
+            else:
+                failure = MemoryPressure("an allocation went beyond the memory limit")
         except* FatalError as fatal:
             failure = failure or _first(fatal)
             for error in _all(fatal):
                 if error is not failure:
                     event(_log, logging.WARNING, "failed while leaving", why=str(error))
         except* Exception as bugs:  # noqa: BLE001 - logged in full, and the process ends with 1
-            if failure is None:
-                _log.error("a bug ended the node", exc_info=bugs)
-                failure = FatalError(repr(next(_all(bugs))))
-            else:
-                _log.warning("failed while leaving", exc_info=bugs)
+            failure = self._note_bugs(failure, bugs)
         self._record_exit(failure)
         return failure
+
+    def _note_bugs(
+        self, failure: FatalError | None, bugs: BaseExceptionGroup[Exception]
+    ) -> FatalError:
+        """Log them in full; they are why the node ends unless something else was before."""
+        if failure is not None:
+            _log.warning("failed while leaving", exc_info=bugs)
+            return failure
+        _log.error("a bug ended the node", exc_info=bugs)
+        return FatalError(repr(next(_all(bugs))))
 
     async def _run(self, group: asyncio.TaskGroup) -> None:
         for warning in self._config.warnings:
@@ -465,7 +477,11 @@ class Server:
         """However stuck a disk, a peer or a client is, the process ends."""
         self._deadline = threading.Timer(seconds, os._exit, args=(code,))
         self._deadline.daemon = True
-        self._deadline.start()
+        try:
+            self._deadline.start()
+        except RuntimeError:  # no memory for a thread: then at once
+            self._note_exit(ExitCode(code), "there was no memory for an orderly stop")
+            os._exit(code)
 
     def _code_so_far(self) -> ExitCode:
         """The exit code, should even the short way out get stuck."""
@@ -474,6 +490,8 @@ class Server:
             error = node.failure.exception()
             if isinstance(error, FatalError):
                 return error.exit_code
+            if isinstance(error, MemoryError) and self._report.watchdog is not None:
+                return ExitCode.MEMORY
         return ExitCode.BUG
 
     def _is_under_pressure(self) -> bool:

@@ -68,6 +68,7 @@ from raft.types import NONE, U32_MAX, NoLeader, ReadDropped, ReadState, Role, So
 _log = logging.getLogger("kvnode.node")
 
 READ_FAILED = CommandError("ERR internal error")
+READ_TOO_LARGE = CommandError("OOM there is not enough memory for the reply")
 """A read met a bug; the log has it."""
 
 QUIET_TICKS_MIN = 3
@@ -735,6 +736,8 @@ class Node:
             result = self.machine.read(pending.op)
         except KvnodeError:
             raise
+        except MemoryError:
+            result = READ_TOO_LARGE
         except Exception:  # noqa: BLE001 - logged in full; the node is as it was
             self.stats.read_failures += 1
             if self._read_failures_logged.admit(pending.op[0], self.loop.time()) is not None:

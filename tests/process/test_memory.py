@@ -11,6 +11,7 @@ import fcntl
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -251,6 +252,54 @@ def test_nobody_who_reads_its_log_and_the_exit_code_is_still_2(
     os.close(reader)
 
 
+RACE = """
+import asyncio, sys
+from kvnode.admission.fence import Fence
+from kvnode.watchdog import MemoryWatchdog, ProcMeter
+
+async def main():
+    meter = ProcMeter()
+    threshold = meter.limit_bytes * 85 // 100
+    dog = MemoryWatchdog(threshold, 20, meter, fence=Fence(meter.limit_bytes))
+    hoard = []
+    async with asyncio.TaskGroup() as group:
+        group.create_task(dog.run())
+        await asyncio.sleep(0.05)
+        for _ in range(int(sys.argv[2])):  # the loop is blocked
+            try:
+                hoard.append(b"x" * int(sys.argv[1]))
+            except MemoryError:
+                print("refused", flush=True)
+        sys.exit(0)
+
+asyncio.run(main())
+"""
+
+
+def race(block_bytes: int, blocks: int) -> tuple[int, int, bytes]:
+    """Allocate in a cgroup of 192 MiB; the exit code, the kernel's kills, and what was said."""
+    try:
+        cgroup = MemoryCgroup.make(f"kvnode-race-{os.getpid()}", 192 * MIB)
+    except CgroupUnavailable as reason:
+        pytest.skip(str(reason))
+    try:
+        command = cgroup.command((sys.executable, "-c", RACE, str(block_bytes), str(blocks)))
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)
+        return done.returncode, cgroup.oom_kills(), done.stdout
+    finally:
+        cgroup.remove()
+
+
+@pytest.mark.parametrize("block_bytes", [1 << 10, 1 << 20, 1 << 25])
+def test_nobody_allocates_faster_than_the_watchdog_leaves(block_bytes: int) -> None:
+    code, kills, _ = race(block_bytes, blocks=10**9)
+    assert (code, kills) == (2, 0)
+
+
+def test_what_alone_is_more_than_there_is_fails_and_nobody_has_to_leave() -> None:
+    assert race(1 << 28, blocks=1) == (0, 0, b"refused\n")
+
+
 # --- without a cgroup -----------------------------------------------------------------------------
 
 
@@ -314,6 +363,24 @@ def test_a_start_that_fails_while_it_is_cancelled_does_not_hide_the_reason(
         log = node.log_path.read_text()
         assert told in log, "the second error is told"
         assert log.count("failed while leaving") == 1, "and cancellations are not"
+    finally:
+        cluster.kill()
+        cluster.finish(keep=False)
+
+
+@pytest.mark.parametrize(("environment", "code"), [(AUTO, 2), ({}, 1)])
+def test_an_allocation_that_the_fence_refused_is_pressure_and_without_a_watchdog_a_bug(
+    environment: dict[str, str], code: int
+) -> None:
+    cluster = NodeCluster(1, environment=environment)
+    try:
+        (node,) = cluster.nodes
+        at = node.arguments.index("-c")
+        program = FAILING_START.format(error="MemoryError").replace("asyncio.Event().wait()", "a")
+        program = program.replace("await a", "raise asyncio.CancelledError")
+        node.arguments = (*node.arguments[: at + 1], program, *node.arguments[at + 2 :])
+        node.start()
+        assert node.wait_exit(EXIT_SECONDS) == code
     finally:
         cluster.kill()
         cluster.finish(keep=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ import pytest
 
 from kvnode import config, watchdog
 from kvnode.admission.departure import Turn
+from kvnode.admission.fence import Fence
 from kvnode.admission.ladder import Rung
 from kvnode.admission.pressure import Pressure
 from kvnode.errors import ConfigurationError, ExitCode, MemoryPressure
@@ -259,6 +261,85 @@ async def test_a_stop_that_takes_too_long_is_ended(
     assert exits.codes == [2]
 
 
+async def test_nobody_waits_for_the_loop_when_the_kernel_is_about_to_kill(
+    dogs: list[MemoryWatchdog], exits: Exits
+) -> None:
+    an_hour_ms = 3_600_000
+    dog = watching(dogs, FakeMeter(100, 949, 950), exit_process=exits, reaction_ms_max=an_hour_ms)
+    task = asyncio.create_task(dog.run())
+    await asyncio.sleep(0)
+    assert exits.happened.wait(30), "blocks the loop until the thread has ended the process"
+    assert exits.codes == [2]
+    with pytest.raises(MemoryPressure):
+        await task
+
+
+async def test_nor_for_the_end_of_the_stop(dogs: list[MemoryWatchdog], exits: Exits) -> None:
+    an_hour_ms = 3_600_000
+    meter = FakeMeter(*[100] * 20, 950)
+    dog = watching(dogs, meter, exit_process=exits, stop_ms_max=an_hour_ms)
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    assert await asyncio.to_thread(exits.happened.wait, 30)
+    assert exits.codes == [2]
+
+
+async def test_on_a_rung_it_measures_more_often(dogs: list[MemoryWatchdog]) -> None:
+    dog = watching(dogs, FakeMeter(1, 71), interval_ms=20)
+    task = asyncio.create_task(dog.run())
+    assert dog._interval_seconds == 0.02
+    while dog._ladder.rung is Rung.CALM:
+        await asyncio.sleep(0)
+    assert dog._interval_seconds == 0.005
+    task.cancel()
+
+
+async def test_each_measurement_moves_the_fence_and_the_end_lifts_it(
+    dogs: list[MemoryWatchdog],
+) -> None:
+    told: list[int] = []
+    meter = FakeMeter(1, 1)
+    dog = watching(dogs, meter, fence=Fence(1000, told.append))
+    task = asyncio.create_task(dog.run())
+    await asyncio.to_thread(meter.reached.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert dog._thread is not None
+    await asyncio.to_thread(dog._thread.join, 30)
+    assert told == [960, resource.RLIM_INFINITY]
+
+
+async def test_a_process_that_is_ended_by_force_has_room_for_its_last_words(
+    dogs: list[MemoryWatchdog], exits: Exits
+) -> None:
+    told: list[int] = []
+    notes: list[int] = []
+    dog = watching(
+        dogs,
+        FakeMeter(100),
+        fence=Fence(1000, told.append),
+        exit_process=exits,
+        stop_ms_max=1,
+        before_exit=lambda: notes.append(told[-1]),
+    )
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    assert await asyncio.to_thread(exits.happened.wait, 30)
+    assert notes == [resource.RLIM_INFINITY]
+
+
+async def test_not_even_memory_to_measure_is_pressure(dogs: list[MemoryWatchdog]) -> None:
+    class Exhausted(FakeMeter):
+        def read(self) -> Reading:
+            raise MemoryError
+
+    alarms: list[Alarm] = []
+    with pytest.raises(MemoryPressure):
+        await watching(dogs, Exhausted(1), on_alarm=alarms.append).run()
+    assert [alarm.reading.total_bytes for alarm in alarms] == [100]
+
+
 async def test_who_outlives_a_closed_watchdog_is_not_ended(
     dogs: list[MemoryWatchdog], exits: Exits
 ) -> None:
@@ -406,6 +487,10 @@ def test_the_log_tells_what_applies_and_not_what_was_asked(
 
 
 # --- what it measures ---------------------------------------------------------------------------
+
+
+def test_reserved_private_memory_is_read_from_statm() -> None:
+    assert watchdog.parse_data(b"1000 300 100 5 0 120 0\n", 4096) == 120 * 4096
 
 
 def test_shared_pages_do_not_count() -> None:
