@@ -46,6 +46,14 @@ class Refused(CommandError):
     """The command was definitely not done, and will not be."""
 
 
+class Overloaded(Refused):
+    """There is no place for a heavy command now; one is likely to be free in `retry_ms`."""
+
+    def __init__(self, retry_ms: int) -> None:
+        super().__init__(f"BUSY overloaded retry_ms={retry_ms}")
+        self.retry_ms = retry_ms
+
+
 class OutcomeUnknown(CommandError):
     """The command may or may not have been done, now or later."""
 

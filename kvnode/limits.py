@@ -196,6 +196,26 @@ READ_SLICE_MS = 2
 HEAVY_ROWS_MIN = 1_000
 """A read of so many small rows, about two milliseconds of work, is done in a worker process."""
 
+HEAVY_SECONDS_MAX = 10
+"""A heavy read that takes longer is ended with its worker."""
+
+HEAVY_COMMANDS_PER_WORKER_MAX = 16
+"""Heavy reads that wait for each worker; one peer may take half of the places."""
+
+HEAVY_RETRY_MS_MIN = 20
+HEAVY_RETRY_MS_MAX = 1_000
+"""What a heavy read that finds no place is told to wait, by how long others took lately."""
+
+HEAVY_COMMIT_MS = 10
+"""Heavy reads that must see what is not committed yet have the engine commit this often at most."""
+
+WORKER_START_SECONDS_MAX = 15
+"""A worker that is not ready by then is ended; on a busy machine it imports for seconds."""
+
+WORKER_RETRY_MS_MIN = 100
+WORKER_RETRY_MS_MAX = 5_000
+"""Between two starts of workers that ended before they had done anything."""
+
 APPLY_BYTES_MAX = 4 * MIB
 """Committed entries fetched at once for apply."""
 

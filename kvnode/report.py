@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from kvnode.service import (
     Verdict,
 )
 from kvnode.watchdog import MemoryWatchdog
+from kvnode.workers.pool import WorkerPool
 from raft.types import NONE, Role
 from wal import crc
 from wal.observer import RepairReport
@@ -107,6 +108,7 @@ class NodeReport:
         """Who changes the membership, once the node has started."""
         self.resp: RespServer | None = None
         self.library: SnapshotLibrary | None = None
+        self.workers: WorkerPool | None = None
         self.is_started = False
         self.delay = ""
         """Why the start does not go on yet, in a sentence; "" while it does."""
@@ -235,7 +237,8 @@ class NodeReport:
 
     def worker_pids(self) -> tuple[int, ...]:
         """Processes that work for this one; called in the watchdog's thread."""
-        return tuple(self.library.workers) if self.library else ()
+        snapshots = tuple(self.library.workers) if self.library else ()
+        return snapshots + (self.workers.pids() if self.workers else ())
 
     def _memory(self) -> dict[str, Any]:
         document: dict[str, Any] = dict(self._memory_figures())
@@ -441,6 +444,16 @@ class NodeReport:
         bind("kvnode_peer_hellos_refused_total", lambda: stats.hellos_refused)
         bind("kvnode_peer_connected", lambda: _peers_connected(node))
 
+    def bind_workers(self, workers: WorkerPool) -> None:
+        """Metrics of the heavy reads."""
+        bind, stats = self.metrics_registry.bind, workers.stats
+        bind("kvnode_heavy_running", lambda: workers.running)
+        bind("kvnode_heavy_waiting", lambda: workers.waiting)
+        bind("kvnode_heavy_refused_total", lambda: stats.refused)
+        bind("kvnode_heavy_worker_restarts_total", lambda: stats.restarts)
+        bind("kvnode_heavy_promoted_total", lambda: _by_reason(stats.promoted))
+        self.metrics_registry.bind_histogram("kvnode_heavy_seconds", {(): stats.seconds})
+
     def bind_clients(self, resp: RespServer) -> None:
         """Metrics of the Redis front end."""
         bind, stats = self.metrics_registry.bind, resp.stats
@@ -466,7 +479,7 @@ def _roles(node: Node) -> Labelled:
     return {(role,): float(roles.count(role)) for role in ("voter", "learner", "leaving")}
 
 
-def _by_reason(counts: dict[str, int]) -> Labelled:
+def _by_reason(counts: Mapping[str, int]) -> Labelled:
     return {(reason,): float(count) for reason, count in counts.items()}
 
 

@@ -62,6 +62,7 @@ from kvnode.resp.listener import RespServer
 from kvnode.store.members import Member
 from kvnode.store.ops import LEVEL
 from kvnode.watchdog import MemoryWatchdog, memory_limit_bytes
+from kvnode.workers.pool import WorkerPool
 from wal.fs import FileSystem, PosixFileSystem
 from wal.options import Options
 
@@ -395,6 +396,7 @@ class Server:
             ledger=self._ledger,
             pressure=self._report.pressure,
         )
+        self._employ_workers(node)
         await node.start(config.peer_listen.host, config.peer_listen.port)
         self._report.membership = node.changes
         self._report.library = recovered.library
@@ -408,6 +410,7 @@ class Server:
             pressure=self._report.pressure,
             ledger=self._ledger,
         )
+        node.heavy.admits = resp.doorstep.door.admits_heavy
         self._report.bind_clients(resp)
         try:
             await resp.start(config.listen.host, config.listen.port)
@@ -417,6 +420,18 @@ class Server:
         self._collector.settle()
         self._report.log_start(recovered)
         return node
+
+    def _employ_workers(self, node: Node) -> None:
+        """Heavy reads leave the loop. No process is started before there is one."""
+        workers = self._report.workers = WorkerPool(
+            node.heavy,
+            asyncio.get_running_loop(),
+            size=max(1, len(os.sched_getaffinity(0)) // 2),
+            hash_key=node.machine.hash_key,
+            ledger=self._ledger,
+        )
+        node.heavy.employ(workers)
+        self._report.bind_workers(workers)
 
     def _resp_config(self) -> RespConfig:
         assert self._directory is not None

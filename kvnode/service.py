@@ -14,10 +14,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from kvnode.store.reply import Result
+from kvnode.store.reply import Result, Status
 
 Op = list[Any]
 
@@ -35,6 +34,50 @@ class Pending(Protocol):
 
     def complete(self, result: Result) -> None:
         """Take the result. Called exactly once, in the event loop; must not raise or block."""
+
+
+class Rendering(NamedTuple):
+    """What a worker process must know to write a reply.
+
+    Attributes:
+        command: its name in the command table.
+        protocol: the client's, 2 or 3.
+        peer: whoever the client counts as where places are few.
+    """
+
+    command: str
+    protocol: int
+    peer: str
+
+
+RENDERED: Final = Status("RENDERED")
+"""In the place of a result whose reply is written already."""
+
+
+class RenderedPending(ABC):
+    """A `Pending` whose reply may be written elsewhere, as heavy reads are by their worker."""
+
+    __slots__ = ()
+
+    op: Op
+
+    @property
+    @abstractmethod
+    def rendering(self) -> Rendering | None:
+        """How to write the reply; None if it must be written here."""
+
+    @property
+    @abstractmethod
+    def is_wanted(self) -> bool:
+        """Whether the client is still there."""
+
+    @abstractmethod
+    def complete(self, result: Result) -> None:
+        """See `Pending`."""
+
+    @abstractmethod
+    def complete_rendered(self, reply: bytes, missed: int, found: int) -> None:
+        """Take the reply; `missed` and `found` count the keys that were looked for."""
 
 
 class PatientPending(ABC):

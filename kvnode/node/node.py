@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -34,6 +35,7 @@ from kvnode.node.coverage import Coverage
 from kvnode.node.disk_health import DiskHealth
 from kvnode.node.driver import Driver
 from kvnode.node.faults import as_fatal
+from kvnode.node.heavy import HeavyReads
 from kvnode.node.hello import Hello
 from kvnode.node.lag import LoopLag
 from kvnode.node.leader import LeaderDuties
@@ -60,6 +62,7 @@ from kvnode.store.batch import Kind
 from kvnode.store.engine import StoredEngine
 from kvnode.store.members import Member
 from kvnode.store.ops import EXEC, EXEC_WATCHED, LEVEL, can_grow
+from kvnode.store.redis.weights import WEIGHTS
 from kvnode.store.reply import Result
 from kvnode.store.sessions import Outcome
 from kvnode.store.state_machine import Applied
@@ -152,8 +155,7 @@ class Node:
         self.pressure = pressure or Pressure()
         self._refuses_growth = False
         self._tick_timer: asyncio.TimerHandle | None = None
-        self._tick_due = 0.0
-        self._ticks = self._quiet_ticks = 0
+        self._tick_due, self._ticks, self._quiet_ticks = 0.0, 0, 0
         self.lease_reads = lease_reads
         missed_max = None if lease_reads else SWEEP_TICKS
         self._due_ticks = Ticks(elapsed or loop.time, missed_max)
@@ -171,6 +173,7 @@ class Node:
         self.reads = ReadRounds(self, first_request_id(identity.incarnation), loop.time)
         self.waits = Waits(self, self.machine, identity.node_id)
         self.applier = self._make_applier()
+        self.heavy = self._make_heavy()
         self.changes = Changes(self, rng, 4 * election_ms, remove_silent_ms=remove_silent_ms)
         self.strains = Strains(self, loop.time)
         self.peers = Peers(self, directory.bind_peer)
@@ -227,6 +230,16 @@ class Node:
             on_configured=self.membership.on_configured,
             on_full=self._on_engine_full,
             commits=self.slices.kinds["commit"],
+        )
+
+    def _make_heavy(self) -> HeavyReads:
+        return HeavyReads(
+            self.machine,
+            self.loop,
+            commit=self.applier.commit,
+            may_commit=lambda: not (self.is_frozen or self.is_stopped),
+            pressure=self.pressure,
+            on_failure=self._on_read_failed,
         )
 
     def _make_succession(self) -> Succession:
@@ -307,7 +320,7 @@ class Node:
         self.proposer.stop()
         self.reads.stop()
         deadline = self.loop.time() + seconds
-        while not (self.proposer.is_idle and self.reads.is_idle):
+        while not (self.proposer.is_idle and self.reads.is_idle and self.heavy.is_idle):
             if self.loop.time() >= deadline:
                 return False
             await asyncio.sleep(TICK_SECONDS)
@@ -323,6 +336,7 @@ class Node:
             BaseException: what the last write or sync failed with.
         """
         self._unsubscribe()
+        self.heavy.close()
         await self.snapshots.close()
         self.is_stopped = True
         if self._tick_timer is not None:
@@ -393,6 +407,7 @@ class Node:
         if self._ticks % SWEEP_TICKS == 0:
             self.proposer.sweep()
             self.reads.sweep()
+            self.heavy.sweep()
             self.snapshots.sweep()
             self.membership.sweep()
             self.strains.sweep()
@@ -585,6 +600,7 @@ class Node:
         self.waits.replaced()
         if self._collector is not None:
             self._collector.settle()
+        self.heavy.engine_replaced()
         self.wake()
 
     def _on_engine_full(self, full: bool) -> None:
@@ -727,23 +743,29 @@ class Node:
         return self.ledger.has_room_for_replies
 
     def execute(self, pending: Pending) -> None:
-        """Run one read on the applied state.
+        """Run one read on the applied state, or have a worker run it.
 
         A read changes nothing: if its meaning has a bug, its client gets an error and the node goes
         on. An engine that fails, or an op that nobody knows, is no bug of one read.
         """
         try:
+            if pending.op[0] in WEIGHTS and self.heavy.takes(pending):
+                return
             result = self.machine.read(pending.op)
         except KvnodeError:
             raise
         except MemoryError:
             result = READ_TOO_LARGE
         except Exception:  # noqa: BLE001 - logged in full; the node is as it was
-            self.stats.read_failures += 1
-            if self._read_failures_logged.admit(pending.op[0], self.loop.time()) is not None:
-                _log.exception("a read failed; op code %d", pending.op[0])
+            self._on_read_failed(pending.op[0], traceback.format_exc())
             result = READ_FAILED
         pending.complete(result)
+
+    def _on_read_failed(self, code: int, text: str) -> None:
+        """A read met a bug, here or in a worker."""
+        self.stats.read_failures += 1
+        if self._read_failures_logged.admit(code, self.loop.time()) is not None:
+            _log.error("a read failed; op code %d\n%s", code, text)
 
 
 def _is_disk_failure(failure: asyncio.Future[None]) -> bool:

@@ -141,6 +141,12 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "kvnode_garbage",
         "1 while rows of flushed databases or dropped collections are being deleted.",
     ),
+    _gauge("kvnode_heavy_running", "Heavy reads that a worker process is at."),
+    _gauge("kvnode_heavy_waiting", "Heavy reads that wait for a worker process."),
+    _counter("kvnode_heavy_refused_total", "Heavy reads that found no place and were refused."),
+    _counter("kvnode_heavy_promoted_total", "Reads given to workers, by command.", "command"),
+    _counter("kvnode_heavy_worker_restarts_total", "Worker processes that ended unasked."),
+    _histogram("kvnode_heavy_seconds", "Heavy reads, from their turn to their reply."),
     _counter("kvnode_read_failures_total", "Reads that met a bug and answered an internal error."),
     _counter(
         "kvnode_read_slices_cut_total", "Times that reads made way for others with some left."

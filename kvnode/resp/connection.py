@@ -16,8 +16,9 @@ effect exactly in order.
 **Barrier.** Nothing behind a WATCH, or behind an EXEC that runs local commands, is begun before it
 is answered.
 
-**Back-pressure.** A socket is not read while any of the reasons below holds. A client that does
-not take its replies is closed when too many of them wait. Nothing here grows without a limit.
+**Back-pressure.** A socket is not read while any of the reasons below holds; one of them is that
+its client was just refused a heavy command. A client that does not take its replies is closed when
+too many of them wait. Nothing here grows without a limit.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from random import random
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, cast
 
@@ -58,6 +60,7 @@ PIPELINE_FULL: Final = 1
 OUTPUT_FULL: Final = 2
 NODE_FULL: Final = 4
 STOPPING: Final = 8
+HEAVY: Final = 16
 
 NO_LOGIN: Final = "NOAUTH Authentication required."
 VALUES_PER_BURST: Final = 2 * VALUE_BYTES_MAX
@@ -561,7 +564,7 @@ class Connection(Session, asyncio.Protocol):
             self.server.check_slow_reader(self)
             if self.is_lost:
                 return
-        if self._backlog and not self._paused & OUTPUT_FULL:
+        if self._backlog and not self._paused & (OUTPUT_FULL | HEAVY):
             self._execute_backlog()
         if (
             self._paused & PIPELINE_FULL
@@ -571,6 +574,11 @@ class Connection(Session, asyncio.Protocol):
             self.resume(PIPELINE_FULL)
         if self.is_ending and self.is_idle:
             self.close()
+
+    @property
+    def paused(self) -> int:
+        """Why its socket is not read: reasons, added up."""
+        return self._paused
 
     def pause(self, reason: int) -> None:
         """Do not read the socket, for one reason more."""
@@ -588,6 +596,21 @@ class Connection(Session, asyncio.Protocol):
                 and not self._transport.is_closing()
             ):
                 self._transport.resume_reading()
+
+    def hold_off(self, milliseconds: int) -> None:
+        """Its client asked for more than there was room for: read nothing for about so long.
+
+        Not for exactly so long, or all that were refused together would come back together.
+        """
+        if self._paused & HEAVY or self.is_lost:
+            return
+        self.pause(HEAVY)
+        seconds = milliseconds / 1000 * (0.5 + random())
+        self.server.loop.call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        self.resume(HEAVY)
+        self.touch()
 
     def replace_reply(self, request: Request, reply: bytes) -> bytes:
         """The error that is sent instead of a reply for which there is no room."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from kvnode.resp.encoder import Render
-from kvnode.service import Op
+from kvnode.errors import Overloaded
+from kvnode.resp.encoder import RESP2, RESP3, Render
+from kvnode.service import RENDERED, Op, RenderedPending, Rendering
 from kvnode.store.reply import Result
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ REQUEST_OVERHEAD_BYTES: Final = 256
 """What Python keeps for a waiting command besides its arguments' bytes."""
 
 
-class Request:
+class Request(RenderedPending):
     """A command that is not answered yet, and the `Pending` that the node completes.
 
     Attributes:
@@ -86,6 +87,8 @@ class Request:
         if reply[:1] == MINUS:
             tally.failed += 1
             server.stats.count_error(reply)
+            if isinstance(result, Overloaded):
+                connection.hold_off(result.retry_ms)
         size = len(reply)
         connection.output_bytes += size
         server.ledger.replies += size
@@ -101,6 +104,36 @@ class Request:
                 waiting.popleft()
         else:
             self.reply = reply
+
+    # --- replies that are written elsewhere (kvnode.service.RenderedPending) ----------------------
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the client is still there."""
+        return not self.connection.is_lost
+
+    @property
+    def rendering(self) -> Rendering | None:
+        """How its command writes a reply; None if it is more than that."""
+        return self._rendering(self.render)
+
+    def _rendering(self, render: Render) -> Rendering | None:
+        command = self.tally.command
+        if render not in command.renders:
+            return None
+        protocol = RESP2 if render is command.renders[0] else RESP3
+        return Rendering(command.name, protocol, self.connection.peer)
+
+    def take(self, reply: bytes) -> None:
+        """This is the reply, whatever the result is."""
+        self.render = lambda _result: reply
+
+    def complete_rendered(self, reply: bytes, missed: int, found: int) -> None:
+        """Take a reply, and what its command counts of the keys that it looked for."""
+        self.tally.missed += missed
+        self.tally.found += found
+        self.take(reply)
+        self.complete(RENDERED)
 
 
 class MutedRequest(Request):
@@ -119,6 +152,17 @@ class MutedRequest(Request):
     ) -> None:
         silent = partial(_render_nothing, render, connection.server.stats, tally)
         super().__init__(op, size, silent, connection, tally, arguments)
+
+    @property
+    def rendering(self) -> Rendering | None:
+        """That of the reply which nobody wants: making it costs as much."""
+        assert isinstance(self.render, partial)
+        return self._rendering(self.render.args[0])
+
+    def take(self, reply: bytes) -> None:
+        """Count it, if it is an error."""
+        server = self.connection.server
+        self.render = partial(_render_nothing, lambda _result: reply, server.stats, self.tally)
 
 
 def _render_nothing(render: Render, stats: Stats, tally: Tally, result: Result) -> bytes:

@@ -57,11 +57,22 @@ class LmdbEngine:
         map_bytes: address space to reserve, the most that the engine can hold. A refused
             reservation is halved down to `ENGINE_MAP_BYTES_MIN`.
         mark: removed before the first write, written by a clean close.
-        read_only: open what another process writes, and see it for ever as it is now. A write
-            raises. Keep it short: pages that this reader can see are not used again.
+        read_only: open what another process writes, and see it as it is now, until `rest` and
+            `look_again`. A write raises. Keep it short: pages that this reader can see are not used
+            again.
     """
 
-    __slots__ = ("_env", "_mark", "_txn", "_writing", "delete", "get", "path", "put")
+    __slots__ = (
+        "_env",
+        "_mark",
+        "_txn",
+        "_viewer",
+        "_writing",
+        "delete",
+        "get",
+        "path",
+        "put",
+    )
 
     get: Callable[[bytes], bytes | None]
     put: Callable[[bytes, bytes], object]
@@ -79,11 +90,16 @@ class LmdbEngine:
         self._env = _open(path, map_bytes, read_only=read_only)
         self._env.reader_check()  # slots of killed readers would keep old pages for ever
         self._mark = mark
+        self._viewer: lmdb.Transaction | None = None
         self._begin_reading()
 
     def peek(self, key: bytes, length: int, start: int = 0, /) -> tuple[bytes, int] | None:
         # What a transaction returns is fixed when it begins: a second one returns views of the map.
-        # Inside the writer it sees what is not committed yet; beside a reader, the same commit.
+        # Inside the writer it sees what is not committed yet; beside a reader, the same commit, as
+        # nobody else writes. Where somebody does, it was begun together with the reader.
+        if self._viewer is not None:
+            seen = self._viewer.get(key)
+            return None if seen is None else (bytes(seen[start : start + length]), len(seen))
         parent = self._txn if self._writing else None
         viewer = self._env.begin(parent=parent, write=self._writing, buffers=True)
         try:
@@ -136,8 +152,19 @@ class LmdbEngine:
         self._txn.abort()
         self._begin_reading()
 
-    def close(self, *, clean: bool) -> None:
+    def rest(self) -> None:
+        """Hold no state between two looks (read-only engines): its pages may be used again."""
         self._txn.abort()
+        if self._viewer is not None:
+            self._viewer.abort()
+
+    def look_again(self) -> None:
+        """See what is committed by now (read-only engines, after `rest`)."""
+        self._begin_reading()
+        self._begin_viewing()
+
+    def close(self, *, clean: bool) -> None:
+        self.rest()
         if clean:
             self._env.sync(True)
         self._env.close()
@@ -167,6 +194,14 @@ class LmdbEngine:
         self.get = self._txn.get
         self.put = self._first_put
         self.delete = self._first_delete
+
+    def _begin_viewing(self) -> None:
+        """Begin a second reader of the same commit; its writer may commit between the two."""
+        self._viewer = self._env.begin(buffers=True)
+        while self._viewer.id() != self._txn.id():
+            self.rest()
+            self._begin_reading()
+            self._viewer = self._env.begin(buffers=True)
 
     def _begin_writing(self) -> None:
         if self._mark is not None:
@@ -200,6 +235,7 @@ def _open(path: Path, map_bytes: int, *, read_only: bool) -> lmdb.Environment:
                 writemap=False,
                 lock=True,
                 max_readers=ENGINE_READERS_MAX,
+                max_spare_txns=2,
             )
         except (lmdb.MemoryError, MemoryError):
             # An address space limit (ulimit -v) refuses the map, however empty its file is.

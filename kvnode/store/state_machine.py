@@ -305,6 +305,16 @@ class StateMachine:
     # --- transactions -------------------------------------------------------------------------
 
     @property
+    def committed(self) -> int:
+        """Index of the last entry that other readers of the engine see as applied."""
+        return self._committed
+
+    @property
+    def engine(self) -> Engine:
+        """Where it keeps its rows; another one after `adopt`."""
+        return self._engine
+
+    @property
     def commit_due(self) -> bool:
         """Whether the open transaction is as large as may be, or decided a change of members."""
         return self._change_decided or self.uncommitted_share >= self.commit_share_max
@@ -438,6 +448,11 @@ class StateMachine:
         }
 
     @property
+    def hash_key(self) -> bytes:
+        """What all nodes hash keys and rows with."""
+        return self._hash_key
+
+    @property
     def data_bytes(self) -> int:
         """Sizes of all records and of their row keys, expired ones too: what the data occupies."""
         return sum([database.record_bytes for database in self._space.databases])
@@ -527,6 +542,24 @@ class StateMachine:
             raise
         self.uncommitted_ops += deleted
         return deleted
+
+
+def load_view(engine: Engine, hash_key: bytes) -> Keyspace:
+    """What another process committed, to read from: databases and stamp, and nothing besides.
+
+    Raises:
+        ConfigurationError: the engine was filled under another hash key or format.
+    """
+    space = Keyspace(engine, hash_key)
+    meta = engine.get(TAG_META)
+    if meta is None:
+        return space
+    form, fingerprint, _, space.stamp_ms, space.revision, _, databases, *_ = msgpack.unpackb(meta)
+    _check_format(form)
+    if fingerprint != blake2b(digest_size=8, key=hash_key).digest():
+        raise ConfigurationError("the engine belongs to another cluster")
+    space.databases = [Database(*counted) for counted in databases]
+    return space
 
 
 def _keyspace(engine: Engine, hash_key: bytes) -> Keyspace:

@@ -19,7 +19,7 @@ from kvnode.resp.commands.blocking import TIMEOUT_SECONDS_MAX, Blocked
 from kvnode.resp.commands.command import Blocks
 from kvnode.resp.commands.grammar import INT64_MAX, check_keys
 from kvnode.resp.encoder import NULL_ARRAYS, RESP2, RESP3, Render, Renders, encode2, encode3
-from kvnode.service import Op
+from kvnode.service import RENDERED, Op, RenderedPending, Rendering
 from kvnode.store import ops
 from kvnode.store.redis import long_double
 from kvnode.store.reply import Result
@@ -118,12 +118,13 @@ class StreamWait(_KeyBlocked):
     after each write to one of its streams.
     """
 
-    __slots__ = ("_db", "_forget", "_limit", "_wanted")
+    __slots__ = ("_db", "_forget", "_limit", "_protocol", "_wanted")
 
     def __init__(
         self, connection: Connection, op: Op, timeout_s: float | None, size: int, render: Render
     ) -> None:
         super().__init__(connection, timeout_s, size, render)
+        self._protocol = connection.protocol
         _, self._db, self._limit, *wanted = op
         self._wanted: dict[bytes, Result] = {}
         self._forget: Callable[[], None] | None = None
@@ -142,7 +143,23 @@ class StreamWait(_KeyBlocked):
                 then(result)
 
         if not self._is_over:
-            self._connection.submit_read(_Question(op, answered))
+            self._connection.submit_read(_Question(self, op, answered))
+
+    @property
+    def is_over(self) -> bool:
+        """It was answered, or its client is gone."""
+        return self._is_over
+
+    @property
+    def rendering(self) -> Rendering | None:
+        """How a reply is written if a worker finds what it waits for."""
+        command = self._connection.last_command
+        assert command is not None
+        return Rendering(command.name, self._protocol, self._connection.peer)
+
+    def take(self, reply: bytes) -> None:
+        """This is what it gets."""
+        self._request.take(reply)
 
     def _begin(self, keys: list[bytes], result: Result) -> None:
         """The ids are known: from now on what comes behind them counts."""
@@ -183,15 +200,35 @@ class StreamWait(_KeyBlocked):
         super().finish(result)
 
 
-class _Question:
+class _Question(RenderedPending):
     """The `Pending` of a read that a waiting client asks."""
 
-    __slots__ = ("complete", "op", "size")
+    __slots__ = ("_answered", "_wait", "op", "size")
 
-    def __init__(self, op: Op, complete: Callable[[Result], None]) -> None:
+    def __init__(self, wait: StreamWait, op: Op, answered: Callable[[Result], None]) -> None:
         self.op = op
         self.size = 0
-        self.complete = complete
+        self._wait = wait
+        self._answered = answered
+
+    def complete(self, result: Result) -> None:
+        self._answered(result)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the client still waits."""
+        return not self._wait.is_over
+
+    @property
+    def rendering(self) -> Rendering | None:
+        """That of XREAD, unless it asks for something else."""
+        return self._wait.rendering if self.op[0] == ops.XREAD else None
+
+    def complete_rendered(self, reply: bytes, _missed: int, _found: int) -> None:
+        """Something was found."""
+        if not self._wait.is_over:
+            self._wait.take(reply)
+            self.complete(RENDERED)
 
 
 # --- times ----------------------------------------------------------------------------------------

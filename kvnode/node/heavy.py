@@ -1,0 +1,183 @@
+"""Heavy reads: which of them leave the loop, and what their workers need of the engine.
+
+A read may run here at once or in a worker process (`kvnode.workers`). It is sent away when what it
+weighs (`kvnode.store.redis.weights`) is more than the loop can spare and the pending command knows
+how its reply is to be written. Where there are no workers (tools, simulations) all run here.
+
+A worker sees what the engine has committed, and the node's transaction is mostly open. So a read
+goes to a worker only after a commit of what was applied when its turn came; commits for that are at
+least ten milliseconds apart, as each has its price.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from kvnode.admission.ladder import Rung
+from kvnode.admission.pressure import Pressure
+from kvnode.errors import CommandError
+from kvnode.limits import HEAVY_COMMIT_MS, HEAVY_ROWS_MIN
+from kvnode.service import Pending, RenderedPending, Rendering
+from kvnode.store.engine import StoredEngine
+from kvnode.store.state_machine import StateMachine
+
+
+class Workers(Protocol):
+    """What runs heavy reads (`kvnode.workers.pool.WorkerPool`)."""
+
+    reply_bytes_max: int
+
+    @property
+    def is_idle(self) -> bool:
+        """No read waits or runs."""
+
+    def submit(self, pending: RenderedPending, rendering: Rendering, index: int) -> None:
+        """Have a read done on what is committed at `index` or later, or refuse it."""
+
+    def refuse(self, pending: RenderedPending) -> None:
+        """Refuse a read, with a time to try again."""
+
+    def pump(self) -> None:
+        """More is committed."""
+
+    def sweep(self) -> None:
+        """Time passes."""
+
+    def engine_replaced(self) -> None:
+        """Nobody needs the old engine any more."""
+
+    def shed(self) -> None:
+        """Memory is scarce."""
+
+    def close(self) -> None:
+        """The node ends."""
+
+
+def _all_peers(_peer: str) -> bool:
+    return True
+
+
+class HeavyReads:
+    """See the module's docstring. To the workers it is the engine (`kvnode.workers.pool.Engine`).
+
+    Args:
+        machine: the store.
+        commit: commits its engine; not called while `may_commit` says no.
+        may_commit: whether the engine may be touched now.
+        pressure: from the first rung on, heavy reads are refused.
+        on_failure: told of a read that met a bug, by its op code and a traceback.
+    """
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        loop: AbstractEventLoop,
+        *,
+        commit: Callable[[], None],
+        may_commit: Callable[[], bool],
+        pressure: Pressure,
+        on_failure: Callable[[int, str], None],
+    ) -> None:
+        self._machine = machine
+        self._loop = loop
+        self._commit_engine = commit
+        self._may_commit = may_commit
+        self._pressure = pressure
+        self.read_failed = on_failure
+        self.admits: Callable[[str], bool] = _all_peers
+        """Whether a peer may run one more heavy read now; the front end knows."""
+        self._workers: Workers | None = None
+        self._timer: TimerHandle | None = None
+        self._committed_at = 0.0
+        self._unsubscribe = pressure.subscribe(self._on_rung)
+
+    def employ(self, workers: Workers) -> None:
+        """From now on heavy reads are theirs."""
+        self._workers = workers
+
+    # --- which reads ------------------------------------------------------------------------------
+
+    def takes(self, pending: Pending) -> bool:
+        """Whether this read is heavy; then it is answered later, or was refused.
+
+        Raises:
+            KvnodeError: the engine failed.
+        """
+        workers = self._workers
+        if workers is None or self._machine.weight_of(pending.op) < HEAVY_ROWS_MIN:
+            return False
+        if not isinstance(pending, RenderedPending):
+            return False
+        rendering = pending.rendering
+        if rendering is None:
+            return False
+        largest = workers.reply_bytes_max
+        if self._machine.least_reply_bytes(pending.op) > largest:
+            pending.complete(CommandError(f"ERR reply is larger than {largest} bytes"))
+        elif self._pressure.rung >= Rung.SHED or not self.admits(rendering.peer):
+            workers.refuse(pending)
+        else:
+            workers.submit(pending, rendering, self._machine.applied)
+        return True
+
+    @property
+    def is_idle(self) -> bool:
+        """No read is with the workers."""
+        return self._workers is None or self._workers.is_idle
+
+    # --- the engine, as workers see it ------------------------------------------------------------
+
+    @property
+    def directory(self) -> str:
+        """Where it is now."""
+        return str(cast("StoredEngine", self._machine.engine).path)
+
+    @property
+    def committed(self) -> int:
+        """The log index up to which others see it."""
+        return self._machine.committed
+
+    def want_commit(self) -> None:
+        """Commit soon."""
+        if self._timer is None:
+            wait_s = self._committed_at + HEAVY_COMMIT_MS / 1000 - self._loop.time()
+            self._timer = self._loop.call_later(max(wait_s, 0.0), self._commit)
+
+    def _commit(self) -> None:
+        self._timer = None
+        self._committed_at = self._loop.time()
+        if self._may_commit():
+            self._commit_engine()
+        if self._workers is not None:
+            self._workers.pump()
+
+    def release_stale_readers(self) -> None:
+        """A worker is gone: free what it held."""
+        cast("StoredEngine", self._machine.engine).release_stale_readers()
+
+    # --- what happens -----------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Time passes."""
+        if self._workers is not None:
+            self._workers.sweep()
+
+    def engine_replaced(self) -> None:
+        """A snapshot took the place of the store."""
+        if self._workers is not None:
+            self._workers.engine_replaced()
+
+    def _on_rung(self, rung: Rung) -> None:
+        if rung >= Rung.SHED and self._workers is not None:
+            self._workers.shed()
+
+    def close(self) -> None:
+        """The node ends: no worker outlives this."""
+        self._unsubscribe()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._workers is not None:
+            self._workers.close()

@@ -1,0 +1,1 @@
+"""Worker processes that run heavy reads on the engine's committed state (DESIGN.md)."""
