@@ -95,7 +95,25 @@ HEAVY_COMMANDS_PER_PEER_PER_SECOND_MAX = 100
 address asks for beyond it is a loop that went wrong, and it would take the workers from others."""
 
 PASS_COMMANDS_MAX = 512
-"""Commands of one connection begun in one pass of the loop: about two milliseconds of work."""
+PASS_SLICE_MS = 1
+"""Commands of one connection begun in one pass of the loop, and how long that may take: hundreds of
+cheap ones, a few that are not."""
+
+PASS_LOOK_COMMANDS = 16
+"""The clock is looked at after so many: 50 ns for what takes them 50 µs."""
+
+PARSE_STEPS_MAX = 512
+"""Requests and arguments that the careful parser reads at once: a millisecond at the most. A chunk
+of a quarter megabyte may hold a hundred thousand of them."""
+
+PARSE_REQUESTS_MAX = 4_096
+"""Requests that hiredis reads at once: two milliseconds. More of them would have to wait anyway."""
+
+FLUSH_SLICE_MS = 2
+"""Writing replies and going on with backlogs yields to the loop after this long."""
+
+FLUSH_LOOK_CONNECTIONS = 8
+"""The clock is looked at after so many writes: each is a system call of some five microseconds."""
 
 WAIT_POLL_MS_MIN = 1
 WAIT_POLL_MS_MAX = 100

@@ -41,6 +41,8 @@ class NullConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         requests = self._parser.feed(data)
+        while self._parser.is_behind:
+            requests += self._parser.feed(b"")
         replies = [
             REPLIES.get(arguments[0], OK_BYTES)
             for arguments, _ in requests

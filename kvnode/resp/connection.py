@@ -36,6 +36,8 @@ from kvnode.limits import (
     CLIENT_KEEPALIVE_SECONDS,
     OUTPUT_BYTES_HIGH,
     PASS_COMMANDS_MAX,
+    PASS_LOOK_COMMANDS,
+    PASS_SLICE_MS,
     PIPELINE_COMMANDS_MAX,
     VALUE_BYTES_MAX,
 )
@@ -61,6 +63,12 @@ OUTPUT_FULL: Final = 2
 NODE_FULL: Final = 4
 STOPPING: Final = 8
 HEAVY: Final = 16
+BEHIND: Final = 32
+
+WAITING: Final = OUTPUT_FULL | HEAVY
+"""With these its backlog waits, too."""
+
+PASS_SLICE_NS: Final = PASS_SLICE_MS * 1_000_000
 
 NO_LOGIN: Final = "NOAUTH Authentication required."
 VALUES_PER_BURST: Final = 2 * VALUE_BYTES_MAX
@@ -87,6 +95,7 @@ class Connection(Session, asyncio.Protocol):
         buffered_bytes: size of those that the transport keeps, as the kernel did not take them.
         is_slow: it keeps some.
         peer: who is at the other end (`kvnode.admission.door`).
+        is_queued: it will be told to `work_off`.
         is_closing: commands are no longer run (QUIT, a violation).
         is_ending: nothing more is read; closed as soon as all is answered.
         is_lost: results are no longer wanted.
@@ -110,6 +119,7 @@ class Connection(Session, asyncio.Protocol):
         "is_dirty",
         "is_ending",
         "is_lost",
+        "is_queued",
         "is_slow",
         "last_command",
         "last_heard_ns",
@@ -138,7 +148,8 @@ class Connection(Session, asyncio.Protocol):
         self.held_bytes = 0
         self.output_bytes = self.buffered_bytes = 0
         self._paused = 0
-        self.is_dirty = self.is_closing = self.is_ending = self.is_lost = self.is_slow = False
+        self.is_dirty = self.is_queued = self.is_slow = False
+        self.is_closing = self.is_ending = self.is_lost = False
         self._closing_timer: asyncio.TimerHandle | None = None
 
     # --- the transport ----------------------------------------------------------------------------
@@ -213,7 +224,7 @@ class Connection(Session, asyncio.Protocol):
             self._postpone(requests)
         elif requests:
             self._execute_all(requests)
-        if parser.restricted or parser.violation is not None:
+        if parser.is_behind or parser.violation is not None:
             self._continue_parsing()
         held_bytes = parser.held_bytes
         if held_bytes != self.held_bytes or self.transaction is not None:
@@ -228,10 +239,18 @@ class Connection(Session, asyncio.Protocol):
             server.turns.heard(self)
 
     def _continue_parsing(self) -> None:
-        """Look at what a stranger sent behind its last command, and at a stream that broke."""
+        """Look at what was left of a chunk, while there is time, and at a stream that broke."""
         parser = self.parser
-        while not self._backlog and not self.is_closing and (requests := parser.feed(b"")):
-            self._execute_all(requests)
+        ends_ns = self.clock_ns + PASS_SLICE_NS
+        while parser.is_behind and not self._backlog and not self.is_closing:
+            self._execute_all(parser.feed(b""))
+            if monotonic_ns() > ends_ns:
+                break
+        if self._is_behind:
+            self.pause(BEHIND)
+            self.touch()
+        else:
+            self.resume(BEHIND)
         if parser.violation is not None and not self._backlog and not self.is_closing:
             self.server.stats.protocol_violations_total += 1
             self.reply(error(f"ERR {parser.violation}"))
@@ -251,16 +270,19 @@ class Connection(Session, asyncio.Protocol):
 
     def _execute_all(self, requests: list[ParsedRequest]) -> None:
         execute = self._execute
-        if len(requests) > PASS_COMMANDS_MAX:
-            self._postpone(requests[PASS_COMMANDS_MAX:])
-            del requests[PASS_COMMANDS_MAX:]
         for at, (arguments, size) in enumerate(requests):
-            if not execute(arguments, size):
+            if (not at % PASS_LOOK_COMMANDS and self._is_over(at)) or not execute(arguments, size):
                 self._backlog.extendleft(reversed(requests[at:]))
                 self._charge(requests[at:])
                 break
         if self._backlog:
             self.touch()
+
+    def _is_over(self, begun: int) -> bool:
+        """Whether it has begun what it may in one pass of the loop; one always."""
+        return begun > 0 and (
+            begun >= PASS_COMMANDS_MAX or monotonic_ns() > self.clock_ns + PASS_SLICE_NS
+        )
 
     def _postpone(self, requests: list[ParsedRequest]) -> None:
         self._backlog.extend(requests)
@@ -275,7 +297,11 @@ class Connection(Session, asyncio.Protocol):
         """Go on with what had to wait, as far as it goes."""
         backlog = self._backlog
         self.clock_ns = monotonic_ns()
-        for _ in range(min(len(backlog), PASS_COMMANDS_MAX)):
+        if self.rests:
+            self.end_rest()
+        for at in range(len(backlog)):
+            if not at % PASS_LOOK_COMMANDS and self._is_over(at):
+                break
             arguments, size = backlog[0]
             if not self._execute(arguments, size):
                 return
@@ -374,13 +400,15 @@ class Connection(Session, asyncio.Protocol):
             if elapsed_ns > server.notable_ns:
                 server.note_slow(self, command, arguments, elapsed_ns)
             self.reply(reply)
+            if elapsed_ns > PASS_SLICE_NS:
+                self.rest()
         return True
 
     def _execute_specially(
         self, command: Command, arguments: list[bytes], size: int
     ) -> bool | None:
         """What is not as usual: True if it is done, False if it must wait, None if it goes on."""
-        if self.barrier:
+        if self.barrier or self.rests:
             return False
         pause = self.server.pause
         if pause is not None and pause.holds(command, self.transaction):
@@ -564,8 +592,22 @@ class Connection(Session, asyncio.Protocol):
             self.server.check_slow_reader(self)
             if self.is_lost:
                 return
-        if self._backlog and not self._paused & (OUTPUT_FULL | HEAVY):
+        if (self._backlog or self._is_behind) and not self._paused & WAITING:
+            self.server.work_off_later(self)
+        else:
+            self._settle()
+
+    def work_off(self) -> None:
+        """Begin some of what had to wait, for one slice."""
+        self.is_queued = False
+        if self.is_lost:
+            return
+        if not self._paused & WAITING:
             self._execute_backlog()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Read again when enough was answered, and leave when all was."""
         if (
             self._paused & PIPELINE_FULL
             and len(self.waiting) + len(self._backlog) <= PIPELINE_COMMANDS_MAX // 2
@@ -630,7 +672,12 @@ class Connection(Session, asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Everything that was asked is answered and handed to the transport."""
-        return not (self.waiting or self._backlog or self.replies)
+        return not (self.waiting or self._backlog or self.replies or self._is_behind)
+
+    @property
+    def _is_behind(self) -> bool:
+        """Bytes that it sent were not looked at yet."""
+        return self.parser.is_behind and not self.is_closing
 
     @property
     def unwritten_bytes(self) -> int:

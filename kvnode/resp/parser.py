@@ -22,6 +22,9 @@ So two parsers share the work, and hiredis only ever sees what cannot hurt:
   each header before it believes it and holds at most one request.
 
 Well-formed traffic thus pays for the safety once per chunk (a few memchr) and not per command.
+
+Neither reads more at once than takes a millisecond or two: a quarter megabyte of line ends would
+take a fifth of a second. What is left of a chunk is read by `feed(b"")`, when the caller has time.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ from kvnode.limits import (
     BULK_BYTES_BEFORE_AUTH_MAX,
     COMMAND_BYTES_MAX,
     INLINE_BYTES_MAX,
+    PARSE_REQUESTS_MAX,
+    PARSE_STEPS_MAX,
     VALUE_BYTES_MAX,
 )
 
@@ -109,6 +114,7 @@ class Parser:
     Attributes:
         restricted: the client is a stranger: ten arguments, bulks of 16 KiB, and `feed` returns
             after each request, so that a login takes effect on the very next one.
+        is_behind: there are bytes that were not looked at; `feed(b"")` goes on with them.
         held_bytes: bytes kept for a request that is not complete.
         violation: why the stream cannot be read further; set once, for good.
     """
@@ -125,7 +131,9 @@ class Parser:
         "_refusal",
         "_size",
         "_skip",
+        "_steps",
         "held_bytes",
+        "is_behind",
         "restricted",
         "violation",
     )
@@ -136,6 +144,7 @@ class Parser:
         self.restricted = restricted
         self._command_bytes_max = command_bytes_max
         self.held_bytes = 0
+        self.is_behind = False
         self.violation: str | None = None
         self._reader = _new_reader()
         # The chunk being read, and how far. Between chunks: the start of a header or of an inline
@@ -152,6 +161,8 @@ class Parser:
         self._body: bytearray | None = None
         self._body_bytes = 0
         self._skip = 0
+        # What the careful parser may still read in this call.
+        self._steps = 0
 
     @property
     def missing_bytes(self) -> int:
@@ -162,7 +173,8 @@ class Parser:
         """Take a chunk; return the requests that it completes. Never raises.
 
         After a violation the requests before it are still returned and `violation` is set.
-        In restricted mode at most one request is returned; `feed(b"")` asks for the next.
+        In restricted mode at most one request is returned; `feed(b"")` asks for the next, as long
+        as the parser `is_behind`.
         """
         requests: list[Request] = []
         if self.violation is not None:
@@ -187,6 +199,7 @@ class Parser:
 
     def _read_rest(self, requests: list[Request], *, fast: bool) -> None:
         """Read the chunk carefully, except for what `fast` may take after the first request."""
+        self._steps = PARSE_STEPS_MAX
         try:
             if fast and self._read_request(requests):
                 self._at = self._read_fast(self._data, self._at, requests)
@@ -197,6 +210,10 @@ class Parser:
             self._at = len(self._data)
             self._body = self._arguments = None
             self._size = 0
+        # Else it is the end of a request that is missing.
+        self.is_behind = self._at < len(self._data) and (
+            self._steps < 0 or (self.restricted and bool(requests))
+        )
         rest = len(self._data) - self._at
         if not rest:
             self._data = b""
@@ -224,6 +241,8 @@ class Parser:
                 requests.append((arguments, len(join(arguments))))
                 if not has_data():
                     return len(data)
+                if len(requests) >= PARSE_REQUESTS_MAX:
+                    break
         except (hiredis.ProtocolError, TypeError):
             pass  # the careful parser will find the words for it
         self._reader = _new_reader()
@@ -232,7 +251,10 @@ class Parser:
     # --- careful ----------------------------------------------------------------------------------
 
     def _read_request(self, requests: list[Request]) -> bool:
-        """Read up to the end of one request; False when the bytes do not suffice."""
+        """Read up to the end of one request; False when the bytes, or the steps, do not suffice."""
+        self._steps -= 1
+        if self._steps < 0:
+            return False
         if self._arguments is None:
             if self._at == len(self._data):
                 return False
@@ -243,6 +265,9 @@ class Parser:
             if self._arguments is None:
                 return True
         while self._skip or len(self._arguments) < self._announced:
+            self._steps -= 1
+            if self._steps < 0:
+                return False
             if self._body is None and not self._skip:
                 complete = self._read_bulk_header()
             else:

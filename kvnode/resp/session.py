@@ -30,6 +30,7 @@ class Session:
         is_read_only: its reads may be stale (READONLY).
         runs_transaction: a local command of an EXEC is being run: it must not wait.
         barrier: nothing behind the running command is begun before it is answered.
+        rests: nothing more is begun in this pass of the loop.
         skips_next: the next command is not answered (CLIENT REPLY SKIP).
         is_special: the next command needs more than the usual look; kept by `note_special`.
         new_request: what a data command becomes: answered, or muted.
@@ -51,6 +52,7 @@ class Session:
         "opened_ns",
         "parser",
         "protocol",
+        "rests",
         "runs_transaction",
         "server",
         "skips_next",
@@ -72,7 +74,7 @@ class Session:
         self.transaction: Transaction | None = None
         self.watches: list[list[int | bytes]] = []
         self.is_read_only = self.runs_transaction = False
-        self.barrier = self.skips_next = False
+        self.barrier = self.skips_next = self.rests = False
         self.new_request: type[Request] = Request
         self.submit_read = server.submit_read
         self.note_special()
@@ -81,6 +83,7 @@ class Session:
         """Whether commands need more than the usual look."""
         self.is_special = (
             self.barrier
+            or self.rests
             or self.skips_next
             or self.transaction is not None
             or not self.is_authenticated
@@ -90,6 +93,14 @@ class Session:
     def begin_barrier(self) -> None:
         """Begin nothing until `end_barrier`."""
         self.barrier = self.is_special = True
+
+    def rest(self) -> None:
+        """Begin nothing more in this pass: others have waited long enough."""
+        self.rests = self.is_special = True
+
+    def end_rest(self) -> None:
+        self.rests = False
+        self.note_special()
 
     def end_barrier(self) -> None:
         self.barrier = False

@@ -9,6 +9,14 @@ from tests.support.fake_service import FakeService
 from tests.unit.resp.memory_client import MemoryClient, serve
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass of the loop may take as long as it likes: what is begun in it must not depend on the
+    machine. Tests of slices set their own."""
+    monkeypatch.setattr("kvnode.resp.connection.PASS_SLICE_NS", 1 << 62)
+    monkeypatch.setattr("kvnode.resp.listener.FLUSH_SLICE_MS", 1 << 30)
+
+
 @pytest.fixture
 def service() -> FakeService:
     return FakeService()

@@ -16,6 +16,8 @@ from kvnode.limits import (
     INLINE_BYTES_MAX,
     KIB,
     MIB,
+    PARSE_REQUESTS_MAX,
+    PARSE_STEPS_MAX,
     VALUE_BYTES_MAX,
 )
 from kvnode.resp.parser import Parser, split_inline
@@ -31,7 +33,10 @@ def parse(chunks: Iterable[bytes], parser: Parser | None = None) -> list[list[by
     parser = parser or Parser()
     requests: list[list[bytes]] = []
     for chunk in chunks:
-        for arguments, size in parser.feed(chunk):
+        found = parser.feed(chunk)
+        while parser.is_behind:
+            found += parser.feed(b"")
+        for arguments, size in found:
             assert isinstance(arguments, list)
             assert size >= sum(map(len, arguments))
             requests.append(arguments)
@@ -114,6 +119,34 @@ def test_garbage_never_raises_and_reads_like_the_reference(stream: bytes, sizes:
     parser = Parser()
     assert parse(cut(stream, sizes), parser) == expected
     assert parser.violation == violation
+
+
+@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize(
+    ("stream", "count"),
+    [
+        (b"\r\n" * 20_000 + b"PING\r\n", 1),
+        (b"*0\r\n" * 20_000 + b"PING\r\n", 1),
+        (b"PING\r\n" * 20_000, 20_000),
+        (encode(b"PING") * 20_000, 20_000),
+        (encode(b"DEL", *[b"k"] * 20_000)[:-1], 0),
+    ],
+    ids=["line ends", "empty arrays", "inline", "arrays", "arguments"],
+)
+def test_no_chunk_takes_long_at_once(stream: bytes, count: int, restricted: bool) -> None:
+    parser = Parser(restricted=restricted)
+    requests = parser.feed(stream)
+    calls = 1
+    while parser.is_behind:
+        found = parser.feed(b"")
+        assert len(found) <= PARSE_REQUESTS_MAX + PARSE_STEPS_MAX
+        requests += found
+        calls += 1
+    if restricted and count == 0:
+        assert parser.violation is not None
+        return
+    assert [arguments for arguments, _ in requests] == [[b"PING"]] * count
+    assert calls >= 20_000 // (PARSE_REQUESTS_MAX + PARSE_STEPS_MAX)
 
 
 def test_a_login_in_a_chunk_lifts_the_limits_for_the_rest_of_it() -> None:
