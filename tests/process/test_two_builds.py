@@ -29,6 +29,8 @@ pytestmark = pytest.mark.cluster
 
 OLD_COMMIT = "5703c33"
 """Feature level 2, peer protocol 2."""
+LATER_COMMIT = "a41fdb6"
+"""Feature level 4, peer protocol 3."""
 EXIT_SECONDS = 20.0
 WRONG_CONFIGURATION = 78
 PACKAGES = ("kvnode", "raft", "wal")
@@ -64,14 +66,12 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(made, ignore_errors=True)
 
 
-def old_build(directory: Path) -> Path:
+def old_build(directory: Path, commit: str = OLD_COMMIT) -> Path:
     """The sources of the commit; skips where there is no history, as in a shallow clone."""
     git = ("git", "-C", str(REPOSITORY))
-    found = subprocess.run(
-        [*git, "archive", OLD_COMMIT, *PACKAGES], capture_output=True, check=False
-    )
+    found = subprocess.run([*git, "archive", commit, *PACKAGES], capture_output=True, check=False)
     if found.returncode:
-        pytest.skip(f"no commit {OLD_COMMIT} here: {found.stderr.decode().strip()}")
+        pytest.skip(f"no commit {commit} here: {found.stderr.decode().strip()}")
     with tarfile.open(fileobj=BytesIO(found.stdout)) as archive:
         archive.extractall(directory / "old", filter="data")
     return directory / "old"
@@ -175,6 +175,28 @@ def test_an_older_cluster_is_updated_node_by_node_and_can_go_back_until_the_last
         first.start()
         first.wait_ready()
         check_counts(first, counts)
+    finally:
+        cluster.close()
+
+
+def test_nodes_of_the_peer_protocol_before_are_spoken_to_in_theirs_and_in_none_before_it(
+    directory: Path,
+) -> None:
+    """In version 2 a node has no feature level: it would be too old for the cluster, and end."""
+    old, today = old_build(directory, LATER_COMMIT), REPOSITORY
+    cluster = cluster_of_three(directory, old)
+    counts: Counter[str] = Counter()
+    try:
+        wait_level(cluster, 4)
+        for node in cluster.nodes:
+            others = [other for other in cluster.nodes if other is not node]
+            with Load(*others, name=f"count:{node.name}") as load:
+                restart(node, today)
+            assert load.errors == []
+            counts.update(load.counts)
+            assert all(each.alive() for each in cluster.nodes)
+        wait_level(cluster, ops.LEVEL)
+        check_counts(cluster.wait_leader(), counts)
     finally:
         cluster.close()
 

@@ -217,3 +217,36 @@ async def test_two_nodes_take_no_turns(tmp_path: Path) -> None:
     async with cluster_of(2, tmp_path) as nodes:
         leader, (other,) = await settled(nodes)
         assert leader.succession.turn() == other.succession.turn() == Turn()
+
+
+async def test_a_late_loop_among_late_loops_keeps_its_office(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cluster_of(3, tmp_path) as nodes:
+        leader, others = await settled(nodes)
+        term = leader.raft.term
+        for node in others:
+            node.strains.change(Strain(0, is_late=True))
+        await until(lambda: all(strain_of(leader, node).is_late for node in others))
+        monkeypatch.setattr(leader.lag, "should_hand_over", lambda now: True)
+        leader.strains.change(Strain(0, is_late=True))
+        ticks = leader._ticks
+        await until(lambda: leader._ticks >= ticks + 30)
+        assert (leader.duties.leads, leader.raft.term) == (True, term)
+
+
+async def test_heartbeats_leave_in_the_tick_however_long_the_pass_has_to_wait(
+    tmp_path: Path,
+) -> None:
+    async with cluster_of(3, tmp_path) as nodes:
+        leader, others = await settled(nodes)
+        term = leader.raft.term
+        await until(lambda: not leader._pass_scheduled)
+        leader._pass_scheduled = True  # and it does not come
+        ticks = leader._ticks
+        await until(lambda: leader._ticks >= ticks + 100)
+        assert leader._pass_scheduled
+        assert all(node.raft.leader == leader.identity.node_id for node in others)
+        assert leader.raft.term == term
+        leader._pass_scheduled = False
+        leader.wake()
