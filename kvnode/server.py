@@ -397,6 +397,7 @@ class Server:
             pressure=self._report.pressure,
         )
         self._employ_workers(node)
+        self._collector.settle()  # twenty milliseconds, so before the first tick
         await node.start(config.peer_listen.host, config.peer_listen.port)
         self._report.membership = node.changes
         self._report.library = recovered.library
@@ -417,7 +418,6 @@ class Server:
         except OSError as error:
             raise listen_failed("--listen", config.listen, error) from error
         self._report.is_started = True
-        self._collector.settle()
         self._report.log_start(recovered)
         return node
 
