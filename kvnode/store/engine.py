@@ -64,7 +64,10 @@ class Engine(Protocol):
         """Forget the open transaction and close; `clean` makes what is committed durable."""
 
     def translate(self, error: Exception) -> Exception | None:
-        """An error of this engine in our terms (`EngineFull`, `DiskFailed`), None if it is not."""
+        """An error of this engine in our terms, None if it is not one.
+
+        In our terms it is an `EngineFull`, a `DiskFailed` or a `MemoryError`.
+        """
 
 
 class StoredEngine(Engine, Protocol):

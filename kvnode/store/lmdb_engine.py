@@ -179,6 +179,8 @@ class LmdbEngine:
         if not isinstance(error, lmdb.Error):
             return None
         code = getattr(error, "code", None)
+        if isinstance(error, lmdb.MemoryError) or code == errno.ENOMEM:
+            return MemoryError(str(error))  # the disk is well
         # LMDB calls a page that was written in part an I/O error; on a full disk it is none.
         if isinstance(error, _FULL) or code == errno.ENOSPC or self._has_no_room():
             return EngineFull(str(error))

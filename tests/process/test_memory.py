@@ -307,12 +307,8 @@ def test_what_alone_is_more_than_there_is_fails_and_nobody_has_to_leave() -> Non
     ("variable", "value"),
     [
         ("THRESHOLD_MB", "-5"),
-        ("THRESHOLD_MB", "512MB"),
-        ("THRESHOLD_MB", "99999999999999999999"),
         ("THRESHOLD_MB", "999999999"),
         ("POLL_INTERVAL", "20"),
-        ("POLL_INTERVAL", "-20ms"),
-        ("POLL_INTERVAL", "99999999s"),
     ],
 )
 def test_nonsense_is_refused_with_78_and_not_silently_off(

@@ -205,7 +205,17 @@ def test_a_poll_interval_below_the_floor_is_raised_and_told() -> None:
     assert ("memory_shutdown_poll_interval", "10ms") in [row[:2] for row in settings.rows()]
 
 
-@pytest.mark.parametrize("nonsense", ["0", "0ms", "-1s", "fast", "nan", "1"])
+@pytest.mark.parametrize(
+    "nonsense",
+    ["-5", "+5", "1e3", "512MB", "512mb", "1.5", "0x200", "AUTO", "\u0665", "99999999999999999999"],
+)
+def test_a_senseless_memory_threshold_is_refused_and_not_off(nonsense: str) -> None:
+    error = refusal(KVNODE_MEMORY_SHUTDOWN_THRESHOLD_MB=nonsense)
+    assert error.exit_code == ExitCode.WRONG_CONFIGURATION
+    assert "neither a whole number of MiB" in str(error)
+
+
+@pytest.mark.parametrize("nonsense", ["0", "0ms", "-1s", "fast", "nan", "1", "20", "99999999s"])
 def test_a_senseless_poll_interval_is_refused(nonsense: str) -> None:
     error = refusal(KVNODE_MEMORY_SHUTDOWN_POLL_INTERVAL=nonsense)
     assert error.exit_code == ExitCode.WRONG_CONFIGURATION

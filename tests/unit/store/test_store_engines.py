@@ -144,6 +144,12 @@ def test_any_other_lmdb_error_means_that_the_disk_failed(tmp_path: Path) -> None
     engine.close(clean=False)
 
 
+def test_want_of_memory_is_no_failure_of_the_disk(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path, map_bytes=1 << 28)
+    assert isinstance(engine.translate(lmdb.MemoryError("x")), MemoryError)
+    engine.close(clean=False)
+
+
 def test_a_refused_address_space_is_asked_for_in_halves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
