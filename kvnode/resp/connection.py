@@ -222,6 +222,9 @@ class Connection(Session, asyncio.Protocol):
         requests = parser.feed(data)
         if self._backlog:
             self._postpone(requests)
+        elif len(requests) > PASS_LOOK_COMMANDS and server.has_begun_enough(self.clock_ns):
+            self._postpone(requests)
+            self.touch()
         elif requests:
             self._execute_all(requests)
         if parser.is_behind or parser.violation is not None:

@@ -37,6 +37,7 @@ from kvnode.limits import (
     CLOSED_CLIENT_BYTES_MIN,
     FLUSH_LOOK_CONNECTIONS,
     FLUSH_SLICE_MS,
+    READING_SLICE_MS,
 )
 from kvnode.obs.histogram import LOOP_BUCKETS_SECONDS, SecondsHistogram
 from kvnode.obs.log import event
@@ -65,6 +66,8 @@ if TYPE_CHECKING:
 __all__ = ["RespConfig", "RespServer", "Stats"]
 
 _log = logging.getLogger("kvnode.resp")
+
+READING_SLICE_NS: Final = READING_SLICE_MS * 1_000_000
 
 REDIS_VERSION: Final = "7.0.15"
 """The version whose commands and texts we follow; libraries refuse or degrade below 7.0."""
@@ -104,8 +107,10 @@ class RespServer:
         "_backlogs",
         "_dirty",
         "_idle",
+        "_is_reading",
         "_is_scheduled",
         "_next_id",
+        "_reading_ends_ns",
         "_ticker",
         "_unsubscribe",
         "budget",
@@ -192,7 +197,8 @@ class RespServer:
         self.port = config.port
         self._dirty: list[Connection] = []
         self._backlogs: deque[Connection] = deque()
-        self._is_scheduled = False
+        self._is_scheduled = self._is_reading = False
+        self._reading_ends_ns = 0
         self.flushes = SecondsHistogram(LOOP_BUCKETS_SECONDS)
         self._idle: asyncio.Event | None = None
         self._next_id = 1
@@ -384,6 +390,20 @@ class RespServer:
         if not self._is_scheduled:
             self._is_scheduled = True
             self.loop.call_soon(self._flush)
+
+    def has_begun_enough(self, now_ns: int) -> bool:
+        """Whether clients began what they may in this turn of the loop, while it read sockets.
+
+        Then a pipeline waits for its turn; a few commands do not.
+        """
+        if not self._is_reading:
+            self._is_reading = True
+            self._reading_ends_ns = now_ns + READING_SLICE_NS
+            self.loop.call_soon(self._has_read)
+        return now_ns > self._reading_ends_ns
+
+    def _has_read(self) -> None:
+        self._is_reading = False
 
     def work_off_later(self, connection: Connection) -> None:
         """Let it work off its backlog, in this pass of the loop or one of the next."""

@@ -171,3 +171,24 @@ async def test_a_client_that_is_gone_loses_its_turn(
     service.release()
     assert await other.replies() == [b"OK"] * 100
     assert server.pending_bytes == 0
+
+
+async def test_pipelines_that_come_together_do_not_all_begin_in_one_turn_of_the_loop(
+    service: FakeService, server: RespServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first may; a few commands always; and in the next turn of the loop another one may."""
+    monkeypatch.setattr("kvnode.resp.listener.READING_SLICE_NS", 0)
+    service.hold()
+    clients = {name: MemoryClient(server) for name in "abc"}
+    clients["a"].send_bytes(SET * 64)
+    clients["b"].send_bytes(SET * 64)
+    clients["c"].send_bytes(SET * PASS_LOOK_COMMANDS)
+    assert owners(service, clients) == ["a"] * 64 + ["c"] * PASS_LOOK_COMMANDS
+    await rest()
+    assert len(service.held) == 128 + PASS_LOOK_COMMANDS, "its turn came"
+    clients["d"] = MemoryClient(server)
+    clients["d"].send_bytes(SET * 64)
+    assert owners(service, clients)[-64:] == ["d"] * 64
+    service.release()
+    await rest()
+    assert server.pending_bytes == 0
