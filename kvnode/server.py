@@ -30,6 +30,7 @@ from kvnode.address import listen_failed
 from kvnode.admin import AdminServer, hold
 from kvnode.admission.budget import Budget
 from kvnode.admission.departure import Turn
+from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
 from kvnode.admission.relief import Relief, find_trim
 from kvnode.config import ServeConfig, parse_join
@@ -166,7 +167,7 @@ class Server:
         self._warn_of_differences()
         self._directory.keep_ballast()
         self._report.bind_process()
-        self._relief = Relief(self._report.pressure, asyncio.get_running_loop(), find_trim())
+        self._relieve()
         admin = AdminServer(self._report)
         await admin.start(self._config.admin)
         try:
@@ -258,6 +259,17 @@ class Server:
             async with asyncio.timeout(pause_s):
                 await self._stop.wait()
         self._report.delay = ""
+
+    def _relieve(self) -> None:
+        watchdog = self._report.watchdog
+        if watchdog is not None:
+            self._relief = Relief(
+                self._report.pressure,
+                asyncio.get_running_loop(),
+                find_trim(),
+                level=lambda: watchdog.latest.total_bytes if watchdog.latest else 0,
+                rung_bytes=watchdog.rungs_begin[Rung.SHED],
+            )
 
     def _make_watchdog(self) -> None:
         self._report.watchdog = MemoryWatchdog.from_config(

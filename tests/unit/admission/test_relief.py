@@ -56,7 +56,7 @@ def collections() -> Iterator[list[int]]:
 async def test_nothing_is_done_while_all_is_calm(trim: Trim) -> None:
     helper = Relief(Pressure(), asyncio.get_running_loop(), trim)
     await asyncio.sleep(0)
-    assert (helper.done, trim.callers) == (0, [])
+    assert (helper.collected, trim.callers) == (0, [])
     helper.close()
 
 
@@ -78,12 +78,13 @@ async def test_it_goes_on_while_the_node_stands_on_a_rung_and_ends_when_it_is_ca
     pressure = Pressure()
     helper = Relief(pressure, asyncio.get_running_loop(), trim)
     pressure.change(SHED)
-    while helper.done < 3:
+    while helper.collected < 3:
         await asyncio.sleep(0)
     pressure.change(CALM)
-    done = helper.done
+    collected = helper.collected
     await asyncio.sleep(0.01)
-    assert helper.done == done
+    assert helper.collected == collected
+    helper.close()
 
 
 async def test_another_rung_does_not_hurry_it(trim: Trim, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +93,7 @@ async def test_another_rung_does_not_hurry_it(trim: Trim, monkeypatch: pytest.Mo
     helper = Relief(pressure, asyncio.get_running_loop(), trim)
     for rung in (SHED, REFUSE, CLOSE, REFUSE):
         pressure.change(rung)
-    assert helper.done == 1
+    assert helper.collected == 1
     helper.close()
 
 
@@ -101,7 +102,7 @@ async def test_a_trim_that_takes_long_is_not_begun_twice(trim: Trim) -> None:
     pressure = Pressure()
     helper = Relief(pressure, asyncio.get_running_loop(), trim)
     pressure.change(SHED)
-    while helper.done < 3:
+    while helper.collected < 3:
         await asyncio.sleep(0)
     helper.close()
     assert len(trim.callers) == 1
@@ -119,9 +120,37 @@ async def test_it_does_without_a_trim_and_without_a_thread(
     monkeypatch.setattr(threading.Thread, "start", no_memory)
     with_one = Relief(pressure, asyncio.get_running_loop(), trim)
     pressure.change(SHED)
-    assert (without.done, with_one.done, trim.callers) == (1, 1, [])
+    assert (without.collected, with_one.collected, trim.callers) == (1, 1, [])
     without.close()
     with_one.close()
+
+
+class Level:
+    """Memory that counts; the first rung begins at 1200."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def __call__(self) -> int:
+        return self.bytes
+
+
+async def test_free_memory_goes_back_before_it_is_taken_for_load(
+    trim: Trim, monkeypatch: pytest.MonkeyPatch, collections: list[int]
+) -> None:
+    monkeypatch.setattr(relief, "INTERVAL_SECONDS", 3600.0)
+    level, loop = Level(), asyncio.get_running_loop()
+    helper = Relief(Pressure(), loop, trim, level=level, rung_bytes=1200)
+    trimmed = []
+    for level.bytes in (999, 1000, 1000, 1099, 1100, 900, 999, 1000, 1100, 1100):
+        helper._look()
+        if helper._thread is not None:
+            await asyncio.to_thread(helper._thread.join)
+        trimmed.append(helper.trimmed)
+    #          below, reached, no growth, ..., grown; fallen, not yet there, reached, grown
+    assert trimmed == [0, 1, 1, 1, 2, 2, 2, 3, 4, 4]
+    assert helper.collected == 0, "the collector is for rungs"
+    helper.close()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux'")
