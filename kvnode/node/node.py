@@ -233,6 +233,7 @@ class Node:
         )
 
     def _make_heavy(self) -> HeavyReads:
+        self.machine.answer_for(self.identity.node_id, self.ledger.budget.reply_bytes_max)
         return HeavyReads(
             self.machine,
             self.loop,

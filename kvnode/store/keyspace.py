@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
-from kvnode.limits import DROPPED_ROWS_MAX
+from kvnode.limits import DROPPED_ROWS_MAX, OUTPUT_BYTES_MAX
 from kvnode.store.arrivals import Arrivals
 from kvnode.store.buckets import Buckets
 from kvnode.store.draws import Draws
@@ -241,6 +241,8 @@ class Keyspace:
         waiters: who waits for them (`waiting`); set by the state machine.
         expired_keys: records deleted or overwritten because they had expired; local, for INFO.
         written_bytes: record bytes given to the engine so far; commits are bounded by it.
+        reply_bytes_max: a read whose answer is larger is an error; local, as answers are no state.
+        wants_answers: somebody here waits for what reads in an EXEC answer; local, too.
     """
 
     __slots__ = (
@@ -258,9 +260,11 @@ class Keyspace:
         "notices",
         "ready",
         "removals",
+        "reply_bytes_max",
         "revision",
         "stamp_ms",
         "waiters",
+        "wants_answers",
         "written_bytes",
     )
 
@@ -272,6 +276,8 @@ class Keyspace:
         self.stamp_ms = 0
         self.revision = 0
         self.written_bytes = 0
+        self.reply_bytes_max = OUTPUT_BYTES_MAX
+        self.wants_answers = True
         self.expired_keys = 0
         self.databases = [Database(generation) for generation in range(DATABASES)]
         self.next_generation = DATABASES

@@ -113,6 +113,7 @@ class StateMachine:
         "_fingerprint",
         "_hash_key",
         "_members",
+        "_own_node_id",
         "_sessions",
         "_space",
         "_written_before",
@@ -128,6 +129,7 @@ class StateMachine:
             raise ConfigurationError("the hash key must have 16 to 64 bytes")
         self._engine = engine
         self.applied = 0
+        self._own_node_id = 0
         self.uncommitted_ops = 0
         self._fingerprint = blake2b(digest_size=8, key=hash_key).digest()
         self._hash_key = hash_key
@@ -216,6 +218,7 @@ class StateMachine:
             space = self._space
             space.draws.reset(entry.seed)
             space.waiters.origin = entry.node_id
+            space.wants_answers = self._own_node_id in (0, entry.node_id)
             results = []
             for op in ops:
                 meaning = WRITES.get(op[0])
@@ -287,6 +290,11 @@ class StateMachine:
             if translated is not None:
                 raise translated from error
             raise
+
+    def answer_for(self, node_id: int, reply_bytes_max: int) -> None:
+        """From now on answers are only wanted by clients of this node, and none that is larger."""
+        self._own_node_id = node_id
+        self._space.reply_bytes_max = reply_bytes_max
 
     def weight_of(self, op: Op) -> int:
         """Rows that an op counts for (`kvnode.store.redis.weights`). Raises as `read` does."""
@@ -364,6 +372,7 @@ class StateMachine:
         before = self._space
         self._space = _keyspace(engine, self._hash_key)
         self._space.expired_keys = before.expired_keys
+        self._space.reply_bytes_max = before.reply_bytes_max
         self.listen(to_events=before.notices is not None)
         self._space.waiters.watch_as(before.waiters)
         self._load()

@@ -104,6 +104,7 @@ class Worker:
 
 
 def _answer(space: Keyspace, job: Job) -> tuple[Answer, bytes]:
+    space.reply_bytes_max = job.reply_bytes_max
     result = READS[job.op[0]](space, job.op)
     if result is None:
         return Answer(Status.NIL, 0, 0, 0), b""

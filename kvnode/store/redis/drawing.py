@@ -14,10 +14,10 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvnode.errors import CommandError
-from kvnode.limits import DRAWN_MEMBERS_MAX, OUTPUT_BYTES_MAX
+from kvnode.limits import DRAWN_MEMBERS_MAX
 from kvnode.store.collection import PART_MEMBERS, PREFIX_BYTES, member_in
 from kvnode.store.keyspace import HASH_BYTES
-from kvnode.store.redis.messages import OUT_OF_RANGE
+from kvnode.store.redis.messages import OUT_OF_RANGE, reply_too_large
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,12 +58,12 @@ def draw(collection: Collection, draws: Draws, count: int) -> Drawn | CommandErr
         _repeated(collection, draws, -count) if count < 0 else distinct(collection, draws, count)
     )
     drawn: Drawn = []
-    size = 0
+    size, most = 0, collection.space.reply_bytes_max
     for part in parts:
         found = read(collection, part)
         size += len(found[0]) + len(found[1])
-        if size > OUTPUT_BYTES_MAX:
-            return CommandError(f"ERR reply is larger than {OUTPUT_BYTES_MAX} bytes")
+        if size > most:
+            return CommandError(reply_too_large(most))
         drawn.append(found)
     return drawn
 

@@ -145,7 +145,16 @@ def hmget(space: Keyspace, op: Op) -> Result:
         return fields
     if fields is None:
         return [None] * (len(op) - 3)
-    return [fields.member(field) for field in op[3:]]
+    values: list[Result] = []
+    room = space.reply_bytes_max
+    for field in op[3:]:
+        value = fields.member(field)
+        values.append(value)
+        if value is not None:
+            room -= len(value)
+            if room < 0:
+                return CommandError(messages.reply_too_large(space.reply_bytes_max))
+    return values
 
 
 def hgetall(space: Keyspace, op: Op) -> Result:

@@ -87,3 +87,8 @@ SORT_FINDS_TOO_MUCH: Final = f"ERR what SORT finds is larger than {OUTPUT_BYTES_
 SORT_TOO_LARGE: Final = (
     f"ERR SORT with BY or GET stores at most {BULK_ROWS_AT_ONCE_MAX} elements; nothing was stored"
 )
+
+
+def reply_too_large(most_bytes: int) -> str:
+    """A read would answer more than this node may hold for a client."""
+    return f"ERR reply is larger than {most_bytes} bytes"

@@ -76,12 +76,16 @@ def mget(space: Keyspace, op: Op) -> Result:
     """MGET: a key of another kind counts as absent."""
     number = op[1]
     values: list[Result] = []
+    room = space.reply_bytes_max
     for key in op[2:]:
         record = space.find(number, key)
         if record is None or record[0] & KIND_MASK != STRING:
             values.append(None)
         else:
             values.append(payload_of(record))
+            room -= len(record)
+            if room < 0:  # a key that is named again costs no bytes but here
+                return CommandError(messages.reply_too_large(space.reply_bytes_max))
     return values
 
 

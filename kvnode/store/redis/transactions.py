@@ -27,15 +27,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from kvnode.errors import CommandError
 from kvnode.store.keyspace import HASH_BYTES, Database, version_of
-from kvnode.store.ops import UnknownOperation
+from kvnode.store.ops import UnknownOperation, is_write
+from kvnode.store.redis.messages import reply_too_large
+from kvnode.store.redis.weights import least_reply_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kvnode.store.arrivals import Arrivals
     from kvnode.store.keyspace import Keyspace
     from kvnode.store.ops import Op
+    from kvnode.store.redis.meaning import Meaning
     from kvnode.store.reply import Result
 
 _ABSENT: Final = -2
@@ -51,9 +53,7 @@ def version(space: Keyspace, op: Op) -> Result:
     return _seen_version(space.databases[number], record)
 
 
-def exec_of(
-    meanings: dict[int, Callable[[Keyspace, Op], Result]], *, by_arrivals: bool
-) -> Callable[[Keyspace, Op], Result]:
+def exec_of(meanings: dict[int, Meaning], *, by_arrivals: bool) -> Meaning:
     """EXEC over the given op codes, or with `by_arrivals` EXEC_WATCHED."""
 
     def exec_(space: Keyspace, op: Op) -> Result:
@@ -64,16 +64,40 @@ def exec_of(
             if not _is_untouched(space, arrivals, number, key, seen):
                 return None
         results: list[Result] = []
+        room = space.reply_bytes_max
         space.is_atomic = True
         for inner in inner_ops:
             meaning = meanings.get(inner[0])
             if meaning is None:
                 raise UnknownOperation(f"EXEC holds the unknown op code {inner[0]}")
-            results.append(meaning(space, inner))
+            if is_write(inner):
+                results.append(meaning(space, inner))
+            else:
+                results.append(_read(space, meaning, inner, room))
+                room -= bytes_in(results[-1])
         space.is_atomic = False
         return results
 
     return exec_
+
+
+def _read(space: Keyspace, meaning: Meaning, op: Op, room: int) -> Result:
+    """What a read in a transaction answers; it may fail where a write may not, as it changes
+    nothing: nodes that nobody waits at do without it, and there is an end to what replies take."""
+    if not space.wants_answers:
+        return None
+    if room < 0 or least_reply_bytes(space, op) > room:
+        return CommandError(reply_too_large(space.reply_bytes_max))
+    return meaning(space, op)
+
+
+def bytes_in(result: Result) -> int:
+    """About what a result keeps in memory: its bytes, and a word for each item."""
+    if isinstance(result, bytes):
+        return len(result)
+    if isinstance(result, list):
+        return sum([8 + bytes_in(item) for item in result])
+    return 0
 
 
 def _is_untouched(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kvnode.errors import CommandError
+from kvnode.limits import MIB
+from kvnode.store import ops
 from kvnode.store.ops import (
     COPY,
     DEL,
@@ -25,7 +27,7 @@ from kvnode.store.ops import (
     UnknownOperation,
 )
 from kvnode.store.reply import OK
-from tests.unit.store.driver import Driver
+from tests.unit.store.driver import NODE, Driver
 
 
 def test_exec_answers_each_op_in_order(driver: Driver) -> None:
@@ -267,3 +269,49 @@ def test_an_unknown_or_nested_op_stops_the_node(driver: Driver, inner: Op, code:
     with pytest.raises(UnknownOperation):
         driver.do(code, 0, [], [[SET, 0, b"k", b"1"], inner])
     assert driver.read(GET, 0, b"k") is None
+
+
+# --- answers of reads, which are no state -----------------------------------------------------
+
+
+def test_reads_of_a_transaction_are_done_only_where_somebody_waits_for_them(
+    driver: Driver,
+) -> None:
+    driver.do(ops.SET, 0, b"k", b"v")
+    batch = [ops.EXEC, 0, [], [[ops.GET, 0, b"k"], [ops.APPEND, 0, b"k", b"!"], [ops.GET, 0, b"k"]]]
+    driver.machine.answer_for(NODE, MIB)
+    assert driver.do(*batch) == [b"v", 2, b"v!"]
+    driver.machine.answer_for(NODE + 1, MIB)
+    assert driver.do(*batch) == [None, 3, None]
+    assert driver.read(ops.GET, 0, b"k") == b"v!!"
+    assert driver.machine.state_hash() == driver.machine.recomputed_hash()
+
+
+def test_reads_of_a_transaction_end_where_their_answers_have_no_room_and_its_writes_are_done(
+    driver: Driver,
+) -> None:
+    driver.do(ops.SET, 0, b"k", bytes(600))
+    driver.do(ops.SADD, 0, b"s", *[b"%0100d" % number for number in range(50)])
+    driver.machine.answer_for(NODE, 1000)
+    get = [ops.GET, 0, b"k"]
+    results = driver.do(
+        ops.EXEC, 0, [], [get, [ops.SMEMBERS, 0, b"s"], get, get, [ops.DEL, 0, b"k"]]
+    )
+    assert isinstance(results, list)
+    refused = "ERR reply is larger than 1000 bytes"
+    assert [getattr(each, "text", None) for each in results] == [None, refused, None, refused, None]
+    assert results[4] == 1
+
+
+def test_a_key_named_many_times_in_one_read_does_not_fill_memory(driver: Driver) -> None:
+    driver.do(ops.SET, 0, b"k", bytes(600))
+    driver.do(ops.HSET, 0, b"h", b"f", bytes(600))
+    driver.machine.answer_for(NODE, 1000)
+    for few, many in (
+        ([ops.MGET, 0, b"k"], [ops.MGET, 0, b"k", b"none", b"k"]),
+        ([ops.HMGET, 0, b"h", b"f"], [ops.HMGET, 0, b"h", b"f", b"f"]),
+    ):
+        assert driver.read(*few) == [bytes(600)]
+        answer = driver.read(*many)
+        assert isinstance(answer, CommandError)
+        assert answer.text == "ERR reply is larger than 1000 bytes"
