@@ -486,9 +486,9 @@ START_PAUSE_MEMORY_MS = 600_000
 LEAVE_TURN_MS = 250
 """Between the departures of two nodes that reach their thresholds together: the second notices."""
 
-LEAVE_WAIT_SECONDS_MAX = 5
+LEAVE_WAIT_SECONDS_MAX = 10
 """A node without which there is no quorum waits so long for another one to be back, if its memory
-allows it: a restart with its back-off takes two to three."""
+allows it: a restart with its back-off takes three, and a while longer with a long log."""
 
 WATCHDOG_INTERVAL_MS = 20
 WATCHDOG_INTERVAL_MS_MIN = 10

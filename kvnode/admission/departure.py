@@ -7,7 +7,7 @@ agreement, by what each sees:
 * Voters have an order (by id). The first leaves at once, the next a quarter of a second later, and
   so on: time to notice that another one is gone.
 * Who is *needed*, because the other voters it can reach are no majority, waits until they are back,
-  five seconds at most.
+  ten seconds at most. Then it is the same order again, or those who waited would leave together.
 * Never beyond what memory allows: at a third of the way from the threshold to the limit it leaves
   at once, whoever is missing.
 
@@ -49,23 +49,27 @@ class Departure:
         limit_bytes: where the kernel kills.
     """
 
-    __slots__ = ("_since_s", "_threshold_bytes", "last_bytes")
+    __slots__ = ("_free_since_s", "_since_s", "_threshold_bytes", "last_bytes")
 
     def __init__(self, threshold_bytes: int, limit_bytes: int) -> None:
         self._threshold_bytes = threshold_bytes
         self.last_bytes = threshold_bytes + max(0, limit_bytes - threshold_bytes) // 3
         """Nobody waits any longer here."""
         self._since_s: float | None = None
+        self._free_since_s: float | None = None
 
     def judge(self, total_bytes: int, turn: Turn, now_s: float) -> Verdict:
         """Take a measurement, made at `now_s` on a clock that never goes back."""
         if total_bytes < self._threshold_bytes:
-            self._since_s = None
+            self._since_s = self._free_since_s = None
             return Verdict.STAY
         if self._since_s is None:
             self._since_s = now_s
-        waited_s = now_s - self._since_s
-        wait_s = LEAVE_WAIT_SECONDS_MAX if turn.is_needed else turn.place * LEAVE_TURN_MS / 1000
-        if total_bytes >= self.last_bytes or waited_s >= wait_s:
-            return Verdict.LEAVE
-        return Verdict.WAIT
+        if turn.is_needed and now_s - self._since_s < LEAVE_WAIT_SECONDS_MAX:
+            self._free_since_s = None
+        elif self._free_since_s is None:
+            self._free_since_s = now_s
+        free_since_s = self._free_since_s
+        turn_s = turn.place * LEAVE_TURN_MS / 1000
+        is_its_turn = free_since_s is not None and now_s - free_since_s >= turn_s
+        return Verdict.LEAVE if is_its_turn or total_bytes >= self.last_bytes else Verdict.WAIT

@@ -36,10 +36,21 @@ def test_the_others_leave_each_in_its_turn(departure: Departure, place: int) -> 
 def test_who_is_needed_waits_until_it_is_not_and_not_for_ever(departure: Departure) -> None:
     assert departure.judge(THRESHOLD, NEEDED, 0.0) is Verdict.WAIT
     assert departure.judge(THRESHOLD, NEEDED, LEAVE_WAIT_SECONDS_MAX - 0.01) is Verdict.WAIT
-    assert departure.judge(THRESHOLD, Turn(place=1), 2.0) is Verdict.LEAVE
-    assert departure.judge(THRESHOLD, NEEDED, LEAVE_WAIT_SECONDS_MAX) is Verdict.LEAVE
+    assert departure.judge(THRESHOLD, NEEDED, LEAVE_WAIT_SECONDS_MAX) is Verdict.WAIT, "its turn"
+    assert departure.judge(THRESHOLD, NEEDED, LEAVE_WAIT_SECONDS_MAX + TURN_S) is Verdict.LEAVE
     first_but_needed = Departure(THRESHOLD, LIMIT)
     assert first_but_needed.judge(THRESHOLD, Turn(0, is_needed=True), 0.0) is Verdict.WAIT
+    assert first_but_needed.judge(THRESHOLD, Turn(0), 0.1) is Verdict.LEAVE
+
+
+def test_those_who_waited_for_the_same_node_do_not_leave_together(departure: Departure) -> None:
+    third = Departure(THRESHOLD, LIMIT)
+    for one, place in ((departure, 1), (third, 2)):
+        assert one.judge(THRESHOLD, Turn(place, is_needed=True), 0.0) is Verdict.WAIT
+        assert one.judge(THRESHOLD, Turn(place), 3.0) is Verdict.WAIT
+    assert departure.judge(THRESHOLD, Turn(1), 3.0 + TURN_S) is Verdict.LEAVE
+    assert third.judge(THRESHOLD, Turn(2), 3.0 + TURN_S) is Verdict.WAIT
+    assert third.judge(THRESHOLD, Turn(2, is_needed=True), 3.0 + 2 * TURN_S) is Verdict.WAIT
 
 
 def test_nobody_waits_beyond_what_memory_allows(departure: Departure) -> None:
