@@ -59,6 +59,8 @@ def _print_status(answers: Answers) -> None:
     for document in documents:
         if document.get("fatal"):
             click.echo(f"{document.get('node')} is held: {document['fatal'].get('reason')}")
+        if document.get("start_delayed"):
+            click.echo(f"{document.get('node')} is not started: {document['start_delayed']}")
     # The leader alone knows how far the others are.
     view = next((d for d in documents if d.get("role") == "leader"), documents[0])
     if not view.get("members"):

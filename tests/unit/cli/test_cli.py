@@ -374,6 +374,12 @@ def test_a_held_node_tells_its_reason(nodes: list[FakeNode]) -> None:
     assert result.stdout == "n1 is held: damaged\n"
 
 
+def test_a_node_whose_start_is_delayed_tells_why(nodes: list[FakeNode]) -> None:
+    delayed = {"node": "n1", "start_delayed": "memory"}
+    result = run("status", "--admin", asked(nodes, delayed))
+    assert (result.exit_code, result.stdout) == (1, "n1 is not started: memory\n")
+
+
 def test_status_asks_where_this_node_listens(nodes: list[FakeNode]) -> None:
     address = asked(nodes, document("leader", "n1"))
     assert run("status", KVNODE_ADMIN=address).exit_code == 0
