@@ -41,6 +41,7 @@ from kvnode.limits import (
     BULK_BYTES_BEFORE_AUTH_MAX,
     COMMAND_BYTES_MAX,
     INLINE_BYTES_MAX,
+    KIB,
     PARSE_REQUESTS_MAX,
     PARSE_STEPS_MAX,
     VALUE_BYTES_MAX,
@@ -58,6 +59,10 @@ HEADER_BYTES_MAX: Final = 32
 BULK_BYTES_MIN: Final = len(b"$0\r\n\r\n")
 """An array of so many elements takes at least so many times this; less is a promise, or a lie."""
 
+
+KEPT_BYTES_MAX: Final = 16 * KIB
+"""hiredis keeps the room of a chunk until the next one comes, twice its size. A thousand clients
+that once sent a large chunk would hold it for ever: behind one there is a new reader."""
 
 _ASTERISK = ord("*")
 _NUMBER = re.compile(rb"0|-?[1-9]\d{0,18}")
@@ -240,6 +245,8 @@ class Parser:
                 # The join proves that all are bytes, and measures them.
                 requests.append((arguments, len(join(arguments))))
                 if not has_data():
+                    if len(data) > KEPT_BYTES_MAX:
+                        self._reader = _new_reader()
                     return len(data)
                 if len(requests) >= PARSE_REQUESTS_MAX:
                     break

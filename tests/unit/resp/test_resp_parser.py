@@ -20,6 +20,7 @@ from kvnode.limits import (
     PARSE_STEPS_MAX,
     VALUE_BYTES_MAX,
 )
+from kvnode.resp.info import memory_figures
 from kvnode.resp.parser import Parser, split_inline
 from tests.unit.resp import reference_parser
 
@@ -347,3 +348,12 @@ def test_a_node_with_little_memory_takes_smaller_commands_and_the_stream_goes_on
     assert refused.text == "ERR command is larger than 100 bytes"
     assert size == 0
     assert ping == [b"PING"]
+
+
+def test_a_client_that_sent_a_large_chunk_costs_nothing_when_it_was_read() -> None:
+    request = encode(b"SET", b"k", b"x" * 200 * KIB)
+    parsers = [Parser() for _ in range(200)]
+    before = memory_figures().used_bytes
+    for parser in parsers:
+        assert parse([request], parser)
+    assert memory_figures().used_bytes - before < len(parsers) * 32 * KIB
