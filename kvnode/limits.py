@@ -167,6 +167,10 @@ BATCHES_IN_FLIGHT_MAX = 2
 """Batches of one node that were sent and are not applied yet. While so many are under way further
 commands gather: a log entry costs about the same on every node however many commands it holds."""
 
+GATHERED_COMMANDS_MIN = 16
+"""Commands at the leader, of batches that are under way or gathered, below which no batch waits to
+share its entry: so few entries cost little, and their clients would only wait."""
+
 QUEUED_COMMANDS_MAX = 65_536
 """Commands of one node that wait for a batch; one more is refused."""
 

@@ -1,7 +1,7 @@
 """What only a leader does: stamp entries, propose them, and let keys expire on time.
 
-Batches of all nodes gather here until the end of the node's pass, and while an entry with batches
-of others is under way; then as many as fit go into one entry (`kvnode.node.gathering`).
+Batches of all nodes gather here until the end of the node's pass, and under load while an entry
+with batches of others is under way; then those that fit go into one (`kvnode.node.gathering`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from random import Random
 
 from kvnode.limits import EXPIRED_KEYS_PER_ENTRY_MAX
 from kvnode.node.clock import StampClock
-from kvnode.node.gathering import Gathering
+from kvnode.node.gathering import Gathering, Taken
 from kvnode.store.batch import (
     Part,
     encode_batch,
@@ -77,7 +77,6 @@ class LeaderDuties:
         self._wake = wake
         self._on_dropped = on_dropped
         self._gathering = Gathering()
-        self._under_way: list[tuple[int, set[int]]] = []
         self.batches_grouped = 0
         """Batches that went into an entry with others."""
         self._term_in_office = 0
@@ -103,7 +102,6 @@ class LeaderDuties:
         self._clock.lead()
         self._expiry_index = 0
         self._gathering.clear()
-        self._under_way = []
 
     def told_ms(self) -> int:
         """What the peers are told of the cluster's clock: 0 by a node that does not lead.
@@ -160,14 +158,13 @@ class LeaderDuties:
         self.take_office()
         self._gathering.add(Part(node_id, incarnation, sequence, ops))
         if self._machine.level < GROUPS_LEVEL:
-            return self._propose_parts(self._gathering.take())
+            return self._propose_batches(self._gathering.take())
         return True
 
     @property
     def can_flush(self) -> bool:
         """`flush` would propose something now."""
-        gathering = self._gathering
-        return bool(gathering) and gathering.may_leave([one for _, one in self._not_committed()])
+        return self._gathering.is_due(self._raft.log.commit)
 
     def flush(self) -> None:
         """Propose what gathered, as far as it is due. Once in each pass."""
@@ -178,19 +175,15 @@ class LeaderDuties:
         while self.can_flush:
             self._propose_gathered()
 
-    def _not_committed(self) -> list[tuple[int, set[int]]]:
-        """Index and nodes of each entry with batches that is under way."""
-        commit = self._raft.log.commit
-        return [entry for entry in self._under_way if entry[0] > commit]
-
     def _propose_gathered(self) -> None:
         """Propose one entry of what gathered; if that cannot be, their nodes are told."""
-        parts = self._gathering.take()
-        if not self._propose_parts(parts):
-            for part in parts:
+        taken = self._gathering.take()
+        if not self._propose_batches(taken):
+            for part in taken.parts:
                 self._on_dropped(part.node_id, part.sequence)
 
-    def _propose_parts(self, parts: list[Part]) -> bool:
+    def _propose_batches(self, taken: Taken) -> bool:
+        parts = taken.parts
         stamp, seed = self._clock.stamp_ms(), self._rng.getrandbits(63)
         if len(parts) == 1:
             data = encode_batch(stamp, seed, *parts[0])
@@ -198,8 +191,7 @@ class LeaderDuties:
             data = encode_group(stamp, seed, parts)
         if not self._propose(data):
             return False
-        nodes = {part.node_id for part in parts}
-        self._under_way = [*self._not_committed(), (self._raft.last_index, nodes)]
+        self._gathering.proposed(taken, self._raft.last_index, self._raft.log.commit)
         if len(parts) > 1:
             self.batches_grouped += len(parts)
         return True

@@ -16,6 +16,7 @@ from typing import Any
 from kvnode.node import (
     change_rules,
     changes,
+    gathering,
     joining,
     membership,
     proposals,
@@ -268,6 +269,7 @@ def _small_limits(plan: Plan) -> Iterator[None]:
 
     small: list[tuple[ModuleType, str, object]] = [
         (recovery, "raft_config", raft_config),
+        (gathering, "GATHERED_COMMANDS_MIN", 1),
         (proposals, "HOLD_MS", plan.hold_ms),
         (reads, "HOLD_MS", plan.hold_ms),
         (snapshot_transfer, "SNAPSHOT_CHUNK_BYTES_MAX", CHUNK_BYTES),

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from kvnode.limits import BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BATCH_ROWS_MAX
+from kvnode.limits import (
+    BATCH_BYTES_MAX,
+    BATCH_COMMANDS_MAX,
+    BATCH_ROWS_MAX,
+    GATHERED_COMMANDS_MIN,
+)
 from kvnode.node.gathering import Gathering
 from kvnode.store import ops
 from kvnode.store.batch import MalformedEntry, Part, encode_ops
@@ -26,7 +31,7 @@ def drained(gathering: Gathering) -> list[list[tuple[int, int]]]:
     """(node, sequence) of the batches of each entry."""
     entries = []
     while gathering:
-        entries.append([(one.node_id, one.sequence) for one in gathering.take()])
+        entries.append([(one.node_id, one.sequence) for one in gathering.take().parts])
     return entries
 
 
@@ -84,22 +89,55 @@ def test_what_is_forgotten_is_gone() -> None:
 
 # --- when -----------------------------------------------------------------------------------------
 
+COMMIT = 10
+MUCH = GATHERED_COMMANDS_MIN
+
+
+def waiting_behind(entries: list[list[Part]], *parts: Part) -> Gathering:
+    """Some entries were proposed from `COMMIT` + 1 on, and then some batches came."""
+    gathering = Gathering()
+    for index, entry in enumerate(entries, COMMIT + 1):
+        for one in entry:
+            gathering.add(one)
+        gathering.proposed(gathering.take(), index, COMMIT)
+    for one in parts:
+        gathering.add(one)
+    return gathering
+
 
 def test_what_gathered_leaves_at_once_when_nothing_is_under_way() -> None:
-    assert gathered(part(1, 1)).may_leave([])
-    assert gathered(part(1, 1), part(2, 1)).may_leave([])
+    assert not gathered().is_due(COMMIT)
+    assert gathered(part(1, 1)).is_due(COMMIT)
+    assert gathered(part(1, 1), part(2, 1)).is_due(COMMIT)
 
 
-def test_while_an_entry_is_under_way_the_batches_of_others_wait_for_it() -> None:
-    assert not gathered(part(1, 1)).may_leave([{2}])
-    assert not gathered(part(1, 1), part(2, 1)).may_leave([{1}])
-    assert not gathered(part(1, 2)).may_leave([{1, 2}])
-    assert not gathered(part(1, 2)).may_leave([{1}, {2}])
+@pytest.mark.parametrize(
+    ("entries", "parts"),
+    [
+        ([[part(2, 1, MUCH)]], [part(1, 1)]),
+        ([[part(1, 1, MUCH)]], [part(1, 2), part(2, 1)]),
+        ([[part(1, 1, MUCH), part(2, 1)]], [part(1, 2)]),
+        ([[part(1, 1)], [part(2, 1)]], [part(1, 2, MUCH)]),
+    ],
+)
+def test_while_an_entry_is_under_way_batches_of_several_nodes_wait_for_its_commit(
+    entries: list[list[Part]], parts: list[Part]
+) -> None:
+    gathering = waiting_behind(entries, *parts)
+    last = COMMIT + len(entries)
+    assert not any(gathering.is_due(commit) for commit in range(COMMIT, last))
+    assert gathering.is_due(last)
 
 
 def test_a_node_that_is_alone_waits_for_nobody() -> None:
-    assert gathered(part(1, 2)).may_leave([{1}])
-    assert gathered(part(1, 3), part(1, 4)).may_leave([{1}, {1}])
+    entries = [[part(1, 1, MUCH)], [part(1, 2, MUCH)]]
+    assert waiting_behind(entries, part(1, 3), part(1, 4)).is_due(COMMIT)
+
+
+def test_where_there_is_little_to_do_nobody_waits() -> None:
+    entries = [[part(2, 1, MUCH - 3)]]
+    assert waiting_behind(entries, part(1, 1), part(3, 1)).is_due(COMMIT)
+    assert not waiting_behind(entries, part(1, 1), part(3, 1, 2)).is_due(COMMIT)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +147,14 @@ def test_a_node_that_is_alone_waits_for_nobody() -> None:
 )
 def test_what_fills_an_entry_waits_for_nobody(filling: tuple[int, bytes]) -> None:
     commands, *arguments = filling
-    gathering = gathered(part(1, 1, commands, *arguments))
-    assert not gathering.may_leave([{3}])
+    gathering = waiting_behind([[part(3, 1, MUCH)]], part(1, 1, commands, *arguments))
+    assert not gathering.is_due(COMMIT)
     gathering.add(part(2, 1, commands, *arguments))
-    assert gathering.may_leave([{3}])
-    gathering.take()
-    assert not gathering.may_leave([{3}, {1, 2}])
+    assert gathering.is_due(COMMIT)
+
+
+def test_with_what_is_forgotten_nothing_is_under_way() -> None:
+    gathering = waiting_behind([[part(3, 1, MUCH)]], part(1, 1))
+    gathering.clear()
+    gathering.add(part(1, 1))
+    assert gathering.is_due(COMMIT)

@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from kvnode.limits import GATHERED_COMMANDS_MIN
 from kvnode.node.clock import StampClock
 from kvnode.node.leader import LeaderDuties
 from kvnode.store import batch, ops
@@ -152,8 +153,8 @@ class Office:
         return self.duties.propose_batch(node_id, 1, sequence, blob)
 
     def fill(self) -> None:
-        """An entry is under way."""
-        self.send(9, 1)
+        """An entry is under way, with so many commands that the next one waits."""
+        self.send(9, 1, encode_ops([[ops.INCRBY, 0, b"n", 1]] * GATHERED_COMMANDS_MIN))
         self.duties.flush()
         self.entries()
 
