@@ -90,9 +90,27 @@ REFUSAL_LINES_PER_SECOND_MAX = 10
 PEERS_REMEMBERED_MAX = 1_024
 """Peers without connections of which something must be remembered for a second: some 200 KB."""
 
-HEAVY_COMMANDS_PER_PEER_PER_SECOND_MAX = 100
-"""Each takes two milliseconds of a core or more, so these are a fifth of one at the least. What one
+HEAVY_COMMANDS_PER_PEER_PER_SECOND_MAX = 250
+"""Each takes two milliseconds of a worker or more, so these are half of one at the least. What one
 address asks for beyond it is a loop that went wrong, and it would take the workers from others."""
+
+COST_SAMPLE_COMMANDS = 127
+"""One command of so many is looked at to learn what the node's time goes to: a tenth of a
+microsecond per command. A prime, so that no client's own rhythm is hit."""
+
+COSTLY_READ_MS = 0.2
+"""A read that took the loop so long, a dozen times the usual, is counted exactly."""
+
+COST_COUNTERS_KEYS_MAX = 64
+"""Counters for peers, for commands and for keys. Whatever makes up more than 1/64 of the whole is
+among them; to replace one takes five microseconds."""
+
+COST_TOLD_KEYS_MAX = 10
+COST_KEY_CHARACTERS_MAX = 64
+"""How many keys are told, and how much of them: for people."""
+
+COST_LIFE_SECONDS = 60
+"""Mean life of what is counted."""
 
 PASS_COMMANDS_MAX = 512
 PASS_SLICE_MS = 1

@@ -168,6 +168,8 @@ class NodeReport:
         }
         if self.delay:
             document["start_delayed"] = self.delay
+        if self.resp is not None:
+            document["costliest"] = self.resp.costs.report()
         if self.node is not None:
             document |= self._consensus(self.node)
             document["wal"] = self._wal(self.node)

@@ -79,6 +79,10 @@ class RenderedPending(ABC):
     def complete_rendered(self, reply: bytes, missed: int, found: int) -> None:
         """Take the reply; `missed` and `found` count the keys that were looked for."""
 
+    @abstractmethod
+    def charge(self, seconds: float) -> None:
+        """Know what it cost: time that the loop, or a worker, was at it and nothing else."""
+
 
 class PatientPending(ABC):
     """A `Pending` that may outlast the time for which commands are held: its client waits anyway.

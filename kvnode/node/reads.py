@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kvnode.errors import Refused
-from kvnode.limits import HOLD_MS, READ_SLICE_MS, READS_WAITING_MAX
-from kvnode.service import Pending
+from kvnode.limits import COSTLY_READ_MS, HOLD_MS, READ_SLICE_MS, READS_WAITING_MAX
+from kvnode.service import Pending, RenderedPending
 
 ENGINE_FULL = Refused("OOM the engine of this node is full and behind; the read was not executed")
 NO_LEADER = Refused("BUSY no leader was found in time; the read was not executed")
@@ -165,12 +165,17 @@ class ReadRounds:
     def _run(self, reads: deque[_Arrived], deadline: float) -> bool:
         """Run the first of them, and more until the deadline; True when none is left."""
         port, monotonic = self._port, self._monotonic
+        before = monotonic()
         while reads and port.may_execute():
             pending, _ = reads.popleft()
             self._count -= 1
             port.execute(pending)
-            if monotonic() >= deadline:
+            now = monotonic()
+            if now - before > COSTLY_READ_MS / 1000 and isinstance(pending, RenderedPending):
+                pending.charge(now - before)
+            if now >= deadline:
                 break
+            before = now
         return not reads
 
     def has_due(self, applied: int) -> bool:

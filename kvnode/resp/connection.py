@@ -34,6 +34,8 @@ from kvnode.errors import CommandError
 from kvnode.limits import (
     CLIENT_CLOSE_SECONDS_MAX,
     CLIENT_KEEPALIVE_SECONDS,
+    COST_SAMPLE_COMMANDS,
+    COSTLY_READ_MS,
     OUTPUT_BYTES_HIGH,
     PASS_COMMANDS_MAX,
     PASS_LOOK_COMMANDS,
@@ -69,6 +71,7 @@ WAITING: Final = OUTPUT_FULL | HEAVY
 """With these its backlog waits, too."""
 
 PASS_SLICE_NS: Final = PASS_SLICE_MS * 1_000_000
+COSTLY_NS: Final = int(COSTLY_READ_MS * 1_000_000)
 
 NO_LOGIN: Final = "NOAUTH Authentication required."
 VALUES_PER_BURST: Final = 2 * VALUE_BYTES_MAX
@@ -356,10 +359,11 @@ class Connection(Session, asyncio.Protocol):
             return True
         server = self.server
         tally = server.tallies[command.index]
-        tally.calls += 1
+        tally.calls = calls = tally.calls + 1
         self.last_command = command
         render = command.renders[self.protocol - RESP2]
-        request = self.new_request(op, size, render, self, tally, arguments)
+        make = self.new_request if calls % COST_SAMPLE_COMMANDS else self.sampled_request
+        request = make(op, size, render, self, tally, arguments)
         self.waiting.append(request)
         self.in_flight += 1
         self._run_kind = LOCAL if command.stands_alone else kind
@@ -403,8 +407,10 @@ class Connection(Session, asyncio.Protocol):
             if elapsed_ns > server.notable_ns:
                 server.note_slow(self, command, arguments, elapsed_ns)
             self.reply(reply)
-            if elapsed_ns > PASS_SLICE_NS:
-                self.rest()
+            if elapsed_ns > COSTLY_NS:
+                server.costs.add(self.peer, command.name, self.db, None, elapsed_ns)
+                if elapsed_ns > PASS_SLICE_NS:
+                    self.rest()
         return True
 
     def _execute_specially(
@@ -494,7 +500,9 @@ class Connection(Session, asyncio.Protocol):
     def _request(self, op: Op, size: int, render: Render) -> Request:
         command = self.last_command
         assert command is not None
-        return self.new_request(op, size, render, self, self.server.tallies[command.index], [])
+        tally = self.server.tallies[command.index]
+        make = self.new_request if tally.calls % COST_SAMPLE_COMMANDS else self.sampled_request
+        return make(op, size, render, self, tally, [])
 
     def expect(self, kind: int, size: int, render: Render, op: Op | None = None) -> Request:
         """Append a request of the running kind, to be completed by whoever gets it."""

@@ -29,6 +29,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from kvnode.admission.budget import Budget
+from kvnode.admission.costs import Costs
 from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
 from kvnode.admission.pressure import Pressure
@@ -87,6 +88,7 @@ class RespServer:
         commands: the command table; rows: the same with all subcommands.
         clients: connections by id, oldest first.
         doorstep: lets them in, or not.
+        costs: whose commands take how much of the node's time.
         turns: whose socket is read while much is in flight.
         slow_readers: those of them that have not taken all of their replies.
         ledger: counts what is in flight: commands that are not answered, or not complete.
@@ -119,6 +121,7 @@ class RespServer:
         "commands",
         "config",
         "control",
+        "costs",
         "doorstep",
         "flushes",
         "host",
@@ -189,6 +192,7 @@ class RespServer:
         self.redis_version = REDIS_VERSION
         self.clients: dict[int, Connection] = {}
         self.doorstep = Doorstep(self)
+        self.costs = Costs(time.monotonic)
         self.slow_readers = SlowReaders(self.ledger)
         self.turns = Turns(
             self.ledger, self.clients, time.monotonic, self._close_unfinished, self._close_stuck
@@ -315,6 +319,7 @@ class RespServer:
         self.rate.sample(stats.commands_total, now_s)
         self.input_rate.sample(stats.input_bytes_total, now_s)
         self.output_rate.sample(stats.output_bytes_total, now_s)
+        self.costs.fade()
         self.close_idle_clients()
         if self.pressure.rung >= Rung.CLOSE:
             self.close_largest()

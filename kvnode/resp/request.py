@@ -9,12 +9,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from kvnode.errors import Overloaded
+from kvnode.admission.costs import estimate_ns
+from kvnode.errors import CommandError, Overloaded
+from kvnode.limits import COST_SAMPLE_COMMANDS
 from kvnode.resp.encoder import RESP2, RESP3, Render
 from kvnode.service import RENDERED, Op, RenderedPending, Rendering
 from kvnode.store.reply import Result
 
 if TYPE_CHECKING:
+    from kvnode.resp.commands.command import Command
     from kvnode.resp.connection import Connection
     from kvnode.resp.stats import Stats, Tally
 
@@ -105,6 +108,13 @@ class Request(RenderedPending):
         else:
             self.reply = reply
 
+    def charge(self, seconds: float) -> None:
+        """Count time that was spent on it (`kvnode.admission.costs`)."""
+        connection, command = self.connection, self.tally.command
+        db = self.op[1] if len(self.op) > 1 and isinstance(self.op[1], int) else connection.db
+        key = first_key(command, self.arguments)
+        connection.server.costs.add(connection.peer, command.name, db, key, seconds * 1e9)
+
     # --- replies that are written elsewhere (kvnode.service.RenderedPending) ----------------------
 
     @property
@@ -134,6 +144,31 @@ class Request(RenderedPending):
         self.tally.found += found
         self.take(reply)
         self.complete(RENDERED)
+
+
+def first_key(command: Command, arguments: list[bytes]) -> bytes | None:
+    """The first key that a command names, if it names one."""
+    if command.find_keys is not None:
+        try:
+            return next(iter(command.find_keys(arguments)), None)
+        except CommandError:
+            return None
+    at = command.keys[0]
+    return arguments[at] if 0 < at < len(arguments) else None
+
+
+class SampledRequest(Request):
+    """One of `COST_SAMPLE_COMMANDS` of its command: what it costs counts for them all."""
+
+    __slots__ = ()
+
+    def complete(self, result: Result) -> None:
+        connection = self.connection
+        before = connection.output_bytes
+        super().complete(result)
+        size = self.size + max(0, connection.output_bytes - before)
+        each_ns = estimate_ns(len(self.arguments or self.op), size)
+        self.charge(COST_SAMPLE_COMMANDS * each_ns / 1e9)
 
 
 class MutedRequest(Request):

@@ -10,7 +10,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from kvnode.resp.encoder import RESP2
-from kvnode.resp.request import MutedRequest, Request
+from kvnode.resp.request import MutedRequest, Request, SampledRequest
 
 if TYPE_CHECKING:
     from kvnode.resp.commands.transactions import Transaction
@@ -132,6 +132,11 @@ class Session:
         self.is_authenticated = self.server.config.password is None
         self.parser.restricted = not self.is_authenticated
         self.note_special()
+
+    @property
+    def sampled_request(self) -> type[Request]:
+        """What a data command becomes whose cost is looked at."""
+        return SampledRequest if self.new_request is Request else self.new_request
 
     def mute(self, muted: bool) -> None:
         """Answer nothing from now on, or answer again (CLIENT REPLY OFF and ON)."""

@@ -311,6 +311,7 @@ class WorkerPool:
         elapsed_s = self._loop.time() - worker.began_at
         self._mean_seconds += SECONDS_WEIGHT * (elapsed_s - self._mean_seconds)
         self.stats.seconds.observe(self._loop.time() - task.came_at)
+        task.pending.charge(elapsed_s)
         self._complete(task, answer, body)
         self.pump()
 

@@ -295,6 +295,28 @@ def tear(node: LocalNode) -> None:
         log.append([Record(log.last_index + 1, b"x" * 4000)])
 
 
+def test_the_status_tells_who_costs_most_and_the_door_who_was_refused(single: LocalNode) -> None:
+    with client(single) as connection:
+        connection.config_set("max-connections-per-peer", 1)
+        # What it has sent meanwhile may make the kernel reset the connection before it is read.
+        with pytest.raises((redis.ResponseError, redis.ConnectionError)):
+            client(single).ping()
+        with connection.pipeline(transaction=False) as pipeline:
+            for _ in range(300):
+                pipeline.set("busy key", "x" * 1000)
+            pipeline.execute()
+        assert connection.info("stats")["rejected_connections"] == 1
+    status = single.status()
+    assert status is not None
+    costliest = status["costliest"]
+    assert costliest["peers"][0]["peer"] == "127.0.0.1"
+    assert costliest["peers"][0]["share"] == 1
+    assert "set" in [line["command"] for line in costliest["commands"]]
+    assert costliest["keys"][0]["key"] == "0:busy\\x20key"
+    assert b'kvnode_client_rejects_total{reason="peer"} 1.0' in single.get("/metrics")[1]
+    assert "connections refused" in single.log_path.read_text()
+
+
 def test_a_torn_tail_is_cut_off_with_a_warning_and_nothing_acknowledged_is_missing(
     single: LocalNode,
 ) -> None:

@@ -157,6 +157,10 @@ class StreamWait(_KeyBlocked):
         assert command is not None
         return Rendering(command.name, self._protocol, self._connection.peer)
 
+    def charge(self, seconds: float) -> None:
+        """Count time that was spent on it."""
+        self._request.charge(seconds)
+
     def take(self, reply: bytes) -> None:
         """This is what it gets."""
         self._request.take(reply)
@@ -223,6 +227,9 @@ class _Question(RenderedPending):
     def rendering(self) -> Rendering | None:
         """That of XREAD, unless it asks for something else."""
         return self._wait.rendering if self.op[0] == ops.XREAD else None
+
+    def charge(self, seconds: float) -> None:
+        self._wait.charge(seconds)
 
     def complete_rendered(self, reply: bytes, _missed: int, _found: int) -> None:
         """Something was found."""

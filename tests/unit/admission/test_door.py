@@ -144,7 +144,7 @@ def test_heavy_commands_are_admitted_at_a_steady_rate(door: Door, clock: Clock) 
     assert all(door.admits_heavy(HOST) for _ in range(rate))
     assert not door.admits_heavy(HOST)
     assert door.admits_heavy(OTHER)
-    clock.now += 0.105
+    clock.now += 10.5 / rate
     assert [door.admits_heavy(HOST) for _ in range(11)] == [True] * 10 + [False]
     clock.now += 3600
     assert all(door.admits_heavy(HOST) for _ in range(rate))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kvnode.limits import HOLD_MS, READ_SLICE_MS
+import pytest
+
+from kvnode.limits import COSTLY_READ_MS, HOLD_MS, READ_SLICE_MS
 from kvnode.node import reads
 from kvnode.node.reads import (
     NO_LEADER,
@@ -13,7 +15,7 @@ from kvnode.node.reads import (
     STOPPING,
     ReadRounds,
 )
-from kvnode.service import Pending
+from kvnode.service import Pending, RenderedPending
 from kvnode.store.reply import Result
 
 
@@ -27,6 +29,27 @@ class Read:
 
     def complete(self, result: Result) -> None:
         self.results.append(result)
+
+
+class CostlyRead(RenderedPending):
+    """A read that can be charged."""
+
+    rendering = None
+    is_wanted = True
+
+    def __init__(self) -> None:
+        self.op = [64, 0, b"k"]
+        self.size = 10
+        self.charged: list[float] = []
+
+    def complete(self, result: Result) -> None:
+        pass
+
+    def complete_rendered(self, reply: bytes, missed: int, found: int) -> None:
+        raise AssertionError
+
+    def charge(self, seconds: float) -> None:
+        self.charged.append(seconds)
 
 
 class Port:
@@ -217,6 +240,17 @@ def test_reads_are_run_for_a_slice_and_the_others_in_the_next_pass_as_they_came(
     assert done(reads) == 6
     assert setup.rounds.is_idle
     assert setup.rounds.slices_cut == 1
+
+
+def test_a_read_that_took_the_loop_long_is_charged_with_it() -> None:
+    setup = Setup()
+    for milliseconds, charged in ((COSTLY_READ_MS / 2, []), (1.5, [0.0015])):
+        setup.each_read_takes(milliseconds)
+        read = CostlyRead()
+        setup.released(1)
+        setup.rounds.submit_stale(read)
+        setup.rounds.release(0)
+        assert read.charged == [pytest.approx(each) for each in charged]
 
 
 def test_a_read_longer_than_a_slice_is_done_and_is_the_only_one_of_its_pass() -> None:

@@ -18,6 +18,7 @@ SET = encode("SET", "k", "v")
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is looked at has taken too long."""
     monkeypatch.setattr("kvnode.resp.connection.PASS_SLICE_NS", -1)
+    monkeypatch.setattr("kvnode.resp.connection.COSTLY_NS", -1)
     monkeypatch.setattr("kvnode.resp.listener.FLUSH_SLICE_MS", -1)
 
 

@@ -39,6 +39,7 @@ class Read(RenderedPending):
         self.peer = peer
         self.command = command
         self.wanted = True
+        self.charged: list[float] = []
         self.answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
     @property
@@ -54,6 +55,9 @@ class Read(RenderedPending):
 
     def complete_rendered(self, reply: bytes, missed: int, found: int) -> None:
         self.answer.set_result(reply)
+
+    def charge(self, seconds: float) -> None:
+        self.charged.append(seconds)
 
 
 class Node:
@@ -170,6 +174,14 @@ async def test_a_read_does_not_begin_before_the_engine_has_committed_what_it_mus
         reply = await read.answer
         assert isinstance(reply, bytes)
         assert b"two" in reply
+
+
+async def test_a_read_is_charged_with_the_time_of_its_worker(tmp_path: Path) -> None:
+    async with serving(tmp_path) as node:
+        read = node.submit(Read())
+        await read.answer
+        assert len(read.charged) == 1
+        assert read.charged[0] > 0
 
 
 async def test_one_more_than_there_are_places_for_is_refused_at_once(tmp_path: Path) -> None:
