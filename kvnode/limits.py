@@ -496,6 +496,9 @@ STOP_DRAIN_SECONDS_MAX = 5
 STOP_MEMORY_SECONDS_MAX = 2
 """The short path of a stop under memory pressure."""
 
+STOP_MEMORY_HAND_OVER_SECONDS_MAX = 0.3
+"""Of it, to see a follower lead: less than the election that would follow else."""
+
 WATCHDOG_REACTION_MS_MAX = 500
 """A loop that has not reacted to the watchdog by then is left with os._exit."""
 

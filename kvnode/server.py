@@ -43,6 +43,7 @@ from kvnode.limits import (
     STOP_DRAIN_SECONDS_MAX,
     STOP_GRACE_SECONDS,
     STOP_HAND_OVER_SECONDS_MAX,
+    STOP_MEMORY_HAND_OVER_SECONDS_MAX,
     STOP_MEMORY_SECONDS_MAX,
     STOP_SECONDS_MAX,
 )
@@ -481,8 +482,7 @@ class Server:
         if not node.roster.is_alone:
             await asyncio.sleep(STOP_GRACE_SECONDS)
         self._resp.stop_accepting()
-        if await node.succession.hand_over(STOP_HAND_OVER_SECONDS_MAX):
-            event(_log, logging.INFO, "leadership handed over", leader=node.status().leader)
+        await _hand_over(node, STOP_HAND_OVER_SECONDS_MAX)
         await self._resp.drain(STOP_DRAIN_SECONDS_MAX)
         await node.finish_in_flight(STOP_DRAIN_SECONDS_MAX)
 
@@ -497,6 +497,9 @@ class Server:
         if self._resp is not None:
             self._resp.close()
         if self._node is not None:
+            if self._is_under_pressure():
+                with contextlib.suppress(Exception):  # an election does it, too
+                    await _hand_over(self._node, STOP_MEMORY_HAND_OVER_SECONDS_MAX)
             await self._node.close(clean=graceful)
         admin.close()
 
@@ -555,6 +558,12 @@ class Server:
             self._report.watchdog.close()
         if self._directory is not None:
             self._directory.close()
+
+
+async def _hand_over(node: Node, seconds: float) -> None:
+    """Give leadership away, if this node has it and another one can take it in time."""
+    if await node.succession.hand_over(seconds):
+        event(_log, logging.INFO, "leadership handed over", leader=node.status().leader)
 
 
 def _first(group: BaseExceptionGroup[FatalError]) -> FatalError:
