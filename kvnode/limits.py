@@ -77,6 +77,9 @@ CLOSED_CLIENT_BYTES_MIN = 64 * KIB
 CLIENTS_MAX = 10_000
 """Redis' default for maxclients."""
 
+CLIENT_BYTES = 4 * KIB
+"""What a client costs that does nothing: its connection, parser and transport."""
+
 CONNECTIONS_PER_PEER_MAX = 1_024
 """Connections of one address: several large pools, or a proxy in front of many clients; a tenth of
 `CLIENTS_MAX`, so that one machine that opens connections without end leaves the others theirs."""

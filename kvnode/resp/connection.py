@@ -268,7 +268,7 @@ class Connection(Session, asyncio.Protocol):
             return
         transaction = self.transaction
         if transaction is not None:
-            held_bytes += transaction.size + len(transaction) * REQUEST_OVERHEAD_BYTES
+            held_bytes += transaction.memory_bytes
         self.server.ledger.unfinished += held_bytes - self.held_bytes
         self.held_bytes = held_bytes
 
@@ -321,7 +321,6 @@ class Connection(Session, asyncio.Protocol):
             self.touch()
         else:
             self._continue_parsing()
-            self._hold(self.parser.held_bytes)
 
     def _execute(self, arguments: Arguments, size: int) -> bool:
         """Begin one command; False if it must wait for those before it."""
@@ -615,6 +614,7 @@ class Connection(Session, asyncio.Protocol):
             return
         if not self._paused & WAITING:
             self._execute_backlog()
+            self._hold(self.parser.held_bytes)
         self._settle()
 
     def _settle(self) -> None:

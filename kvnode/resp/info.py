@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from kvnode.limits import CLIENT_BYTES
 from kvnode.resp.encoder import RESP2
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _memory(server: RespServer) -> Fields:
         "mem_fragmentation_ratio": f"{resident / max(used, 1):.2f}",
         "mem_fragmentation_bytes": resident - used,
         "memory_rung": server.pressure.rung.name.lower(),
-        "mem_clients_normal": server.pending_bytes,
+        "mem_clients_normal": server.pending_bytes + CLIENT_BYTES * len(server.clients),
         "mem_allocator": "python",
     }
 

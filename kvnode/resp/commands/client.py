@@ -7,6 +7,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
+from kvnode.limits import CLIENT_BYTES
 from kvnode.resp.commands.grammar import (
     INT64_MAX,
     SYNTAX_ERROR,
@@ -83,20 +84,27 @@ def client_setinfo(connection: Connection, arguments: list[bytes]) -> bytes:
 
 
 def describe(connection: Connection) -> str:
-    """One line of CLIENT LIST, with the fields of Redis 7; what means nothing here is constant."""
+    """One line of CLIENT LIST, with the fields of Redis 7; what means nothing here is constant.
+
+    `qbuf`, `argv-mem`, `multi-mem` and `omem` are what the ledger counts of this client: bytes of a
+    command that is not complete, of unanswered commands, of those since MULTI, and of replies that
+    it has not taken. `tot-mem` is their sum, and `CLIENT_BYTES` for the connection itself.
+    """
     now_ns = monotonic_ns()
     transaction = connection.transaction
-    queued, queued_bytes = (-1, 0) if transaction is None else (len(transaction), transaction.size)
+    queued, queued_bytes = -1, 0
+    if transaction is not None:
+        queued, queued_bytes = len(transaction), transaction.memory_bytes
     command = connection.last_command
-    held, unanswered = connection.held_bytes, connection.unanswered_bytes
-    unwritten = connection.unwritten_bytes
     return (
         f"id={connection.id} addr={connection.address} laddr={connection.local_address} fd=-1"
         f" name={connection.name} age={(now_ns - connection.opened_ns) // NANOSECONDS}"
         f" idle={(now_ns - connection.last_heard_ns) // NANOSECONDS} flags={_flags(connection)}"
-        f" db={connection.db} sub=0 psub=0 ssub=0 multi={queued} qbuf={held} qbuf-free=0"
-        f" argv-mem={unanswered} multi-mem={queued_bytes} obl=0 oll={len(connection.replies)}"
-        f" omem={unwritten} tot-mem={held + unanswered + unwritten} events=r"
+        f" db={connection.db} sub=0 psub=0 ssub=0 multi={queued}"
+        f" qbuf={connection.parser.held_bytes} qbuf-free=0 argv-mem={connection.unanswered_bytes}"
+        f" multi-mem={queued_bytes} rbs=0 rbp=0 obl=0 oll={len(connection.replies)}"
+        f" omem={connection.unwritten_bytes} tot-mem={CLIENT_BYTES + connection.memory_bytes}"
+        " events=r"
         f" cmd={'NULL' if command is None else command.name} user=default redir=-1"
         f" resp={connection.protocol} lib-name={connection.library}"
         f" lib-ver={connection.library_version}"

@@ -21,6 +21,7 @@ from kvnode.limits import TRANSACTION_COMMANDS_MAX
 from kvnode.resp.commands.command import LOCAL, READ, WRITE, Blocks, Command
 from kvnode.resp.commands.grammar import check_database, check_keys, int32
 from kvnode.resp.encoder import NULL_ARRAYS, OK_BYTES, RESP2, array, error
+from kvnode.resp.request import REQUEST_OVERHEAD_BYTES
 from kvnode.service import Op
 from kvnode.store import ops
 from kvnode.store.reply import Result
@@ -68,6 +69,11 @@ class Transaction:
 
     def __len__(self) -> int:
         return len(self._commands)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its commands take."""
+        return self.size + len(self._commands) * REQUEST_OVERHEAD_BYTES
 
     def queue(self, command: Command, arguments: list[bytes], size: int) -> None:
         """Add a command; raises `CommandError` if it may not stand here or there are too many."""
