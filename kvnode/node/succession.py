@@ -145,7 +145,7 @@ class Succession:
 
     def leave_strain(self, now: float) -> None:
         """Hand leadership to a follower that is caught up and better off than this node."""
-        if now < self._held_off_until:
+        if now < self._held_off_until or self._raft.status().transferee != NONE:
             return
         target = self._better_off()
         if target is None or not self._raft.transfer_leader(target):

@@ -19,6 +19,7 @@ from kvnode.store.engine_directory import create_engine
 from kvnode.store.keyspace import Database, Keyspace
 from kvnode.store.redis.table import READS
 from kvnode.store.reply import OK, Result
+from kvnode.store.state_machine import StateMachine
 from tests.support.nodes import cluster_of, read, until, write
 
 
@@ -352,3 +353,42 @@ async def test_a_long_read_does_not_keep_those_behind_it_from_their_own_passes(
         node = await cluster.leader()
         await asyncio.gather(*(read(node, ops.STRLEN, 0, b"k") for _ in range(3)))
         assert order[:5] == ["read", "others", "read", "others", "read"]
+
+
+class Calls:
+    """A collector of garbage that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.idles = self.settles = 0
+
+    def idle(self) -> None:
+        self.idles += 1
+
+    def settle(self) -> None:
+        self.settles += 1
+
+
+async def test_the_collector_is_told_when_the_loop_is_idle_and_not_while_it_works(
+    tmp_path: Path,
+) -> None:
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        collector = node._collector = Calls()  # type: ignore[assignment]
+        await until(lambda: collector.idles > 0)
+        ticks, before = node._ticks, collector.idles
+        while node._ticks < ticks + 20:
+            node.wake()
+            await asyncio.sleep(0)
+        assert collector.idles == before
+
+
+async def test_what_a_snapshot_brought_is_frozen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        collector = node._collector = Calls()  # type: ignore[assignment]
+        adopted: list[object] = []
+        monkeypatch.setattr(StateMachine, "adopt", lambda _, engine: adopted.append(engine))
+        node._switch_engine("another engine")  # type: ignore[arg-type]
+        assert (adopted, collector.settles) == (["another engine"], 1)
