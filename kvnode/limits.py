@@ -243,6 +243,10 @@ READ_SLICE_MS = 2
 HEAVY_ROWS_MIN = 1_000
 """A read of so many small rows, about two milliseconds of work, is done in a worker process."""
 
+HEAVY_WRITE_ROWS_MIN = 10_000
+"""A write that does the work of so many small rows besides its own bytes, about twenty milliseconds
+on every node, goes into the log alone: one of each node at a time."""
+
 HEAVY_SECONDS_MAX = 10
 """A heavy read that takes longer is ended with its worker."""
 

@@ -412,6 +412,8 @@ class NodeReport:
         bind("kvnode_garbage", lambda: float(node.machine.has_garbage))
         bind("kvnode_log_full", lambda: float(node.writer.is_full))
         bind("kvnode_engine_full", lambda: float(node.applier.is_full))
+        bind("kvnode_heavy_writes_total", lambda: node.heavy_writes.admitted)
+        bind("kvnode_heavy_writes_refused_total", lambda: node.heavy_writes.refused)
         bind("kvnode_read_failures_total", lambda: stats.read_failures)
         bind("kvnode_read_slices_cut_total", lambda: node.reads.slices_cut)
         bind("kvnode_loop_lag_max_seconds", lambda: node.lag.lags.longest)

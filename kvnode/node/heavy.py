@@ -1,4 +1,4 @@
-"""Heavy reads: which of them leave the loop, and what their workers need of the engine.
+"""Heavy commands: which reads leave the loop, and which writes go into the log one at a time.
 
 A read may run here at once or in a worker process (`kvnode.workers`). It is sent away when what it
 weighs (`kvnode.store.redis.weights`) is more than the loop can spare and the pending command knows
@@ -7,6 +7,11 @@ how its reply is to be written. Where there are no workers (tools, simulations) 
 A worker sees what the engine has committed, and the node's transaction is mostly open. So a read
 goes to a worker only after a commit of what was applied when its turn came; commits for that are at
 least ten milliseconds apart, as each has its price.
+
+A write cannot leave: every node applies it, in one go. Where it is much more work than its own
+bytes tell (`kvnode.store.redis.write_weights`), the node that takes it lets the next one into the
+log only when this one is answered, and refuses others until then. So at most one of each node holds
+up apply.
 """
 
 from __future__ import annotations
@@ -17,11 +22,21 @@ from typing import Protocol, cast
 
 from kvnode.admission.ladder import Rung
 from kvnode.admission.pressure import Pressure
-from kvnode.errors import CommandError
-from kvnode.limits import HEAVY_COMMIT_MS, HEAVY_ROWS_MIN
+from kvnode.errors import CommandError, Overloaded
+from kvnode.limits import (
+    HEAVY_COMMIT_MS,
+    HEAVY_RETRY_MS_MAX,
+    HEAVY_RETRY_MS_MIN,
+    HEAVY_ROWS_MIN,
+    HEAVY_WRITE_ROWS_MIN,
+)
 from kvnode.service import Pending, RenderedPending, Rendering
 from kvnode.store.engine import StoredEngine
+from kvnode.store.reply import Result
 from kvnode.store.state_machine import StateMachine
+
+ROW_MICROSECONDS = 2
+"""What a row of a weight takes, about."""
 
 
 class Workers(Protocol):
@@ -53,6 +68,64 @@ class Workers(Protocol):
 
     def close(self) -> None:
         """The node ends."""
+
+
+class HeavyWrites:
+    """The one place of a node for writes that hold up apply.
+
+    Args:
+        machine: the store.
+        pressure: from the first rung on, heavy writes are refused.
+    """
+
+    def __init__(self, machine: StateMachine, pressure: Pressure) -> None:
+        self._machine = machine
+        self._pressure = pressure
+        self._weight = 0
+        """Of the one that is on its way; 0: the place is free."""
+        self.admitted = 0
+        self.refused = 0
+
+    def admit(self, pending: Pending) -> Pending | None:
+        """What to put into the log for a write; None if it was refused.
+
+        Raises:
+            KvnodeError: the engine failed.
+        """
+        weight = self._machine.weight_of(pending.op)
+        if weight < HEAVY_WRITE_ROWS_MIN:
+            return pending
+        if self._weight or self._pressure.rung >= Rung.SHED:
+            self.refused += 1
+            pending.complete(Overloaded(self._retry_ms(self._weight or weight)))
+            return None
+        self._weight = weight
+        self.admitted += 1
+        return _InPlace(pending, self._leave)
+
+    def _leave(self) -> None:
+        self._weight = 0
+
+    @staticmethod
+    def _retry_ms(weight: int) -> int:
+        expected_ms = weight * ROW_MICROSECONDS // 1000
+        return max(HEAVY_RETRY_MS_MIN, min(expected_ms, HEAVY_RETRY_MS_MAX))
+
+
+class _InPlace:
+    """A write that holds the place until it is answered (a `Pending`)."""
+
+    __slots__ = ("_leave", "_pending", "op", "size")
+
+    def __init__(self, pending: Pending, leave: Callable[[], None]) -> None:
+        self.op = pending.op
+        self.size = pending.size
+        self._pending = pending
+        self._leave = leave
+
+    def complete(self, result: Result) -> None:
+        self._leave()
+        self._pending.complete(result)
 
 
 def _all_peers(_peer: str) -> bool:

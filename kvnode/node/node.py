@@ -35,7 +35,7 @@ from kvnode.node.coverage import Coverage
 from kvnode.node.disk_health import DiskHealth
 from kvnode.node.driver import Driver
 from kvnode.node.faults import as_fatal
-from kvnode.node.heavy import HeavyReads
+from kvnode.node.heavy import HeavyReads, HeavyWrites
 from kvnode.node.hello import Hello
 from kvnode.node.lag import LoopLag
 from kvnode.node.leader import LeaderDuties
@@ -63,6 +63,7 @@ from kvnode.store.engine import StoredEngine
 from kvnode.store.members import Member
 from kvnode.store.ops import EXEC, EXEC_WATCHED, LEVEL, can_grow
 from kvnode.store.redis.weights import WEIGHTS
+from kvnode.store.redis.write_weights import WRITE_WEIGHTS
 from kvnode.store.reply import Result
 from kvnode.store.sessions import Outcome
 from kvnode.store.state_machine import Applied
@@ -173,7 +174,7 @@ class Node:
         self.reads = ReadRounds(self, first_request_id(identity.incarnation), loop.time)
         self.waits = Waits(self, self.machine, identity.node_id)
         self.applier = self._make_applier()
-        self.heavy = self._make_heavy()
+        self.heavy, self.heavy_writes = self._make_heavy()
         self.changes = Changes(self, rng, 4 * election_ms, remove_silent_ms=remove_silent_ms)
         self.strains = Strains(self, loop.time)
         self.peers = Peers(self, directory.bind_peer)
@@ -232,9 +233,9 @@ class Node:
             commits=self.slices.kinds["commit"],
         )
 
-    def _make_heavy(self) -> HeavyReads:
+    def _make_heavy(self) -> tuple[HeavyReads, HeavyWrites]:
         self.machine.answer_for(self.identity.node_id, self.ledger.budget.reply_bytes_max)
-        return HeavyReads(
+        reads = HeavyReads(
             self.machine,
             self.loop,
             commit=self.applier.commit,
@@ -242,6 +243,7 @@ class Node:
             pressure=self.pressure,
             on_failure=self._on_read_failed,
         )
+        return reads, HeavyWrites(self.machine, self.pressure)
 
     def _make_succession(self) -> Succession:
         return Succession(
@@ -493,8 +495,23 @@ class Node:
             is_transaction = pending.op[0] in (EXEC, EXEC_WATCHED)
             self.proposer.refuse(pending, EXEC_DATA_FULL if is_transaction else DATA_FULL)
             return
+        if pending.op[0] in WRITE_WEIGHTS:
+            admitted = self._admitted(pending)
+            if admitted is None:
+                return
+            pending = admitted
         self.proposer.submit(pending)
         self.wake()
+
+    def _admitted(self, pending: Pending) -> Pending | None:
+        """A write that may be heavy, as it may be proposed; None if it was refused."""
+        try:
+            return self.heavy_writes.admit(pending)
+        except KvnodeError:
+            raise
+        except Exception:  # noqa: BLE001 - nobody knows what it weighs, and it may weigh nothing
+            self._on_read_failed(pending.op[0], traceback.format_exc())
+            return pending
 
     def submit_read(self, pending: Pending) -> None:
         """Queue a read for the round of this pass."""

@@ -147,6 +147,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _counter("kvnode_heavy_promoted_total", "Reads given to workers, by command.", "command"),
     _counter("kvnode_heavy_worker_restarts_total", "Worker processes that ended unasked."),
     _histogram("kvnode_heavy_seconds", "Heavy reads, from their turn to their reply."),
+    _counter("kvnode_heavy_writes_total", "Heavy writes that this node let into the log."),
+    _counter("kvnode_heavy_writes_refused_total", "Heavy writes refused as another was under way."),
     _counter("kvnode_read_failures_total", "Reads that met a bug and answered an internal error."),
     _counter(
         "kvnode_read_slices_cut_total", "Times that reads made way for others with some left."

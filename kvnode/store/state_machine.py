@@ -45,7 +45,7 @@ from kvnode.store.keyspace import (
 )
 from kvnode.store.members import Members
 from kvnode.store.ops import ABANDON, UnknownOperation, check_level
-from kvnode.store.redis import weights
+from kvnode.store.redis import weights, write_weights
 from kvnode.store.redis.table import READS, WRITES, serve
 from kvnode.store.reply import Unfinished
 from kvnode.store.sessions import Outcome, Session, Sessions
@@ -297,9 +297,13 @@ class StateMachine:
         self._space.reply_bytes_max = reply_bytes_max
 
     def weight_of(self, op: Op) -> int:
-        """Rows that an op counts for (`kvnode.store.redis.weights`). Raises as `read` does."""
+        """Rows that an op counts for (`kvnode.store.redis.weights`, `write_weights`).
+
+        Raises as `read` does.
+        """
+        weigh = weights.WEIGHTS.get(op[0]) or write_weights.WRITE_WEIGHTS.get(op[0])
         try:
-            return weights.weight_of(self._space, op)
+            return 0 if weigh is None else weigh(self._space, op)
         except Exception as error:
             translated = self._engine.translate(error)
             if translated is not None:

@@ -129,6 +129,11 @@ _CALLS: dict[str, list[Call]] = {
     ],
     "georadius_ro": [Call("GEORADIUS_RO geo 13 38 300 km WITHHASH", True)],
     "georadiusbymember_ro": [Call("GEORADIUSBYMEMBER_RO geo place7 300 km", True)],
+    "georadius": [
+        Call("GEORADIUS geo 13 38 300 km WITHDIST", True),
+        Call("GEORADIUS geo 13 38 300 km COUNT 3", True),
+    ],
+    "georadiusbymember": [Call("GEORADIUSBYMEMBER geo place7 300 km DESC", True)],
     "xrange": [Call("XRANGE stream - +", True), Call("XRANGE stream 5 9", False)],
     "xrevrange": [Call("XREVRANGE stream + -", True), Call("XREVRANGE stream + - COUNT 5", False)],
     "xread": [
@@ -173,3 +178,52 @@ def fill(apply: object) -> None:
         command, op = call_of(arguments)
         assert command.kind == WRITE
         apply(op)
+
+
+WRITES: list[Call] = [
+    Call("LREM long 0 nobody", True),
+    Call("LINSERT long BEFORE nobody x", True),
+    Call("LREM list 0 nobody", False),
+    Call("LTRIM list 5 -5", False),
+    Call("LPOP list", False),
+    Call("LPOP list 5", False),
+    Call("LMPOP 2 none list LEFT COUNT 5", False),
+    Call("SPOP set", False),
+    Call("SPOP set 700", True),
+    Call("SPOP set 5", False),
+    Call("ZPOPMIN zset 2400", True),
+    Call("ZPOPMIN zset", False),
+    Call("ZMPOP 1 zset MIN COUNT 2400", True),
+    Call("ZREMRANGEBYSCORE zset 0 1100", True),
+    Call("ZREMRANGEBYRANK zset 0 5", False),
+    Call("XTRIM stream MAXLEN 0", False),
+    Call("XGROUP DESTROY stream group0", False),
+    Call("XGROUP DELCONSUMER stream group0 one", False),
+    Call("XREADGROUP GROUP group2 one STREAMS stream >", False),
+    Call("XAUTOCLAIM stream group0 two 0 0 COUNT 5", False),
+    Call("BITOP AND new large large large large large", True),
+    Call("BITOP AND new key1 key2", False),
+    Call("PFMERGE new hyperloglog", False),
+    Call("SORT list ALPHA STORE new", False),
+    Call("SORT set BY weight* GET other* GET another* STORE new", True),
+    Call("SUNIONSTORE new set other", False),
+    Call("ZUNIONSTORE new 2 zset set", False),
+    Call("GEOSEARCHSTORE new geo FROMLONLAT 13 38 BYRADIUS 300 km COUNT 5", True),
+    Call("GEOSEARCHSTORE new geo FROMLONLAT 13 38 BYRADIUS 300 km", False),
+    Call("SET key1 x", False),
+]
+"""Writes whose work is not told by their size, and some that are told by it."""
+
+IN_EXEC: list[tuple[str, bool]] = [
+    ("HGETALL hash; HGETALL hash; HGETALL hash; HGETALL hash; HGETALL hash", True),
+    ("HGETALL small; GET key1; SET key1 x", False),
+    ("ZUNIONSTORE new 2 zset set", True),
+    ("SUNIONSTORE new set other", True),
+    ("COPY hash new", True),
+    ("LREM long 0 nobody", True),
+    ("INCR n; DEL key1", False),
+]
+"""What makes an EXEC heavy, and what does not."""
+
+LONG_LIST = ["RPUSH", "long", *(f"element{at}" for at in range(170_000))]
+"""For commands that compare elements."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from kvnode.errors import CommandError
+from kvnode.resp.commands.command import READ, Command
 from kvnode.resp.commands.grammar import SYNTAX_ERROR, check_key, integer, text_of
 from kvnode.resp.commands.sorted_sets import score_of
 from kvnode.resp.encoder import NULL_ARRAYS, RESP2, RESP3, Renders, array, bulk, encode2, encode3
@@ -320,3 +322,25 @@ def _parse_georadiusbymember(db: int, arguments: list[bytes], code: int) -> Op:
         search.refuse(bad, GeoCheck.REFUSE_IF_THERE)
     search.read(options)
     return search.op(db, code, key)
+
+
+# --- GEORADIUS that stores nothing ----------------------------------------------------------------
+
+
+def with_reading_form(radius: Command, first_option: int) -> Command:
+    """GEORADIUS or GEORADIUSBYMEMBER as the table has it, with its form for requests without STORE
+    and STOREDIST: a read, which need not go through the log and be done by every node."""
+    parse = radius.parse
+
+    def parse_reading(db: int, arguments: list[bytes]) -> Op:
+        _, _, target, *question = parse(db, arguments)
+        assert target is None
+        return [ops.GEOSEARCH, db, *question]
+
+    reading = replace(radius, kind=READ, stands_alone=False, parse=parse_reading)
+
+    def form(arguments: list[bytes]) -> Command | None:
+        options = {option.upper() for option in arguments[first_option:]}
+        return reading if options.isdisjoint((b"STORE", b"STOREDIST")) else None
+
+    return replace(radius, form=form)

@@ -54,6 +54,7 @@ def _build() -> dict[str, Command]:
     rows += [
         keys.object_command(),
         sorting.sort_command(),
+        *geo.radius_commands(),
         *streams.containers(),
         *local_commands(),
     ]

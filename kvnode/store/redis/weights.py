@@ -1,4 +1,4 @@
-"""How much work an op is, told before it is done.
+"""How much work a read is, told before it is done.
 
 A weight counts *rows*: the work of walking over a small row of a collection and rendering what is
 in it, about two microseconds. It is told from the head of a record (how many elements, how many
@@ -45,35 +45,35 @@ if TYPE_CHECKING:
     from kvnode.store.ops import Op
 
 Weigh: TypeAlias = "Callable[[Keyspace, Op], int]"
-_Range: TypeAlias = tuple[int, "int | bytes", "int | bytes", int, int, int]
+Range: TypeAlias = tuple[int, "int | bytes", "int | bytes", int, int, int]
 """How a range of a sorted set is meant, its ends, flags, offset and limit."""
 
 # Rows that an element counts for, by what is done with it.
 _SCORED: Final = 2
 _PAIR: Final = 3
-_ENTRY: Final = 5
-_PLACE: Final = 6
-_MERGED: Final = 2
-_COMBINED: Final = 10
+ENTRY: Final = 5
+PLACE: Final = 6
+MERGED: Final = 2
+COMBINED: Final = 10
 _SORTED: Final = 2
 _LOOKED_UP: Final = 2
-_DRAWN: Final = WINDOW_ROWS // 2
+DRAWN: Final = WINDOW_ROWS // 2
 _SERIALISED: Final = 5
-_PENDING: Final = 3
-_REGISTERS: Final = 150
+PENDING: Final = 3
+HYPERLOGLOG: Final = 150
 """A HyperLogLog."""
 
 _COUNTED_PER_KIB: Final = 3
 """A KiB whose bits are counted, or that is serialised."""
 _CUT_PER_ROW_BYTES: Final = 4 * KIB
 """Bytes of a string that are cut out and sent in the time of a row."""
-_COMPARED_PER_ROW: Final = 16
+COMPARED_PER_ROW: Final = 16
 """Elements of a list that are compared in the time of a row."""
 _CELLS_PER_ROW: Final = 1024
 """Pairs of bytes that LCS compares in the time of a row."""
 
 
-class _Head(NamedTuple):
+class Head(NamedTuple):
     """What the record of a key tells: rows and bytes of a collection, bytes of a string."""
 
     kind: int
@@ -88,13 +88,7 @@ class _Head(NamedTuple):
         return taken * each + self.size * taken // self.rows // KIB
 
 
-_NOTHING: Final = _Head(0, 0, 0)
-
-
-def weight_of(space: Keyspace, op: Op) -> int:
-    """Rows that an op counts for; 0 for one whose work does not grow with what is stored."""
-    weigh = WEIGHTS.get(op[0])
-    return 0 if weigh is None else weigh(space, op)
+_NOTHING: Final = Head(0, 0, 0)
 
 
 def least_reply_bytes(space: Keyspace, op: Op) -> int:
@@ -110,20 +104,20 @@ def least_reply_bytes(space: Keyspace, op: Op) -> int:
         or (code == ops.LRANGE and op[3:] == [0, -1])
         or (code == ops.ZRANGE and op[3:6] == [ZBy.RANK, 0, -1])
     )
-    return _head(space, op[1], op[2]).size // 4 if is_whole else 0
+    return head_of(space, op[1], op[2]).size // 4 if is_whole else 0
 
 
-def _head(space: Keyspace, number: int, key: bytes) -> _Head:
+def head_of(space: Keyspace, number: int, key: bytes) -> Head:
     record = space.find(number, key)
     if record is None:
         return _NOTHING
     kind = record[0] & KIND_MASK
     if record[0] & COLLECTION_BITS:
-        return _Head(kind, count_of(record), totals_of(record)[1])
-    return _Head(kind, 0, len(record))
+        return Head(kind, count_of(record), totals_of(record)[1])
+    return Head(kind, 0, len(record))
 
 
-def _string_bytes(space: Keyspace, number: int, key: bytes) -> int:
+def string_bytes(space: Keyspace, number: int, key: bytes) -> int:
     """Of a string, without reading it."""
     found = space.part(number, key, 0, 0)
     return 0 if found is None or found.kind != STRING else found.size
@@ -141,11 +135,11 @@ def _each_member(_space: Keyspace, op: Op) -> int:
 
 
 def _each_place(_space: Keyspace, op: Op) -> int:
-    return (len(op) - 3) * _PLACE
+    return (len(op) - 3) * PLACE
 
 
 def _each_hyperloglog(_space: Keyspace, op: Op) -> int:
-    return (len(op) - 2) * _REGISTERS
+    return (len(op) - 2) * HYPERLOGLOG
 
 
 def _each_step(_space: Keyspace, op: Op) -> int:
@@ -159,20 +153,20 @@ def _getrange(space: Keyspace, op: Op) -> int:
     _, number, key, first, last = op
     if first >= 0 and 0 <= last - first < _CUT_PER_ROW_BYTES:
         return 0
-    return _string_bytes(space, number, key) // _CUT_PER_ROW_BYTES
+    return string_bytes(space, number, key) // _CUT_PER_ROW_BYTES
 
 
 def _bits(space: Keyspace, op: Op) -> int:
-    return _string_bytes(space, op[1], op[2]) // KIB * _COUNTED_PER_KIB
+    return string_bytes(space, op[1], op[2]) // KIB * _COUNTED_PER_KIB
 
 
 def _lcs(space: Keyspace, op: Op) -> int:
-    one, other = (_string_bytes(space, op[1], key) for key in op[2:4])
+    one, other = (string_bytes(space, op[1], key) for key in op[2:4])
     return (one + 1) * (other + 64) // _CELLS_PER_ROW
 
 
 def _dump(space: Keyspace, op: Op) -> int:
-    head = _head(space, op[1], op[2])
+    head = head_of(space, op[1], op[2])
     if head.size > DUMP_BYTES_MAX:
         return 0  # it is refused
     return head.rows * _SERIALISED + head.size // KIB * _COUNTED_PER_KIB
@@ -188,21 +182,21 @@ def _keys(space: Keyspace, op: Op) -> int:
 
 def _scan(space: Keyspace, op: Op) -> int:
     database, count = space.databases[op[1]], op[4]
-    return _Head(0, database.keys, database.record_bytes).weight(min(count, SCAN_ROWS_MAX))
+    return Head(0, database.keys, database.record_bytes).weight(min(count, SCAN_ROWS_MAX))
 
 
 # --- collections ----------------------------------------------------------------------------------
 
 
 def _whole(space: Keyspace, op: Op) -> int:
-    head = _head(space, op[1], op[2])
+    head = head_of(space, op[1], op[2])
     return head.weight(head.rows)
 
 
 def _page(space: Keyspace, op: Op) -> int:
     """HSCAN and its kin; a bad count is an error that costs nothing."""
     count = op[5] or 0
-    return _head(space, op[1], op[2]).weight(min(count, SCAN_ROWS_MAX))
+    return head_of(space, op[1], op[2]).weight(min(count, SCAN_ROWS_MAX))
 
 
 def _drawn(space: Keyspace, op: Op) -> int:
@@ -210,54 +204,54 @@ def _drawn(space: Keyspace, op: Op) -> int:
     count: int | None = op[4]
     if not count or -count > DRAWN_MEMBERS_MAX:
         return 0
-    head = _head(space, op[1], op[2])
+    head = head_of(space, op[1], op[2])
     wanted = -count if count < 0 else min(count, head.rows)
     if not head.rows:
         return 0
     content = head.size * wanted // head.rows // KIB
     if head.rows <= WALK_ROWS_MAX or wanted * 3 > head.rows:
         return head.rows + wanted + content
-    return wanted * _DRAWN + content
+    return wanted * DRAWN + content
 
 
 def _lrange(space: Keyspace, op: Op) -> int:
     _, number, key, first, last = op
-    head = _head(space, number, key)
+    head = head_of(space, number, key)
     _, taken = lists.clip(first, last, head.rows)
     return head.weight(taken)
 
 
 def _lpos(space: Keyspace, op: Op) -> int:
     _, number, key, _, _, _, most = op
-    head = _head(space, number, key)
+    head = head_of(space, number, key)
     taken = min(most or head.rows, head.rows)
-    return head.weight(taken) // _COMPARED_PER_ROW
+    return head.weight(taken) // COMPARED_PER_ROW
 
 
 def _combine(space: Keyspace, op: Op) -> int:
     """SUNION, SINTER, SDIFF."""
     _, number, operation, *keys = op
-    rows = _algebra(space, number, keys, sets.OPERATIONS[operation])
-    return rows * (1 if operation == SetOperation.UNION else len(keys)) * _MERGED
+    rows = rows_of_algebra(space, number, keys, sets.OPERATIONS[operation])
+    return rows * (1 if operation == SetOperation.UNION else len(keys)) * MERGED
 
 
 def _sintercard(space: Keyspace, op: Op) -> int:
     _, number, _, *keys = op
-    return _algebra(space, number, keys, set_algebra.INTERSECTION) * len(keys) * _MERGED
+    return rows_of_algebra(space, number, keys, set_algebra.INTERSECTION) * len(keys) * MERGED
 
 
 def _zalgebra(space: Keyspace, op: Op) -> int:
     _, number, operation, keys, *_ = op
-    rows = _algebra(space, number, keys, sorted_sets.OPERATIONS[operation])
-    return rows * (1 if operation == ZOperation.UNION else len(keys)) * _COMBINED
+    rows = rows_of_algebra(space, number, keys, sorted_sets.OPERATIONS[operation])
+    return rows * (1 if operation == ZOperation.UNION else len(keys)) * COMBINED
 
 
 def _zintercard(space: Keyspace, op: Op) -> int:
     _, number, keys, *_ = op
-    return _algebra(space, number, keys, set_algebra.INTERSECTION) * len(keys) * _MERGED
+    return rows_of_algebra(space, number, keys, set_algebra.INTERSECTION) * len(keys) * MERGED
 
 
-def _algebra(
+def rows_of_algebra(
     space: Keyspace, number: int, keys: list[bytes], operation: set_algebra.Operation
 ) -> int:
     """Rows walked over; with very many keys their number, which is enough to be heavy."""
@@ -278,9 +272,9 @@ def _zrange(space: Keyspace, op: Op) -> int:
     return _ranged(space, number, key, (by, low, high, flags, offset, limit), each)
 
 
-def _ranged(space: Keyspace, number: int, key: bytes, how: _Range, each: int) -> int:
+def _ranged(space: Keyspace, number: int, key: bytes, how: Range, each: int) -> int:
     """Of a range of a sorted set: where that may be much, its spans tell how many are in it."""
-    head = _head(space, number, key)
+    head = head_of(space, number, key)
     if head.kind != ZSET:
         return 0
     taken = head.rows if how[5] < 0 else min(how[5], head.rows)
@@ -293,23 +287,23 @@ def _ranged(space: Keyspace, number: int, key: bytes, how: _Range, each: int) ->
 
 def _geosearch(space: Keyspace, op: Op) -> int:
     _, number, key, checks, centre, shape, *_ = op
-    head = _head(space, number, key)
-    if head.kind != ZSET or head.weight(head.rows, _PLACE) < HEAVY_ROWS_MIN:
+    head = head_of(space, number, key)
+    if head.kind != ZSET or head.weight(head.rows, PLACE) < HEAVY_ROWS_MIN:
         return 0
-    met = geo.rows_met(space, number, key, checks, centre, shape, HEAVY_ROWS_MIN // _PLACE + 1)
-    return head.weight(met, _PLACE)
+    met = geo.rows_met(space, number, key, checks, centre, shape, HEAVY_ROWS_MIN // PLACE + 1)
+    return head.weight(met, PLACE)
 
 
 def _sort(space: Keyspace, op: Op) -> int:
     _, number, key, flags, start, limit, by, *gets = op
-    return _sorted(space, number, key, flags, start, limit, by, gets)
+    return weight_of_sort(space, number, key, flags, start, limit, by, gets)
 
 
-def _sorted(
+def weight_of_sort(
     space: Keyspace, number: int, key: bytes, flags: int, start: int, limit: int,
     by: bytes | None, gets: list[bytes],
 ) -> int:  # fmt: skip
-    head = _head(space, number, key)
+    head = head_of(space, number, key)
     if head.kind not in (LIST, SET, ZSET):
         return 0
     answered = max(head.rows - max(start, 0), 0)
@@ -325,7 +319,7 @@ def _sorted(
 
 def _xrange(space: Keyspace, op: Op) -> int:
     _, number, key, first, last, count, _ = op
-    return _entries(space, number, key, ENTRIES + first, ENTRIES + last + b"\x00", count)
+    return weight_of_entries(space, number, key, ENTRIES + first, ENTRIES + last + b"\x00", count)
 
 
 def _xread(space: Keyspace, op: Op) -> int:
@@ -336,24 +330,32 @@ def _xread(space: Keyspace, op: Op) -> int:
             break
         if len(since) == ID_BYTES:  # it is no mark that stands for the end
             first = ENTRIES + since + b"\x00"
-            weight += _entries(space, number, key, first, PARTS_END, count or -1)
+            weight += weight_of_entries(space, number, key, first, PARTS_END, count or -1)
     return weight
 
 
-def _entries(space: Keyspace, number: int, key: bytes, first: bytes, end: bytes, count: int) -> int:
+def weight_of_entries(
+    space: Keyspace,
+    number: int,
+    key: bytes,
+    first: bytes,
+    end: bytes,
+    count: int,
+    enough: int = HEAVY_ROWS_MIN,
+) -> int:
     """Of up to `count` (below 0: all) entries between two rows."""
     stream = streams.find(space, number, key)
     if not isinstance(stream, Stream):
         return 0
     rows = stream.rows
-    head = _Head(rows.kind, stream.length, rows.content_bytes)
+    head = Head(rows.kind, stream.length, rows.content_bytes)
     taken = stream.length if count < 0 else min(count, stream.length)
-    if head.weight(taken, _ENTRY) >= HEAVY_ROWS_MIN:
-        taken = min(taken, _rows_between(rows, first, end, HEAVY_ROWS_MIN // _ENTRY + 1))
-    return head.weight(taken, _ENTRY)
+    if head.weight(taken, ENTRY) >= enough:
+        taken = min(taken, rows_between(rows, first, end, enough // ENTRY + 1))
+    return head.weight(taken, ENTRY)
 
 
-def _rows_between(rows: Collection, first: bytes, end: bytes, most: int) -> int:
+def rows_between(rows: Collection, first: bytes, end: bytes, most: int) -> int:
     """How many rows there are, at most `most`; their values are not read."""
     keys = rows.engine.keys(rows.prefix + first, rows.prefix + end)
     return sum(1 for _ in islice(keys, most))
@@ -362,7 +364,7 @@ def _rows_between(rows: Collection, first: bytes, end: bytes, most: int) -> int:
 def _xpending(space: Keyspace, op: Op) -> int:
     stream = streams.find(space, op[1], op[2])
     group = group_of(stream, op[3]) if isinstance(stream, Stream) else None
-    return 0 if group is None else group.consumers * _PENDING
+    return 0 if group is None else group.consumers * PENDING
 
 
 def _xpending_range(space: Keyspace, op: Op) -> int:
@@ -371,7 +373,7 @@ def _xpending_range(space: Keyspace, op: Op) -> int:
     group = group_of(stream, name) if isinstance(stream, Stream) else None
     if group is None:
         return 0
-    return (group.pending if idle_ms else min(max(count, 0), group.pending)) * _PENDING
+    return (group.pending if idle_ms else min(max(count, 0), group.pending)) * PENDING
 
 
 def _xinfo_stream(space: Keyspace, op: Op) -> int:
@@ -381,17 +383,17 @@ def _xinfo_stream(space: Keyspace, op: Op) -> int:
         return 0
     rows = stream.rows
     if count is None:
-        return _rows_between(rows, GROUPS, CONSUMERS, HEAVY_ROWS_MIN)
-    groups = _rows_between(rows, b"", ENTRIES, HEAVY_ROWS_MIN // _PENDING + 1)
-    head = _Head(rows.kind, stream.length, rows.content_bytes)
-    return groups * _PENDING + head.weight(count or stream.length, _ENTRY)
+        return rows_between(rows, GROUPS, CONSUMERS, HEAVY_ROWS_MIN)
+    groups = rows_between(rows, b"", ENTRIES, HEAVY_ROWS_MIN // PENDING + 1)
+    head = Head(rows.kind, stream.length, rows.content_bytes)
+    return groups * PENDING + head.weight(count or stream.length, ENTRY)
 
 
 def _xinfo_groups(space: Keyspace, op: Op) -> int:
     stream = streams.find(space, op[1], op[2])
     if not isinstance(stream, Stream):
         return 0
-    return _rows_between(stream.rows, GROUPS, CONSUMERS, HEAVY_ROWS_MIN) * _PENDING
+    return rows_between(stream.rows, GROUPS, CONSUMERS, HEAVY_ROWS_MIN) * PENDING
 
 
 WEIGHTS: Final[dict[int, Weigh]] = {

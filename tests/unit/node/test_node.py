@@ -10,7 +10,8 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from kvnode.errors import CommandError, DiskFailed, DiskFull
+from kvnode.admission.ladder import Rung
+from kvnode.errors import CommandError, DiskFailed, DiskFull, Overloaded
 from kvnode.node import snapshot_library
 from kvnode.node.node import Node
 from kvnode.store import ops
@@ -18,6 +19,7 @@ from kvnode.store.engine import EngineFull
 from kvnode.store.engine_directory import create_engine
 from kvnode.store.keyspace import Database, Keyspace
 from kvnode.store.redis.table import READS
+from kvnode.store.redis.write_weights import WRITE_WEIGHTS
 from kvnode.store.reply import OK, Result
 from kvnode.store.state_machine import StateMachine
 from tests.support.nodes import cluster_of, read, until, write
@@ -392,3 +394,40 @@ async def test_what_a_snapshot_brought_is_frozen(
         monkeypatch.setattr(StateMachine, "adopt", lambda _, engine: adopted.append(engine))
         node._switch_engine("another engine")  # type: ignore[arg-type]
         assert (adopted, collector.settles) == (["another engine"], 1)
+
+
+async def test_one_heavy_write_of_a_node_is_under_way_at_a_time_and_others_are_told_when_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvnode.node.heavy.HEAVY_WRITE_ROWS_MIN", 100)
+    async with cluster_of(3, tmp_path) as cluster:
+        node = await cluster.leader()
+        await write(node, ops.SADD, 0, b"s", *[b"%d" % number for number in range(200)])
+        members = [ops.SMEMBERS, 0, b"s"]
+        heavy = [ops.EXEC, 0, [], [members, [ops.INCRBY, 0, b"n", 1]]]
+        light = [ops.EXEC, 0, [], [[ops.INCRBY, 0, b"n", 1]]]
+        answers = await asyncio.gather(*(write(node, *op) for op in (heavy, heavy, light)))
+        assert isinstance(answers[0], list)
+        assert len(answers[0][0]) == 200  # type: ignore[arg-type]
+        assert isinstance(answers[1], Overloaded)
+        assert answers[2] == [2]
+        assert (node.heavy_writes.admitted, node.heavy_writes.refused) == (1, 1)
+        again = await write(node, *heavy)
+        assert isinstance(again, list)
+        assert again[1] == 3
+        node.pressure.change(Rung.SHED)
+        assert isinstance(await write(node, *heavy), Overloaded)
+        assert await write(node, *light) == [4]
+
+
+async def test_a_bug_in_weighing_a_write_does_not_keep_it_from_being_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_space: Keyspace, _op: ops.Op) -> int:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setitem(WRITE_WEIGHTS, ops.LTRIM, broken)
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        assert await write(node, ops.LTRIM, 0, b"none", 0, 1) == OK
+        assert node.stats.read_failures == 1

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from kvnode.limits import HEAVY_ROWS_MIN, MIB
+from kvnode.limits import HEAVY_ROWS_MIN, HEAVY_WRITE_ROWS_MIN, MIB
 from kvnode.store import ops
+from kvnode.store.keyspace import Keyspace
 from kvnode.store.lmdb_engine import LmdbEngine
-from kvnode.store.redis import weights
+from kvnode.store.redis import weights, write_weights
 from kvnode.store.redis.table import READS as MEANINGS
-from tests.support.reads import READS, SIZE, call_of, fill, growing_reads
+from kvnode.store.redis.table import WRITES as WRITE_MEANINGS
+from tests.support.reads import (
+    IN_EXEC,
+    LONG_LIST,
+    READS,
+    SIZE,
+    WRITES,
+    Call,
+    call_of,
+    fill,
+    growing_reads,
+)
 from tests.unit.store.driver import Driver
 
 
@@ -23,6 +35,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Driver:
         assert not isinstance(answer, Exception), (op[:3], answer)
 
     fill(apply)
+    for first in range(2, len(LONG_LIST), 5000):
+        words = [word.encode() for word in LONG_LIST[first : first + 5000]]
+        apply(call_of([b"RPUSH", b"long", *words])[1])
     return driver
 
 
@@ -80,3 +95,62 @@ def test_what_a_reply_has_at_least_is_known_of_whole_collections(filled: Driver)
     for text in ("HKEYS hash", "LRANGE list 0 5", "GET key1", "HGETALL none"):
         _, op = call_of(text.encode().split())
         assert filled.machine.least_reply_bytes(op) == 0
+
+
+# --- writes ---------------------------------------------------------------------------------------
+
+
+def test_writes_of_single_elements_are_not_looked_at() -> None:
+    for code in (ops.SET, ops.HSET, ops.LIST_PUSH, ops.SADD, ops.ZADD, ops.XADD, ops.DEL, ops.XACK):
+        assert code not in write_weights.WRITE_WEIGHTS
+    assert set(write_weights.WRITE_WEIGHTS) <= set(WRITE_MEANINGS)
+
+
+@pytest.mark.parametrize("call", WRITES, ids=lambda call: call.text[:40])
+def test_a_write_weighs_what_it_does_besides_its_own_size(filled: Driver, call: Call) -> None:
+    _, op = call_of(call.arguments)
+    weight = filled.machine.weight_of(op)
+    assert (weight >= HEAVY_WRITE_ROWS_MIN) is call.heavy, weight
+
+
+@pytest.mark.parametrize(("text", "heavy"), IN_EXEC)
+def test_an_exec_weighs_what_is_in_it(filled: Driver, text: str, heavy: bool) -> None:
+    inner = [call_of(part.encode().split())[1] for part in text.split(";")]
+    for code in (ops.EXEC, ops.EXEC_WATCHED):
+        weight = filled.machine.weight_of([code, 0, [], inner])
+        assert (weight >= HEAVY_WRITE_ROWS_MIN) is heavy, weight
+
+
+def test_an_exec_of_very_many_small_reads_is_heavy_and_the_weighing_ends_early(
+    filled: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = 0
+
+    def weigh(_space: Keyspace, _op: ops.Op) -> int:
+        nonlocal looked_at
+        looked_at += 1
+        return 0
+
+    monkeypatch.setitem(write_weights._INSIDE_EXEC, ops.HGETALL, weigh)
+    inner = [[ops.HGETALL, 0, b"none", 3]] * 60_000
+    assert filled.machine.weight_of([ops.EXEC, 0, [], inner]) >= HEAVY_WRITE_ROWS_MIN
+    assert looked_at <= HEAVY_WRITE_ROWS_MIN
+
+
+def test_a_restore_weighs_by_its_payload(driver: Driver) -> None:
+    for payload, heavy in ((bytes(MIB), False), (b"\x0e" + bytes(MIB), True), (b"\x02ab", False)):
+        weight = driver.machine.weight_of([ops.RESTORE, 0, b"k", 0, payload, 0])
+        assert (weight >= HEAVY_WRITE_ROWS_MIN) is heavy
+
+
+def test_weighing_a_write_is_for_nothing_where_there_is_nothing_or_something_else(
+    driver: Driver,
+) -> None:
+    for call in WRITES:
+        _, op = call_of(call.arguments)
+        assert driver.machine.weight_of(op) < HEAVY_WRITE_ROWS_MIN
+    for key in (b"hash", b"list", b"long", b"set", b"zset", b"geo", b"stream", b"large"):
+        driver.do(ops.SET, 0, key, b"a string")
+    for call in WRITES:
+        _, op = call_of(call.arguments)
+        assert driver.machine.weight_of(op) < HEAVY_WRITE_ROWS_MIN

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from kvnode.resp.commands import geo
-from kvnode.resp.commands.command import Keys
-from kvnode.resp.commands.facts.row import ONE_KEY, POINT, RANGE, TWO_KEYS, Row
+from kvnode.resp.commands.command import WRITE, Command, Keys
+from kvnode.resp.commands.facts.row import ONE_KEY, POINT, RANGE, TWO_KEYS, Row, to_command
 
 
 def _stored_keys(first_option: int) -> Keys:
@@ -46,12 +46,21 @@ WRITES: Final[tuple[Row, ...]] = (
     Row("geosearchstore", -8, "write denyoom", TWO_KEYS, "6.2.0", "geo", RANGE,
         geo.parse_geosearchstore,
         "Stores the members within a circle or a box under another key.", stands_alone=True),
-    Row("georadius", -6, "write denyoom movablekeys", ONE_KEY, "3.2.0", "geo", RANGE,
-        geo.parse_georadius,
-        "Returns or stores the members within a distance of a place.",
-        geo.PLACES, _stored_keys(6), stands_alone=True),
-    Row("georadiusbymember", -5, "write denyoom movablekeys", ONE_KEY, "3.2.0", "geo", RANGE,
-        geo.parse_georadiusbymember,
-        "Returns or stores the members within a distance of one of them.",
-        geo.PLACES, _stored_keys(5), stands_alone=True),
 )  # fmt: skip
+
+_RADIUS: Final[tuple[tuple[Row, int], ...]] = (
+    (Row("georadius", -6, "write denyoom movablekeys", ONE_KEY, "3.2.0", "geo", RANGE,
+         geo.parse_georadius,
+         "Returns or stores the members within a distance of a place.",
+         geo.PLACES, _stored_keys(6), stands_alone=True), 6),
+    (Row("georadiusbymember", -5, "write denyoom movablekeys", ONE_KEY, "3.2.0", "geo", RANGE,
+         geo.parse_georadiusbymember,
+         "Returns or stores the members within a distance of one of them.",
+         geo.PLACES, _stored_keys(5), stands_alone=True), 5),
+)  # fmt: skip
+"""With the place of their first option."""
+
+
+def radius_commands() -> list[Command]:
+    """GEORADIUS and GEORADIUSBYMEMBER, which are reads unless they store."""
+    return [geo.with_reading_form(to_command(row, WRITE), first) for row, first in _RADIUS]
