@@ -172,7 +172,7 @@ class Node:
         self.proposer = Proposer(self, rng.getrandbits(63), loop.time, self.ledger)
         self.proposer.set_level(self.machine.level)
         self.reads = ReadRounds(self, first_request_id(identity.incarnation), loop.time)
-        self.waits = Waits(self, self.machine, identity.node_id)
+        self.waits = Waits(self, self.machine, identity.node_id, loop.time)
         self.applier = self._make_applier()
         self.heavy, self.heavy_writes = self._make_heavy()
         self.changes = Changes(self, rng, 4 * election_ms, remove_silent_ms=remove_silent_ms)
@@ -379,6 +379,7 @@ class Node:
             slices.end("consensus")
             more = not self.is_frozen and self.applier.run()
             slices.end("apply")
+            more = self.waits.tell() or more
             more = self.reads.release(self.machine.applied) or more
             self.duties.watch_deadlines()
             slices.end("reads")
@@ -388,6 +389,11 @@ class Node:
             raise
         if more or self.raft.has_ready() or self._can_send:
             self.wake()
+
+    @property
+    def _has_answers(self) -> bool:
+        """Somebody could be answered, if there is room for the reply by now."""
+        return self.waits.has_found or self.reads.has_due(self.machine.applied)
 
     @property
     def _can_send(self) -> bool:
@@ -424,7 +430,7 @@ class Node:
         self._note_quiet(now - self._tick_due)
         self._tick_due = max(self._tick_due + TICK_SECONDS, now)
         self._tick_timer = self.loop.call_at(self._tick_due, self._tick)
-        if self.raft.has_ready() or self.reads.has_due(self.machine.applied):
+        if self.raft.has_ready() or self._has_answers:
             self.wake()
 
     def _note_quiet(self, lag_s: float) -> None:

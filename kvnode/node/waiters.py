@@ -19,17 +19,23 @@ for `BLOCKED_CLIENTS_SILENT_MS` is given to the next. That node, if it lives, le
 again.
 
 Reads wait in a simpler way: `when_found` has them done here, right after each write to their keys,
-at its place in the log. So they see what came even if the next command takes it away again.
+at its place in the log. So they see what came even if the next command takes it away again. They
+are told in slices (`tell`): a write to a stream may answer thousands.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from kvnode.errors import CommandError, OutcomeUnknown, Refused
-from kvnode.limits import ABANDONED_CLIENTS_PER_ENTRY_MAX, BLOCKED_CLIENTS_SILENT_MS
+from kvnode.limits import (
+    ABANDONED_CLIENTS_PER_ENTRY_MAX,
+    BLOCKED_CLIENTS_SILENT_MS,
+    READ_SLICE_MS,
+)
 from kvnode.node.proposals import NO_LEADER
 from kvnode.service import Op, PatientPending, Pending
 from kvnode.store import ops
@@ -277,6 +283,9 @@ class WaitsPort(Protocol):
     def submit_write(self, pending: Pending) -> None:
         """Put an op of this node into the log."""
 
+    def may_execute(self) -> bool:
+        """Whether there is room for one more reply."""
+
     def silent_nodes(self, node_ids: Iterable[int], milliseconds: int) -> list[int]:
         """Others of them that this node, as the leader, has not heard for so long; else none."""
 
@@ -288,12 +297,21 @@ class Waits:
         port: the node.
         machine: the store.
         node_id: of this node.
+        monotonic: seconds.
     """
 
-    def __init__(self, port: WaitsPort, machine: StateMachine, node_id: int) -> None:
+    def __init__(
+        self,
+        port: WaitsPort,
+        machine: StateMachine,
+        node_id: int,
+        monotonic: Callable[[], float],
+    ) -> None:
         self._port = port
         self._machine = machine
         self._node_id = node_id
+        self._monotonic = monotonic
+        self._found: deque[tuple[object, Result]] = deque()
         self._last_number = 0
         self._waits: dict[int, Wait] = {}
         self._postponed: list[Wait | _Return] = []
@@ -372,10 +390,31 @@ class Waits:
                 wait.look()
         if self._node_id in news.abandoned:
             self.restored()
-        for token, result in news.found:
-            reader = self._readers.get(token)
+        self._found.extend(news.found)
+
+    @property
+    def has_found(self) -> bool:
+        """Whether `tell` would tell anybody anything."""
+        return bool(self._found)
+
+    def tell(self) -> bool:
+        """Tell readers what was found for them, while there is room and for one slice of time.
+
+        Returns:
+            True when only the time was over.
+        """
+        if not self._found:
+            return False
+        found, readers, may_execute = self._found, self._readers, self._port.may_execute
+        deadline = self._monotonic() + READ_SLICE_MS / 1000
+        while found and may_execute():
+            token, result = found.popleft()
+            reader = readers.get(token)
             if reader is not None:
                 reader[0](result)
+                if self._monotonic() >= deadline:
+                    return bool(found)
+        return False
 
     def restored(self) -> None:
         """The store may know less or more of the waits than what was told: look at each."""

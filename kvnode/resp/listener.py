@@ -45,6 +45,7 @@ from kvnode.obs.log import event
 from kvnode.resp.acceptor import Acceptor
 from kvnode.resp.commands.command import WRITE
 from kvnode.resp.commands.table import COMMANDS, ROWS
+from kvnode.resp.commands.waiting import SharedReply
 from kvnode.resp.config import RespConfig
 from kvnode.resp.connection import STOPPING, VALUES_PER_BURST, Connection
 from kvnode.resp.doorstep import Doorstep
@@ -143,6 +144,7 @@ class RespServer:
         "rows",
         "service",
         "settings",
+        "shared_reply",
         "slow_log",
         "slow_readers",
         "started_at",
@@ -184,6 +186,7 @@ class RespServer:
         self.stats = Stats() if stats is None else stats
         self.tallies = self.stats.tallies
         self.slow_log = SlowLog()
+        self.shared_reply = SharedReply()
         self.latency = LatencyMonitor()
         self.rate, self.input_rate, self.output_rate = Rate(), Rate(), Rate()
         self.pause: Pause | None = None

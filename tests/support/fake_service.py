@@ -26,6 +26,7 @@ from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import STEP, is_write
 from kvnode.store.reply import Result, Unfinished
 from kvnode.store.state_machine import StateMachine
+from kvnode.store.waiting import News
 
 NODE_ID = 1
 
@@ -61,7 +62,7 @@ class FakeService:
         self._machine = StateMachine(MemoryEngine(), hash_key=bytes(16))
         self._machine.apply(1, batch.encode_register(wall_ms(), 0, NODE_ID, 1, 1))
         self._sequence = 0
-        self.waits = Waits(self, self._machine, NODE_ID)
+        self.waits = Waits(self, self._machine, NODE_ID, time.monotonic)
 
     # --- the port ---------------------------------------------------------------------------------
 
@@ -85,6 +86,9 @@ class FakeService:
         again: Callable[[], None],
     ) -> Callable[[], None]:
         return self.waits.when_found(questions, found, again)
+
+    def may_execute(self) -> bool:
+        return True
 
     def silent_nodes(self, node_ids: Iterable[int], milliseconds: int) -> list[int]:
         del node_ids, milliseconds
@@ -203,9 +207,14 @@ class FakeService:
         applied = self._machine.apply(self._machine.applied + 1, data)
         if applied.news is not None:
             index = self._machine.applied
-            asyncio.get_running_loop().call_soon(self.waits.applied, index, applied.news)
+            asyncio.get_running_loop().call_soon(self._tell, index, applied.news)
         assert applied.results is not None
         return applied.results[0]
+
+    def _tell(self, index: int, news: News) -> None:
+        self.waits.applied(index, news)
+        while self.waits.tell():
+            pass
 
     def _take(self, pending: Pending) -> None:
         if self._is_holding:

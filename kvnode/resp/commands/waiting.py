@@ -25,6 +25,7 @@ from kvnode.store.redis import long_double
 from kvnode.store.reply import Result
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
     from kvnode.resp.connection import Connection
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 NOT_A_TIME: Final = "ERR timeout is not a float or out of range"
 RETRY_SECONDS: Final = 0.1
 NEGATIVE: Final = "ERR timeout is negative"
+SHARED_REPLY_BYTES_MIN: Final = 1024
+"""A shorter reply is written out again sooner than it is looked for."""
 
 
 # --- waiting --------------------------------------------------------------------------------------
@@ -41,6 +44,35 @@ def or_null_array(protocol: int, render: Render) -> Render:
     """Whatever the command says when it finds nothing: when its time is over it says this."""
     null = NULL_ARRAYS[protocol - RESP2]
     return lambda result: null if result is None else render(result)
+
+
+class SharedReply:
+    """The last large reply: who is told the same result in the same pass of the loop gets it too.
+
+    A large entry of a stream with a thousand readers is written out once.
+    """
+
+    __slots__ = ("_render", "_reply", "_result")
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Nobody else will ask."""
+        self._render: Render | None = None
+        self._result: Result = None
+        self._reply = b""
+
+    def write(self, loop: AbstractEventLoop, render: Render, result: Result) -> bytes:
+        """What `render` makes of `result`."""
+        if result is self._result and render is self._render:
+            return self._reply
+        reply = render(result)
+        if len(reply) >= SHARED_REPLY_BYTES_MIN:
+            if self._render is None:
+                loop.call_soon(self.forget)
+            self._render, self._result, self._reply = render, result, reply
+        return reply
 
 
 class _KeyBlocked(Blocked):
@@ -123,7 +155,9 @@ class StreamWait(_KeyBlocked):
     def __init__(
         self, connection: Connection, op: Op, timeout_s: float | None, size: int, render: Render
     ) -> None:
-        super().__init__(connection, timeout_s, size, render)
+        server = connection.server
+        shared = partial(server.shared_reply.write, server.loop, render)
+        super().__init__(connection, timeout_s, size, shared)
         self._protocol = connection.protocol
         _, self._db, self._limit, *wanted = op
         self._wanted: dict[bytes, Result] = {}

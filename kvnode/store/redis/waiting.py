@@ -166,10 +166,15 @@ class _Serving:
     def _read(self, space: Keyspace, key: AwaitedKey) -> None:
         """Who only reads is answered at this place of the log as well: later writes may undo this.
 
-        What is no stream, or has nothing new, leaves them waiting.
+        What is no stream, or has nothing new, leaves them waiting. Who asks the same gets the same
+        object: a thousand readers of one stream cost one look.
         """
+        answers: dict[tuple[object, ...], Result] = {}
         for token, op in space.waiters.watches(key).items():
-            result = self._meanings[op[0]](space, op)
+            question = tuple(op)
+            if question not in answers:
+                answers[question] = self._meanings[op[0]](space, op)
+            result = answers[question]
             if result is not None and not isinstance(result, CommandError):
                 space.waiters.found.append((token, result))
 

@@ -136,10 +136,15 @@ class Steps:
         self.under_way: list[Pending] = []
         self.results: list[Result] = []
         self.silent: list[int] = []
-        self.waits = Waits(self, self.machine, 1)
+        self.now_s = 0.0
+        self.has_room = True
+        self.waits = Waits(self, self.machine, 1, lambda: self.now_s)
 
     def submit_write(self, pending: Pending) -> None:
         self.under_way.append(pending)
+
+    def may_execute(self) -> bool:
+        return self.has_room
 
     def silent_nodes(self, node_ids: object, milliseconds: int) -> list[int]:
         del node_ids, milliseconds
@@ -159,6 +164,7 @@ class Steps:
 
     def tell(self) -> None:
         self.waits.applied(*self.news)
+        self.waits.tell()
 
     def push(self, *elements: bytes) -> None:
         self.run([ops.LIST_PUSH, 0, b"q", RIGHT, 0, *elements])
@@ -363,3 +369,39 @@ def test_a_read_is_done_right_after_each_write_until_it_is_forgotten(steps: Step
     assert steps.run([ops.SET, 0, b"l", b"v"]) is not None
     steps.waits.replaced()
     assert again == ["other"]
+
+
+def test_many_readers_are_told_in_slices_and_only_while_there_is_room_for_replies(
+    steps: Steps,
+) -> None:
+    told: list[Result] = []
+
+    def take(result: Result) -> None:
+        told.append(result)
+        steps.now_s += 0.0005
+
+    for _ in range(10):
+        steps.waits.when_found({b"k": [ops.GET, 0, b"k"]}, take, lambda: None)
+    steps.run([ops.SET, 0, b"k", b"v" * 5000])
+    steps.waits.applied(*steps.news)
+    assert steps.waits.tell()
+    assert len(told) == 4
+    steps.has_room = False
+    assert not steps.waits.tell()
+    assert steps.waits.has_found
+    steps.has_room = True
+    while steps.waits.tell():
+        pass
+    assert len(told) == 10
+    assert not steps.waits.has_found
+    assert all(result is told[0] for result in told)
+
+
+def test_a_reader_that_left_before_its_turn_is_not_told(steps: Steps) -> None:
+    told: list[Result] = []
+    forget = steps.waits.when_found({b"k": [ops.GET, 0, b"k"]}, told.append, lambda: None)
+    steps.run([ops.SET, 0, b"k", b"v"])
+    steps.waits.applied(*steps.news)
+    forget()
+    assert not steps.waits.tell()
+    assert not told

@@ -7,6 +7,7 @@ import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -482,3 +483,27 @@ async def test_the_facts_are_those_of_redis(redis_socket: Path) -> None:
             (ours,) = await client.call("COMMAND", "INFO", name)
             theirs = decode(ask(redis, "COMMAND", "INFO", name))[0]
             assert [*ours[:6], set(ours[6])] == [*theirs[:6], set(theirs[6])]
+
+
+async def test_a_large_entry_is_written_out_once_for_all_its_readers(
+    service: FakeService, client: MemoryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del service
+    written: list[bytes] = []
+    usual = waiting.SharedReply.write
+
+    def note(*arguments: Any) -> bytes:
+        written.append(usual(*arguments))
+        return written[-1]
+
+    monkeypatch.setattr(waiting.SharedReply, "write", note)
+    readers = [MemoryClient(client.connection.server) for _ in range(5)]
+    for reader in readers:
+        reader.send("XREAD", "BLOCK", 0, "STREAMS", "s", "$")
+        await rest()
+    await client.call("XADD", "s", "1-1", "f", "v" * 5000)
+    replies = [await reader.replies() for reader in readers]
+    assert replies == [[[[b"s", [[b"1-1", [b"f", b"v" * 5000]]]]]]] * 5
+    assert len(written) == 5
+    assert all(reply is written[0] for reply in written)
+    assert await client.call("XADD", "s", "1-2", "f", "v" * 5000)
