@@ -469,6 +469,8 @@ class NodeReport:
         bind("kvnode_client_rejects_total", lambda: _by_reason(rejected))
         bind("kvnode_client_peers", lambda: resp.doorstep.door.peers)
         bind("kvnode_clients_closed_total", lambda: _by_reason(stats.connections_closed_total))
+        bind("kvnode_clients_in_line", lambda: resp.turns.waiting)
+        bind("kvnode_requests_full_total", lambda: resp.turns.times_full)
         bind("kvnode_commands_total", lambda: _calls(resp))
 
 

@@ -128,6 +128,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "Client connections that were closed to protect the node.",
         "reason",
     ),
+    _gauge("kvnode_clients_in_line", "Clients that hold much and wait for their turn to be read."),
+    _counter("kvnode_requests_full_total", "Times that requests filled their room."),
     _counter("kvnode_commands_total", "Commands received from clients, by name.", "command"),
     _gauge("kvnode_in_flight_bytes", "Bytes held for clients and peers, by kind.", "kind"),
     _gauge("kvnode_keys", "Keys, by database.", "db"),

@@ -9,12 +9,12 @@ The room for requests (`requests_bytes_max` of the budget) is given in three way
   value that it is in the middle of is complete, for which room is set aside in advance: so whoever
   is let in can finish, and two who each wait for the other's room cannot be. Then it goes to the
   end of the line.
-* **When all is used nobody is read**, until an eighth is free again; nor when more than half is
+* **When all is used nobody is read**, until an eighth is free again; nor when three quarters are
   used by commands that are not complete, except for those who have a turn.
 
 A client that does not use its turn loses it: it has a second. Two things could fill the room for
 ever. Commands that are never finished: the client with most of such bytes is closed when they take
-nearly all, or more than half and none of them was finished for two seconds. And commands that are
+nearly all, or five eighths and none of them was finished for two seconds. And commands that are
 never answered, those of blocked clients: when nothing has moved for longer than any other command
 waits for its answer, the largest client of all is closed.
 """
@@ -42,10 +42,11 @@ if TYPE_CHECKING:
 LINE_BEGINS: Final = 4
 LINE_BEGINS_UNFINISHED: Final = 1
 TURNS_END: Final = 6
+LONE_TURN_REQUESTS: Final = 1
 ALL_RESUME: Final = 7
 TURNS_END_UNFINISHED: Final = 4
-FULL_UNFINISHED: Final = 5
-RESUME_UNFINISHED: Final = 4
+FULL_UNFINISHED: Final = 6
+RESUME_UNFINISHED: Final = 5
 UNFINISHED_END: Final = 7
 
 
@@ -81,6 +82,7 @@ class Turns:
         "_moved_at_s",
         "_turns",
         "is_full",
+        "times_full",
     )
 
     def __init__(
@@ -102,6 +104,13 @@ class Turns:
         self._moved_at_s = 0.0
         self.is_full = False
         """Nobody is read."""
+        self.times_full = 0
+        """How often that began."""
+
+    @property
+    def waiting(self) -> int:
+        """Clients that stand in line."""
+        return len(self._line)
 
     @property
     def is_short(self) -> bool:
@@ -160,6 +169,7 @@ class Turns:
             return
         self._begin_to_wait()
         self.is_full = True
+        self.times_full += 1
         for each in self._clients.values():
             if each.id not in self._turns:
                 each.pause(NODE_FULL)
@@ -212,10 +222,11 @@ class Turns:
             unfinished + size <= self._eighths(TURNS_END_UNFINISHED)
         ):
             return True
-        # A large value may need more than turns may use: then it alone has one.
+        # A large value may need more than turns may use: when the others are answered, it alone has
+        # one.
         return (
             not self._turns
-            and used + size <= self._eighths(8)
+            and self._ledger.requests <= self._eighths(LONE_TURN_REQUESTS)
             and unfinished + size <= self._eighths(UNFINISHED_END)
         )
 

@@ -1,11 +1,14 @@
 """Do the bytes in flight explain the memory, and what does it cost to count them?
 
-    python -m scripts.bench.accounting [--memory 512] [--seconds 8] [--before TREE] [--rounds 5]
+    python -m scripts.bench.accounting [--memory 512] [--seconds 8] [--mapped]
+        [--before TREE] [--rounds 5]
 
 One node in a memory cgroup is attacked, first by 200 clients that pipeline values of 1 MB, then by
 1,000 that ask for replies of 4 MB and read none. Ten times a second the node's /status tells its
 anonymous memory and the bytes in flight by kind. What is compared is growth since before the
-attack: the larger half of the samples, since an allocator keeps what a peak has left behind.
+attack, in the larger half of the samples. glibc keeps a part of what was freed; `--mapped` makes it
+give every large block back (at twice the processor time for large values), so that what is left is
+what nobody counts.
 
 With `--before`, the same node from another tree answers SETs of 256 clients by turns with this one.
 Compared is the processor time per SET: on a busy machine throughput says more about the others.
@@ -33,19 +36,19 @@ SAMPLE_SECONDS = 0.1
 GROWTH_BYTES_MIN = 8 * MIB
 """Below this a ratio says nothing."""
 CLIENTS = 256
-SETS_PER_ROUND = 20_000
+SETS_PER_ROUND = 10_000
 
 
 # --- memory -------------------------------------------------------------------------------------
 
 
-def explain(name: str, memory_bytes: int, seconds: float) -> None:
+def explain(name: str, memory_bytes: int, seconds: float, *, mapped: bool) -> None:
     """Attack one node and tell how much of its growth the counters have."""
     with tempfile.TemporaryDirectory(prefix="kvnode-accounting-") as directory:
         environment = {
             "KVNODE_MEMORY_SHUTDOWN_THRESHOLD_MB": "auto",
             "PYTHONPATH": str(REPOSITORY),
-        }
+        } | ({"MALLOC_MMAP_THRESHOLD_": str(256 * 1024)} if mapped else {})
         cluster = LocalCluster(Path(directory), 1, environment=environment)
         (node,) = cluster.nodes
         cgroup = MemoryCgroup.make(f"kvnode-accounting-{node.ports.client}", memory_bytes)
@@ -155,11 +158,12 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--memory", type=int, default=512, help="MiB of the node's cgroup")
     parser.add_argument("--seconds", type=float, default=8.0, help="of one attack; 0: none")
+    parser.add_argument("--mapped", action="store_true", help="an allocator that keeps nothing")
     parser.add_argument("--before", type=Path, help="a tree to compare the cost of SET with")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     for name in ATTACKS if options.seconds else ():
-        explain(name, options.memory * MIB, options.seconds)
+        explain(name, options.memory * MIB, options.seconds, mapped=options.mapped)
     if options.before is not None:
         compare(options.before.resolve(), options.rounds)
 

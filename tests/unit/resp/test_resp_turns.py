@@ -10,6 +10,7 @@ from kvnode.admission.budget import Budget
 from kvnode.limits import KIB, LIGHT_CLIENT_BYTES_MAX, MIB, SOCKET_READ_BYTES
 from kvnode.resp.listener import RespServer
 from kvnode.resp.request import REQUEST_OVERHEAD_BYTES
+from kvnode.store.reply import OK
 from tests.support.fake_service import FakeService
 from tests.unit.resp.memory_client import MemoryClient, encode, rest, serve
 
@@ -116,6 +117,20 @@ async def test_large_and_small_values_share_the_turns(server: RespServer) -> Non
     assert min(uploader.read_bytes for uploader in small) > 2 * 200 * KIB
 
 
+async def test_turns_leave_room_for_those_who_hold_little_while_answers_are_slow(
+    service: FakeService, server: RespServer, client: MemoryClient
+) -> None:
+    uploaders = [Uploader(server, MIB, 64 * KIB) for _ in range(50)]
+    service.hold()
+    for number in range(600):
+        assert await upload(server, uploaders, 1) < ROOM * 7 // 8
+        assert client.transport.is_reading
+        if number % 4 == 0 and service.held:
+            service.held.pop(0).complete(OK)
+    assert server.turns.times_full == 0
+    assert server.ledger.requests > ROOM // 4
+
+
 async def test_a_client_that_does_not_use_its_turn_loses_it(
     server: RespServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,10 +231,13 @@ async def test_transactions_that_stay_open_do_not_keep_others_from_being_read(
     assert server.stats.connections_closed_total == {}
 
 
-async def test_transactions_that_fill_half_of_the_room_and_stay_open_are_closed(
+async def test_transactions_that_fill_most_of_the_room_and_stay_open_are_closed(
     server: RespServer, client: MemoryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    larger, smaller = open_transaction(server, 6 * MIB), open_transaction(server, 5 * MIB)
+    larger, smaller = (
+        open_transaction(server, 6 * MIB + 512 * KIB),
+        open_transaction(server, 6 * MIB),
+    )
     await rest()
     assert not client.transport.is_reading
     now_s = server.turns._monotonic()
