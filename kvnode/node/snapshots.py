@@ -209,7 +209,10 @@ class Snapshots:
 
     async def _prune(self) -> None:
         """Remove files that are not needed: for a gigabyte that takes a tenth of a second."""
-        await asyncio.to_thread(self._library.prune, self._wal.snapshot_index)
+        try:
+            await asyncio.to_thread(self._library.prune, self._wal.snapshot_index)
+        except RuntimeError:  # no memory for one more thread
+            self._library.prune(self._wal.snapshot_index)
 
     async def _on_log(self, work: Callable[[], T]) -> T:
         """Do something on the log's thread, behind everything submitted so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import signal
@@ -233,6 +234,17 @@ async def test_a_worker_that_takes_too_long_is_killed(node: Node) -> None:
         await take(node.endless, term_runs=term_runs, timeout_seconds=0.01, on_start=pids.append)
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
+
+
+async def test_without_room_for_a_process_there_is_no_snapshot_and_nothing_worse(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    monkeypatch.setattr(process.subprocess, "Popen", no_room)
+    with pytest.raises(SnapshotFailed, match="no memory"):
+        await take(node.request, term_runs=term_runs, timeout_seconds=TIMEOUT_SECONDS)
 
 
 def test_workers_run_under_the_loop_of_the_node(node: Node) -> None:
