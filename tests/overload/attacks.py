@@ -196,8 +196,10 @@ def prepare(name: str, port: int) -> None:
     Raises:
         OSError, AssertionError: the node does not take it.
     """
-    with socket.create_connection((HOST, port), timeout=30) as node:
-        lines = node.makefile("rb")
+    with (
+        socket.create_connection((HOST, port), timeout=30) as node,
+        node.makefile("rb") as lines,
+    ):
 
         def ask(*arguments: bytes) -> None:
             node.sendall(command(*arguments))

@@ -186,8 +186,7 @@ def _watch(stage: Stage, attackers: list[subprocess.Popen[bytes]]) -> float:
 
 
 def _add_answers(outcome: Outcome, process: subprocess.Popen[bytes]) -> None:
-    assert process.stdout is not None
-    text = process.stdout.read()
+    text, _ = process.communicate()
     if outcome.attack == ORDINARY:
         return
     for kind, count in (json.loads(text) if text else {"attack failed": 1}).items():
@@ -240,12 +239,12 @@ def _check_afterwards(stage: Stage, keys: list[bytes]) -> list[str]:
             wrong.append(f"wal verify {node.name}: {verified.returncode} {verified.stdout[-300:]}")
     stage.cluster.start()
     leader = stage.cluster.wait_leader()
-    client = redis.Redis(host=HOST, port=leader.ports.client, socket_timeout=30)
-    for start in range(0, len(keys), 1_000):
-        part = keys[start : start + 1_000]
-        lost = [key for key, value in zip(part, client.mget(part), strict=True) if value is None]
-        if lost:
-            wrong.append(f"acknowledged and gone: {lost[:5]} and {len(lost) - 1} more")
+    with redis.Redis(host=HOST, port=leader.ports.client, socket_timeout=30) as client:
+        for start in range(0, len(keys), 1_000):
+            part = keys[start : start + 1_000]
+            found = zip(part, client.mget(part), strict=True)
+            if lost := [key for key, value in found if value is None]:
+                wrong.append(f"acknowledged and gone: {lost[:5]} and {len(lost) - 1} more")
     return wrong + _compare_hashes(stage)
 
 

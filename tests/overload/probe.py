@@ -32,8 +32,11 @@ class _Client(threading.Thread):
 
     def run(self) -> None:
         while not self._over.is_set():
-            with contextlib.suppress(OSError), self._connect() as node:
-                lines = node.makefile("rb")
+            with (
+                contextlib.suppress(OSError),
+                self._connect() as node,
+                node.makefile("rb") as lines,
+            ):
                 while not self._over.is_set() and self.ask(node, lines.readline):
                     pass
             self._over.wait(0.05)
