@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from time import perf_counter
 
 from kvnode.admission.departure import Turn
 from kvnode.admission.ladder import Rung
@@ -369,20 +370,19 @@ class Node:
         self._has_passed = True
         if self.is_stopped:
             return
-        slices = self.slices
+        began = perf_counter()
         try:
-            slices.begin()
             self.proposer.flush()
             self.duties.flush()
             self.reads.flush()
             self.driver.pump()
-            slices.end("consensus")
+            applies_at = perf_counter()
             more = not self.is_frozen and self.applier.run()
-            slices.end("apply")
+            reads_at = perf_counter()
             more = self.waits.tell() or more
             more = self.reads.release(self.machine.applied) or more
             self.duties.watch_deadlines()
-            slices.end("reads")
+            self.slices.passed(began, applies_at, reads_at)
         except Exception as error:
             # A state machine or a consensus that raised is in no known state: the process ends.
             self.fail(error)
