@@ -137,6 +137,10 @@ READING_SLICE_MS = 4
 """When the loop has read pipelines of clients for so long, those of further ones wait for their
 turns: five hundred that come at once would keep it for a tenth of a second."""
 
+PUT_OFF_BYTES_MIN = 4 * KIB
+"""A longer chunk is not even parsed then, as that takes 50 microseconds and more; unless it goes on
+with a command that is longer than this already."""
+
 FLUSH_LOOK_CONNECTIONS = 8
 """The clock is looked at after so many writes: each is a system call of some five microseconds."""
 

@@ -41,6 +41,7 @@ from kvnode.limits import (
     PASS_LOOK_COMMANDS,
     PASS_SLICE_MS,
     PIPELINE_COMMANDS_MAX,
+    PUT_OFF_BYTES_MIN,
     VALUE_BYTES_MAX,
 )
 from kvnode.resp.commands.command import LOCAL, READ, Blocks, Command, MustWait
@@ -222,6 +223,16 @@ class Connection(Session, asyncio.Protocol):
             return
         self.last_heard_ns = self.clock_ns = monotonic_ns()
         parser = self.parser
+        if (
+            len(data) > PUT_OFF_BYTES_MIN > parser.held_bytes
+            and not self.is_closing
+            and server.has_begun_enough(self.clock_ns)
+        ):
+            parser.put_off(data)
+            self.pause(BEHIND)
+            self.touch()
+            self._account()
+            return
         requests = parser.feed(data)
         if self._backlog:
             self._postpone(requests)
@@ -232,7 +243,12 @@ class Connection(Session, asyncio.Protocol):
             self._execute_all(requests)
         if parser.is_behind or parser.violation is not None:
             self._continue_parsing()
-        held_bytes = parser.held_bytes
+        self._account()
+
+    def _account(self) -> None:
+        """It was read: do not read it further if it has more than it may."""
+        server = self.server
+        held_bytes = self.parser.held_bytes
         if held_bytes != self.held_bytes or self.transaction is not None:
             self._hold(held_bytes)
         if (
@@ -613,8 +629,12 @@ class Connection(Session, asyncio.Protocol):
         if self.is_lost:
             return
         if not self._paused & WAITING:
+            was_behind = self._is_behind
             self._execute_backlog()
-            self._hold(self.parser.held_bytes)
+            if was_behind:
+                self._account()
+            else:
+                self._hold(self.parser.held_bytes)
         self._settle()
 
     def _settle(self) -> None:

@@ -202,6 +202,13 @@ class Parser:
             self._read_rest(requests, fast=not self.restricted)
         return requests
 
+    def put_off(self, data: bytes) -> None:
+        """Take a chunk and look at it later: the parser `is_behind`."""
+        self._data = self._data[self._at :] + data
+        self._at = 0
+        self.held_bytes += len(data)
+        self.is_behind = True
+
     def _read_rest(self, requests: list[Request], *, fast: bool) -> None:
         """Read the chunk carefully, except for what `fast` may take after the first request."""
         self._steps = PARSE_STEPS_MAX

@@ -16,6 +16,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kvnode.resp.connection.PASS_SLICE_NS", 1 << 62)
     monkeypatch.setattr("kvnode.resp.connection.COSTLY_NS", 1 << 62)
     monkeypatch.setattr("kvnode.resp.listener.FLUSH_SLICE_MS", 1 << 30)
+    monkeypatch.setattr("kvnode.resp.listener.READING_SLICE_NS", 1 << 62)
 
 
 @pytest.fixture

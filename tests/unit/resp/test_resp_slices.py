@@ -6,7 +6,12 @@ import asyncio
 
 import pytest
 
-from kvnode.limits import FLUSH_LOOK_CONNECTIONS, PASS_COMMANDS_MAX, PASS_LOOK_COMMANDS
+from kvnode.limits import (
+    FLUSH_LOOK_CONNECTIONS,
+    PASS_COMMANDS_MAX,
+    PASS_LOOK_COMMANDS,
+    PUT_OFF_BYTES_MIN,
+)
 from kvnode.resp.listener import RespServer
 from tests.support.fake_service import FakeService
 from tests.unit.resp.memory_client import MemoryClient, encode, rest, serve
@@ -171,6 +176,32 @@ async def test_a_client_that_is_gone_loses_its_turn(
     assert len(service.held) < 200
     service.release()
     assert await other.replies() == [b"OK"] * 100
+    assert server.pending_bytes == 0
+
+
+async def test_long_chunks_that_come_together_are_not_even_parsed_in_one_turn_of_the_loop(
+    service: FakeService, server: RespServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvnode.resp.listener.READING_SLICE_NS", 0)
+    service.hold()
+    clients = {name: MemoryClient(server) for name in "abc"}
+    long = SET * (PUT_OFF_BYTES_MIN // len(SET) + 1)
+    cut = len(SET) // 2
+    clients["b"].send_bytes(SET[:cut])
+    clients["a"].send_bytes(long)
+    clients["b"].send_bytes(long[cut:] + SET + SET[:cut])
+    clients["c"].send_bytes(SET)
+    begun = owners(service, clients)
+    assert set(begun) == {"a", "c"}
+    assert not clients["b"].transport.is_reading
+    assert server.ledger.unfinished > len(long)
+    await rest()
+    assert len(service.held) == 2 * (len(begun) - 1) + 2
+    assert clients["b"].transport.is_reading
+    clients["b"].send_bytes(SET[cut:])
+    service.release()
+    answered = await clients["b"].replies()
+    assert len(answered) == len(begun) + 1
     assert server.pending_bytes == 0
 
 
