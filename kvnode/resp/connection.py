@@ -48,9 +48,15 @@ from kvnode.resp.commands.command import LOCAL, READ, Blocks, Command, MustWait
 from kvnode.resp.commands.lookup import SPELLINGS, look_up
 from kvnode.resp.commands.transactions import Watch
 from kvnode.resp.encoder import QUEUED, RESP2, Render, error
-from kvnode.resp.parser import Arguments, Parser
+from kvnode.resp.parser import ARGUMENT_OVERHEAD_BYTES, Arguments, Parser
 from kvnode.resp.parser import Request as ParsedRequest
-from kvnode.resp.request import MINUS, REQUEST_OVERHEAD_BYTES, MutedRequest, Request
+from kvnode.resp.request import (
+    MINUS,
+    REQUEST_OVERHEAD_BYTES,
+    MutedRequest,
+    Request,
+    memory_of,
+)
 from kvnode.resp.session import Session
 from kvnode.service import Op
 from kvnode.store.ops import is_write
@@ -180,7 +186,7 @@ class Connection(Session, asyncio.Protocol):
         """Drop all that the client asked for; what the node still has is dropped on arrival."""
         if self.is_lost:
             return
-        waiting_bytes = sum([size + REQUEST_OVERHEAD_BYTES for _, size in self._backlog])
+        waiting_bytes = sum([memory_of(*each) for each in self._backlog])
         self._backlog.clear()
         self.waiting.clear()
         self.replies.clear()
@@ -311,7 +317,7 @@ class Connection(Session, asyncio.Protocol):
         self._charge(requests)
 
     def _charge(self, requests: list[ParsedRequest]) -> None:
-        size = sum([size for _, size in requests]) + len(requests) * REQUEST_OVERHEAD_BYTES
+        size = sum([memory_of(*each) for each in requests])
         self.unanswered_bytes += size
         self.server.ledger.requests += size
 
@@ -330,7 +336,7 @@ class Connection(Session, asyncio.Protocol):
             if self.is_lost or not backlog:
                 return
             backlog.popleft()
-            size += REQUEST_OVERHEAD_BYTES
+            size = memory_of(arguments, size)
             self.unanswered_bytes -= size
             self.server.ledger.requests -= size
         if backlog:
@@ -370,7 +376,7 @@ class Connection(Session, asyncio.Protocol):
             self._reject(command, bad.text)
             return True
         except Blocks as wish:
-            self._block(command, wish, size)
+            self._block(command, wish, size + ARGUMENT_OVERHEAD_BYTES * count)
             return True
         server = self.server
         tally = server.tallies[command.index]
@@ -382,7 +388,7 @@ class Connection(Session, asyncio.Protocol):
         self.waiting.append(request)
         self.in_flight += 1
         self._run_kind = LOCAL if command.stands_alone else kind
-        size += REQUEST_OVERHEAD_BYTES
+        size += REQUEST_OVERHEAD_BYTES + ARGUMENT_OVERHEAD_BYTES * count
         self.unanswered_bytes += size
         server.ledger.requests += size
         if kind == READ:

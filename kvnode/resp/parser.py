@@ -60,6 +60,10 @@ BULK_BYTES_MIN: Final = len(b"$0\r\n\r\n")
 """An array of so many elements takes at least so many times this; less is a promise, or a lie."""
 
 
+ARGUMENT_OVERHEAD_BYTES: Final = 40
+"""What Python keeps for an argument besides its bytes: an object, and its places in two lists. It
+is most of the memory of a command with a hundred thousand short ones."""
+
 KEPT_BYTES_MAX: Final = 16 * KIB
 """hiredis keeps the room of a chunk until the next one comes, twice its size. A thousand clients
 that once sent a large chunk would hold it for ever: behind one there is a new reader."""
@@ -234,6 +238,8 @@ class Parser:
             self._at = 0
         body = self._body
         self.held_bytes = rest + self._size + (0 if body is None else len(body))
+        if self._arguments:
+            self.held_bytes += ARGUMENT_OVERHEAD_BYTES * len(self._arguments)
 
     # --- fast -------------------------------------------------------------------------------------
 

@@ -13,19 +13,28 @@ from kvnode.admission.costs import estimate_ns
 from kvnode.errors import CommandError, Overloaded
 from kvnode.limits import COST_SAMPLE_COMMANDS
 from kvnode.resp.encoder import RESP2, RESP3, Render
+from kvnode.resp.parser import ARGUMENT_OVERHEAD_BYTES
 from kvnode.service import RENDERED, Op, RenderedPending, Rendering
 from kvnode.store.reply import Result
 
 if TYPE_CHECKING:
     from kvnode.resp.commands.command import Command
     from kvnode.resp.connection import Connection
+    from kvnode.resp.parser import Arguments
     from kvnode.resp.stats import Stats, Tally
 
 MINUS: Final = b"-"
 """The first byte of an error reply."""
 
-REQUEST_OVERHEAD_BYTES: Final = 256
-"""What Python keeps for a waiting command besides its arguments' bytes."""
+REQUEST_OVERHEAD_BYTES: Final = 400
+"""What Python keeps for a waiting command besides its arguments: measured with the proposer's queue
+behind it."""
+
+
+def memory_of(arguments: Arguments, size: int) -> int:
+    """What a command takes whose arguments have `size` bytes."""
+    count = len(arguments) if isinstance(arguments, list) else 0
+    return size + REQUEST_OVERHEAD_BYTES + ARGUMENT_OVERHEAD_BYTES * count
 
 
 class Request(RenderedPending):
@@ -65,7 +74,7 @@ class Request(RenderedPending):
         """Take the result and let the connection's replies go out in order."""
         connection = self.connection
         server = connection.server
-        size = self.size + REQUEST_OVERHEAD_BYTES
+        size = self.size + REQUEST_OVERHEAD_BYTES + ARGUMENT_OVERHEAD_BYTES * len(self.arguments)
         if connection.is_lost:
             server.release(size)
             return

@@ -21,6 +21,7 @@ from kvnode.limits import TRANSACTION_COMMANDS_MAX
 from kvnode.resp.commands.command import LOCAL, READ, WRITE, Blocks, Command
 from kvnode.resp.commands.grammar import check_database, check_keys, int32
 from kvnode.resp.encoder import NULL_ARRAYS, OK_BYTES, RESP2, array, error
+from kvnode.resp.parser import ARGUMENT_OVERHEAD_BYTES
 from kvnode.resp.request import REQUEST_OVERHEAD_BYTES
 from kvnode.service import Op
 from kvnode.store import ops
@@ -49,6 +50,7 @@ class Transaction:
     __slots__ = (
         "_commands",
         "_connection",
+        "_parts",
         "db",
         "failed",
         "has_local",
@@ -62,7 +64,7 @@ class Transaction:
         self._commands: list[tuple[Command, list[bytes], Op | CommandError | None]] = []
         self.db = connection.db
         self.protocol = connection.protocol
-        self.size = 0
+        self.size = self._parts = 0
         self.failed = False
         self.has_local = False
         self.has_write = False
@@ -73,7 +75,8 @@ class Transaction:
     @property
     def memory_bytes(self) -> int:
         """What its commands take."""
-        return self.size + len(self._commands) * REQUEST_OVERHEAD_BYTES
+        parts_bytes = ARGUMENT_OVERHEAD_BYTES * self._parts
+        return self.size + parts_bytes + len(self._commands) * REQUEST_OVERHEAD_BYTES
 
     def queue(self, command: Command, arguments: list[bytes], size: int) -> None:
         """Add a command; raises `CommandError` if it may not stand here or there are too many."""
@@ -93,6 +96,7 @@ class Transaction:
             # The op holds what it needs of the arguments.
             self._commands.append((command, [], self._parse(command, arguments)))
         self.size += size
+        self._parts += len(arguments)
 
     def _parse(self, command: Command, arguments: list[bytes]) -> Op | CommandError:
         try:
@@ -171,7 +175,7 @@ def exec_(connection: Connection, _arguments: list[bytes]) -> bytes | None:
         connection.begin_barrier()
     code = ops.EXEC_WATCHED if watches else ops.EXEC
     connection.submit(
-        WRITE, [code, connection.db, watches, queued], transaction.size, transaction.render
+        WRITE, [code, connection.db, watches, queued], transaction.memory_bytes, transaction.render
     )
     return None
 

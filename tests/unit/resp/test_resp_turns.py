@@ -8,8 +8,9 @@ import pytest
 
 from kvnode.admission.budget import Budget
 from kvnode.limits import KIB, LIGHT_CLIENT_BYTES_MAX, MIB, SOCKET_READ_BYTES
+from kvnode.resp.info import memory_figures
 from kvnode.resp.listener import RespServer
-from kvnode.resp.request import REQUEST_OVERHEAD_BYTES
+from kvnode.resp.request import memory_of
 from kvnode.store.reply import OK
 from tests.support.fake_service import FakeService
 from tests.unit.resp.memory_client import MemoryClient, encode, rest, serve
@@ -131,15 +132,21 @@ async def test_turns_leave_room_for_those_who_hold_little_while_answers_are_slow
     assert server.ledger.requests > ROOM // 4
 
 
+def two_of_whom_one_is_read(server: RespServer) -> tuple[Uploader, Uploader]:
+    """There is not room for the values of both."""
+    uploaders = [Uploader(server, 6 * MIB, MIB) for _ in range(2)]
+    for _ in range(3):
+        for uploader in uploaders:
+            uploader.send()
+    (first,) = (uploader for uploader in uploaders if uploader.is_read)
+    (second,) = (uploader for uploader in uploaders if not uploader.is_read)
+    return first, second
+
+
 async def test_a_client_that_does_not_use_its_turn_loses_it(
     server: RespServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lazy, eager = (Uploader(server, 6 * MIB, MIB) for _ in range(2))
-    for _ in range(3):
-        lazy.send()
-        eager.send()
-    assert lazy.is_read
-    assert not eager.is_read, "there is not room for both values"
+    lazy, eager = two_of_whom_one_is_read(server)
     now_s = server.turns._monotonic()
     monkeypatch.setattr(server.turns, "_monotonic", lambda: now_s + 2)
     server.turns.look()
@@ -153,8 +160,8 @@ async def test_nobody_is_read_when_all_room_is_used(
 ) -> None:
     service.hold()
     idle = MemoryClient(server)
-    light = LIGHT_CLIENT_BYTES_MAX - KIB
-    busy = [MemoryClient(server) for _ in range(ROOM // (light + REQUEST_OVERHEAD_BYTES) + 1)]
+    light = LIGHT_CLIENT_BYTES_MAX - 2 * KIB
+    busy = [MemoryClient(server) for _ in range(ROOM // memory_of([b""] * 3, light + 4) + 1)]
     for each in busy[:-1]:
         each.send("SET", "k", b"x" * light)
     assert all(each.transport.is_reading for each in (*busy, idle))
@@ -272,12 +279,29 @@ async def test_blocked_commands_do_not_fill_the_room_for_ever(
 
 
 async def test_a_client_that_leaves_gives_its_turn_back(server: RespServer) -> None:
-    first, second = (Uploader(server, 6 * MIB, MIB) for _ in range(2))
-    for _ in range(3):
-        first.send()
-        second.send()
-    assert not second.is_read
+    first, second = two_of_whom_one_is_read(server)
     first.client.transport.close()
     await rest()
     server.turns.look()
     assert second.is_read
+
+
+async def test_many_short_arguments_count_as_what_they_take(
+    service: FakeService, server: RespServer
+) -> None:
+    """Half a megabyte of them takes ten times as much memory as it has bytes."""
+    service.hold()
+    client = MemoryClient(server)
+    keys = [b"%05d" % number for number in range(100_000)]
+    before = memory_figures().used_bytes
+    half = encode("MSET", *keys)
+    client.send_bytes(half[:-10])
+    unfinished = used(server)
+    client.send_bytes(half[-10:])
+    grown = memory_figures().used_bytes - before
+    assert unfinished > 40 * len(keys)
+    assert used(server) > 40 * len(keys)
+    assert used(server) > grown / 2
+    service.answer_all()
+    await rest()
+    assert used(server) == 0
