@@ -22,7 +22,7 @@ from typing import Protocol, cast
 
 from kvnode.admission.ladder import Rung
 from kvnode.admission.pressure import Pressure
-from kvnode.errors import CommandError, Overloaded
+from kvnode.errors import CommandError, Overloaded, Refused
 from kvnode.limits import (
     HEAVY_COMMIT_MS,
     HEAVY_RETRY_MS_MAX,
@@ -101,7 +101,7 @@ class HeavyWrites:
             return None
         self._weight = weight
         self.admitted += 1
-        return _InPlace(pending, self._leave)
+        return _InPlace(pending, weight, self._leave)
 
     def _leave(self) -> None:
         self._weight = 0
@@ -113,19 +113,23 @@ class HeavyWrites:
 
 
 class _InPlace:
-    """A write that holds the place until it is answered (a `Pending`)."""
+    """A write that holds the place until it is answered (a `Pending`), and is charged for it."""
 
-    __slots__ = ("_leave", "_pending", "op", "size")
+    __slots__ = ("_leave", "_pending", "_weight", "op", "size")
 
-    def __init__(self, pending: Pending, leave: Callable[[], None]) -> None:
+    def __init__(self, pending: Pending, weight: int, leave: Callable[[], None]) -> None:
         self.op = pending.op
         self.size = pending.size
         self._pending = pending
+        self._weight = weight
         self._leave = leave
 
     def complete(self, result: Result) -> None:
+        pending = self._pending
         self._leave()
-        self._pending.complete(result)
+        pending.complete(result)
+        if isinstance(pending, RenderedPending) and not isinstance(result, Refused):
+            pending.charge(self._weight * ROW_MICROSECONDS / 1e6)
 
 
 def _all_peers(_peer: str) -> bool:
