@@ -65,6 +65,7 @@ from kvnode.store.members import Member
 from kvnode.store.ops import LEVEL
 from kvnode.watchdog import MemoryWatchdog, memory_limit_bytes
 from kvnode.workers.pool import WorkerPool
+from kvnode.workers.size import usable_cores, worker_count
 from wal.fs import FileSystem, PosixFileSystem
 from wal.options import Options
 
@@ -439,7 +440,7 @@ class Server:
         workers = self._report.workers = WorkerPool(
             node.heavy,
             asyncio.get_running_loop(),
-            size=max(1, len(os.sched_getaffinity(0)) // 2),
+            size=worker_count(usable_cores(), self._ledger.budget),
             hash_key=node.machine.hash_key,
             ledger=self._ledger,
         )
