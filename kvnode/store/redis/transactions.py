@@ -86,7 +86,7 @@ def _read(space: Keyspace, meaning: Meaning, op: Op, room: int) -> Result:
     nothing: nodes that nobody waits at do without it, and there is an end to what replies take."""
     if not space.wants_answers:
         return None
-    if room < 0 or least_reply_bytes(space, op) > room:
+    if least_reply_bytes(space, op) > room:
         return CommandError(reply_too_large(space.reply_bytes_max))
     return meaning(space, op)
 

@@ -165,3 +165,30 @@ def test_a_refused_address_space_is_asked_for_in_halves(
     monkeypatch.setattr(lmdb, "open", refuse_above_two_gib)
     LmdbEngine(tmp_path, map_bytes=1 << 33).close(clean=False)
     assert asked == [1 << 33, 1 << 32, 1 << 31]
+
+
+class Reader:
+    """A transaction that sees one commit."""
+
+    def __init__(self, commit: int) -> None:
+        self.id = lambda: commit
+        self.get = self.abort = lambda *_: None
+
+
+class BusyEnvironment:
+    """Its writer commits after each of the first few looks."""
+
+    def __init__(self, commits: list[int]) -> None:
+        self.commits = commits
+
+    def begin(self, *, buffers: bool = False) -> Reader:
+        return Reader(self.commits.pop(0) if len(self.commits) > 1 else self.commits[0])
+
+
+def test_what_is_read_in_part_is_of_the_same_commit_as_the_rest() -> None:
+    """In another process than the writer's, where it may commit between two looks."""
+    engine = LmdbEngine.__new__(LmdbEngine)
+    engine._env = BusyEnvironment([1, 2, 3, 4, 5])  # type: ignore[assignment]
+    engine.look_again()
+    assert engine._viewer is not None
+    assert engine._txn.id() == engine._viewer.id() == 5
