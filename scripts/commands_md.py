@@ -52,8 +52,9 @@ DIFFERENCES = """\
 - **READONLY** makes reads of its connection stale: they see what this node has applied, its own
   connection's writes among it. WATCH and EXEC are never stale.
 - **MEMORY USAGE** estimates from the size of the value.
-- **CONFIG SET** lasts until the node stops. It changes `latency-monitor-threshold`, `maxclients`,
-  `slowlog-log-slower-than`, `slowlog-max-len` and `timeout`; any other may be set to what it is.
+- **CONFIG SET** lasts until the node stops. It changes `client-output-buffer-limit`,
+  `latency-monitor-threshold`, `maxclients`, `slowlog-log-slower-than`, `slowlog-max-len` and
+  `timeout`; any other may be set to what it is.
 - `-BUSY …` means not done, `-UNKNOWN …` may have been done; neither closes the connection.
 """
 
