@@ -65,6 +65,7 @@ class Applier:
         self._on_full = on_full
         self._commits = commits
         self._pace = CommitPace()
+        machine.commit_share_max = self._pace.share_max
         self._entries: deque[Entry] = deque()
         self._commit_timer: TimerHandle | None = None
         self._hashes: deque[tuple[int, str]] = deque(maxlen=STATE_HASHES_KEPT_MAX)

@@ -30,10 +30,11 @@ def test_however_long_it_takes_a_transaction_holds_something() -> None:
     assert after(CommitPace(), 10.0) == SHARE_MIN
 
 
-def test_a_commit_that_was_held_up_changes_nothing() -> None:
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_a_commit_that_was_held_up_or_had_little_to_do_changes_nothing(seconds: float) -> None:
     pace = CommitPace()
     after(pace, 2 * ALLOWED_S)
-    pace.committed(pace.share_max, 1.0)
+    pace.committed(pace.share_max, seconds)
     assert pace.share_max == pytest.approx(1 / 2)
 
 
