@@ -208,6 +208,8 @@ class Parser:
 
     def put_off(self, data: bytes) -> None:
         """Take a chunk and look at it later: the parser `is_behind`."""
+        if self.violation is not None:
+            return
         self._data = self._data[self._at :] + data
         self._at = 0
         self.held_bytes += len(data)

@@ -205,6 +205,22 @@ async def test_long_chunks_that_come_together_are_not_even_parsed_in_one_turn_of
     assert server.pending_bytes == 0
 
 
+async def test_behind_a_violation_nothing_is_kept_for_later(
+    service: FakeService, server: RespServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvnode.resp.listener.READING_SLICE_NS", -1)
+    service.hold()
+    broken = MemoryClient(server)
+    broken.send_bytes(SET + encode("GET", "k") + b"*x\r\n")
+    broken.send_bytes(b"x" * (PUT_OFF_BYTES_MIN + 1))
+    assert not broken.connection.parser.is_behind
+    service.release()
+    replies = await broken.raw()
+    assert replies == b"+OK\r\n$1\r\nv\r\n-ERR Protocol error: invalid multibulk length\r\n"
+    assert broken.transport.closed
+    assert server.pending_bytes == 0
+
+
 async def test_pipelines_that_come_together_do_not_all_begin_in_one_turn_of_the_loop(
     service: FakeService, server: RespServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
