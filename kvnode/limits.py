@@ -264,6 +264,9 @@ HEAVY_RETRY_MS_MAX = 1_000
 HEAVY_COMMIT_MS = 10
 """Heavy reads that must see what is not committed yet have the engine commit this often at most."""
 
+WORKERS_MAX = 32
+"""Worker processes: each holds two of LMDB's reader slots (`ENGINE_READERS_MAX`)."""
+
 WORKER_START_SECONDS_MAX = 15
 """A worker that is not ready by then is ended; on a busy machine it imports for seconds."""
 

@@ -174,6 +174,7 @@ class NodeReport:
             document |= self._consensus(self.node)
             document["wal"] = self._wal(self.node)
             document["snapshot"] = self._snapshot(self.node)
+            document["heavy"] = self._heavy(self.node)
         return document
 
     def _consensus(self, node: Node) -> dict[str, Any]:
@@ -221,6 +222,18 @@ class NodeReport:
             "slow": health.is_slow,
             "slow_syncs": health.slow_syncs,
             "sync_wait_ms": round(node.sync_wait_s * 1000),
+        }
+
+    def _heavy(self, node: Node) -> dict[str, Any]:
+        workers, writes = self.workers, node.heavy_writes
+        return {
+            "workers": len(workers.pids()) if workers else 0,
+            "running": workers.running if workers else 0,
+            "waiting": workers.waiting if workers else 0,
+            "reads": dict(workers.stats.promoted) if workers else {},
+            "reads_refused": workers.stats.refused if workers else 0,
+            "writes": writes.admitted,
+            "writes_refused": writes.refused,
         }
 
     def _snapshot(self, node: Node) -> dict[str, Any]:

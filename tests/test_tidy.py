@@ -25,6 +25,7 @@ UNITS = {
         "COMMANDS",
         "CONNECTIONS",
         "REFUSALS",
+        "WORKERS",
         "REQUESTS",
         "ENTRIES",
         "EXITS",

@@ -63,8 +63,8 @@ class Workers(Protocol):
     def engine_replaced(self) -> None:
         """Nobody needs the old engine any more."""
 
-    def shed(self) -> None:
-        """Memory is scarce."""
+    def shed(self, *, running: bool) -> None:
+        """Memory is scarce: end idle workers, or all."""
 
     def close(self) -> None:
         """The node ends."""
@@ -248,7 +248,7 @@ class HeavyReads:
 
     def _on_rung(self, rung: Rung) -> None:
         if rung >= Rung.SHED and self._workers is not None:
-            self._workers.shed()
+            self._workers.shed(running=rung >= Rung.REFUSE)
 
     def close(self) -> None:
         """The node ends: no worker outlives this."""

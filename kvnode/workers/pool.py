@@ -339,11 +339,18 @@ class WorkerPool:
             if worker.is_idle:
                 worker.let_go()
 
-    def shed(self) -> None:
-        """Memory is scarce: end the workers that have nothing to do."""
-        for worker in [each for each in self._workers if each.is_idle]:
+    def shed(self, *, running: bool) -> None:
+        """Memory is scarce: end workers that have nothing to do, or with `running` all of them.
+
+        Then all reads that run or wait are refused.
+        """
+        busy = Overloaded(HEAVY_RETRY_MS_MAX)
+        while running and self._waiting:
+            self.refuse(self._next().pending)
+        for worker in [each for each in self._workers if each.is_idle or running]:
+            self.stats.refused += worker.task is not None
             worker.is_wanted = False
-            self.gone(worker, ENDED)
+            self.gone(worker, busy)
 
     def close(self) -> None:
         """End all workers; what waits or runs is answered with an error."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from kvnode.admission.budget import Budget
+from kvnode.limits import WORKERS_MAX
 
 MEMORY_SHARE: Final = 4
 """Workers may take one part of so many of the memory."""
@@ -20,7 +21,7 @@ MEMORY_SHARE: Final = 4
 def worker_count(cores: float, budget: Budget) -> int:
     """Workers of a node that may use so many processors and so much memory; at least one."""
     by_memory = budget.limit_bytes // MEMORY_SHARE // budget.worker_bytes_max
-    return max(1, min(int(cores / 2), by_memory))
+    return max(1, min(int(cores / 2), by_memory, WORKERS_MAX))
 
 
 def usable_cores(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> float:

@@ -18,6 +18,7 @@ from kvnode.workers.size import parse_quota, usable_cores, worker_count
         (2, 65_536, 1),
         (8, 65_536, 4),
         (64, 65_536, 32),
+        (200, 65_536, 32),
         (0.5, 65_536, 1),
         (3.5, 65_536, 1),
         (64, 512, 1),

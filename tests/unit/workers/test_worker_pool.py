@@ -319,10 +319,26 @@ async def test_under_pressure_idle_workers_go_and_come_back_when_they_are_needed
 ) -> None:
     async with serving(tmp_path) as node:
         await warm(node)
-        node.pool.shed()
+        node.pool.shed(running=False)
         assert node.pool.pids() == ()
         await warm(node)
         assert node.pool.stats.restarts == 0
+
+
+async def test_under_more_pressure_all_workers_go_and_who_waits_is_told_to_come_back(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as node:
+        await warm(node)
+        freeze(node)
+        reads = [node.submit(Read()) for _ in range(3)]
+        node.pool.shed(running=False)
+        assert (node.pool.running, node.pool.waiting) == (1, 2)
+        node.pool.shed(running=True)
+        assert all(isinstance(read.answer.result(), Overloaded) for read in reads)
+        assert node.pool.pids() == ()
+        assert node.pool.stats.refused == 3
+        await warm(node)
 
 
 async def test_closing_answers_all_and_leaves_no_process(tmp_path: Path) -> None:
