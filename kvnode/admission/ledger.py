@@ -83,6 +83,11 @@ class Ledger:
         """A command whose reply may be large may be begun."""
         return self.replies + self.results < self.budget.replies_bytes_max
 
+    @property
+    def has_room_for_small_replies(self) -> bool:
+        """A command whose reply is small for certain may be begun: a quarter is kept for those."""
+        return self.replies + self.results < self.budget.replies_bytes_max * 5 // 4
+
     def by_kind(self) -> dict[str, int]:
         """Bytes now."""
         return {kind: getattr(self, kind) for kind in KINDS}

@@ -766,6 +766,17 @@ class Node:
         """Whether there is room for one more reply."""
         return self.ledger.has_room_for_replies
 
+    def may_execute_small(self, pending: Pending) -> bool:
+        """Whether there is room for this one's reply, since it is small; False if nobody knows."""
+        try:
+            return self.ledger.has_room_for_small_replies and self.machine.has_small_reply(
+                pending.op
+            )
+        except KvnodeError:
+            raise
+        except Exception:  # noqa: BLE001 - a bug of the look at it: `execute` will meet it, or not
+            return False
+
     def execute(self, pending: Pending) -> None:
         """Run one read on the applied state, or have a worker run it.
 

@@ -8,8 +8,10 @@ under a new id.
 
 What may run is run in slices: a thousand reads that all came back with one round would else keep
 heartbeats and everybody's writes waiting until the last of them is done. Between two reads the
-front end is asked whether it has room for replies. First come, first served; reads that wait for no
-index (`submit_stale`) have half of each slice.
+front end is asked whether it has room for replies. Without it reads stand aside, except for those
+whose reply is small for certain: clients that read nothing must not keep others from their small
+values. When there is room again, those that stood aside are first. Else it is first come, first
+served; reads that wait for no index (`submit_stale`) have half of each slice.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ ENGINE_FULL = Refused("OOM the engine of this node is full and behind; the read 
 NO_LEADER = Refused("BUSY no leader was found in time; the read was not executed")
 QUEUE_FULL = Refused("BUSY too many reads are waiting; the read was not executed")
 STOPPING = Refused("BUSY the node is stopping; the read was not executed")
+NO_ROOM = Refused("BUSY replies that clients do not take fill the node; the read was not executed")
 
 ROUNDS_IN_FLIGHT_MAX = 2
 """One on its way while the answer to the other comes back."""
@@ -56,6 +59,9 @@ class ReadPort(Protocol):
     def may_execute(self) -> bool:
         """Whether there is room for one more reply; asked before each read."""
 
+    def may_execute_small(self, pending: Pending) -> bool:
+        """Whether there is room for this one's reply, as it is small; asked if there is no more."""
+
     def execute(self, pending: Pending) -> None:
         """Run one read on the applied state and complete it."""
 
@@ -63,8 +69,8 @@ class ReadPort(Protocol):
 class ReadRounds:
     """Gathers reads, asks for read indexes, releases reads when they are applied.
 
-    Invariant: a read is in exactly one of `_waiting`, a round, `_released` or `_stale`, or was
-    completed.
+    Invariant: a read is in exactly one of `_waiting`, a round, `_released`, `_stale` or `_aside`,
+    or was completed.
 
     Args:
         port: asks and executes.
@@ -80,6 +86,7 @@ class ReadRounds:
         self._rounds: dict[int, _Round] = {}
         self._released: deque[tuple[int, deque[_Arrived]]] = deque()
         self._stale: deque[_Arrived] = deque()
+        self._aside: deque[_Arrived] = deque()
         self._count = 0
         self._is_paused = False
         self._stopping = False
@@ -146,10 +153,12 @@ class ReadRounds:
         """Run the reads whose index is applied, in the order of confirmation, for one slice.
 
         Returns:
-            True when some are left that may run in the next slice; False too when there is no room
-            for their replies: try again when there may be some, as with the next tick.
+            True when some are left that may run in the next slice; False too when those that are
+            left stand aside: try again when there may be room, as with the next tick.
         """
         released, now = self._released, self._monotonic()
+        if self._aside and self._port.may_execute():
+            self._run(self._aside, now + READ_SLICE_MS / 2000)
         if self._stale:
             self._run(self._stale, now + READ_SLICE_MS / 2000)
         deadline = now + READ_SLICE_MS / 1000
@@ -157,7 +166,7 @@ class ReadRounds:
             if not self._run(released[0][1], deadline):
                 break
             released.popleft()
-        if not self.has_due(applied) or not self._port.may_execute():
+        if not self._is_due(applied) and not (self._aside and self._port.may_execute()):
             return False
         self.slices_cut += 1
         return True
@@ -166,10 +175,16 @@ class ReadRounds:
         """Run the first of them, and more until the deadline; True when none is left."""
         port, monotonic = self._port, self._monotonic
         before = monotonic()
-        while reads and port.may_execute():
-            pending, _ = reads.popleft()
-            self._count -= 1
-            port.execute(pending)
+        while reads:
+            pending, _ = reads[0]
+            if port.may_execute() or port.may_execute_small(pending):
+                reads.popleft()
+                self._count -= 1
+                port.execute(pending)
+            elif reads is self._aside:
+                break
+            else:
+                self._aside.append(reads.popleft())
             now = monotonic()
             if now - before > COSTLY_READ_MS / 1000 and isinstance(pending, RenderedPending):
                 pending.charge(now - before)
@@ -180,6 +195,9 @@ class ReadRounds:
 
     def has_due(self, applied: int) -> bool:
         """Whether some wait for nothing but their turn."""
+        return bool(self._aside) or self._is_due(applied)
+
+    def _is_due(self, applied: int) -> bool:
         return bool(self._stale or (self._released and self._released[0][0] <= applied))
 
     def leader_changed(self) -> None:
@@ -208,6 +226,8 @@ class ReadRounds:
         """Refuse what has waited too long: for a round, for its index to be applied, to run."""
         self._waiting = self._refuse_some(self._waiting, submitted_before, reason)
         self._stale = deque(self._refuse_some(self._stale, submitted_before, reason))
+        no_room = NO_ROOM if reason is self.reason else reason
+        self._aside = deque(self._refuse_some(self._aside, submitted_before, no_room))
         for _ in range(len(self._released)):
             index, reads = self._released.popleft()
             if left := self._refuse_some(reads, submitted_before, reason):
@@ -236,4 +256,6 @@ class ReadRounds:
         self.leader_changed()
         while self._released:
             self._waiting += self._released.popleft()[1]
+        self._waiting += self._aside
+        self._aside.clear()
         self._refuse_until(float("inf"), STOPPING)

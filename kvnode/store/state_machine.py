@@ -310,6 +310,16 @@ class StateMachine:
                 raise translated from error
             raise
 
+    def has_small_reply(self, op: Op) -> bool:
+        """Whether the reply of a read is small for certain. Raises as `read` does."""
+        try:
+            return weights.has_small_reply(self._space, op)
+        except Exception as error:
+            translated = self._engine.translate(error)
+            if translated is not None:
+                raise translated from error
+            raise
+
     def least_reply_bytes(self, op: Op) -> int:
         """What the reply of a read certainly has; 0 if nobody can tell."""
         return weights.least_reply_bytes(self._space, op)

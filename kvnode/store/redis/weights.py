@@ -107,6 +107,26 @@ def least_reply_bytes(space: Keyspace, op: Op) -> int:
     return head_of(space, op[1], op[2]).size // 4 if is_whole else 0
 
 
+SMALL_REPLY_BYTES_MAX: Final = 16 * KIB
+"""A string of this size is answered even where there is no room for large replies."""
+
+_NUMBERS: Final = frozenset(
+    [
+        *(ops.EXISTS, ops.TYPE, ops.STRLEN, ops.TTL, ops.EXPIRETIME, ops.DBSIZE, ops.VERSION),
+        *(ops.GETBIT, ops.HLEN, ops.HSTRLEN, ops.HEXISTS, ops.LLEN, ops.SCARD, ops.SISMEMBER),
+        *(ops.ZCARD, ops.ZSCORE, ops.ZRANK, ops.XLEN),
+    ]
+)
+"""Reads that answer a number or a word."""
+
+
+def has_small_reply(space: Keyspace, op: Op) -> bool:
+    """Whether the reply of a read is small for certain, told by a look-up at most."""
+    if op[0] == ops.GET:
+        return string_bytes(space, op[1], op[2]) <= SMALL_REPLY_BYTES_MAX
+    return op[0] in _NUMBERS
+
+
 def head_of(space: Keyspace, number: int, key: bytes) -> Head:
     record = space.find(number, key)
     if record is None:

@@ -287,18 +287,28 @@ async def test_a_read_with_a_bug_answers_an_error_and_the_node_goes_on(
         assert not node.failure.done()
 
 
-async def test_reads_wait_while_there_is_no_room_for_replies_and_writes_do_not(
+async def test_large_reads_wait_while_there_is_no_room_for_replies_and_nothing_else_does(
     tmp_path: Path,
 ) -> None:
     async with cluster_of(1, tmp_path) as cluster:
         node = await cluster.leader()
+        large, small = b"x" * 100_000, b"w"
+        assert await write(node, ops.SET, 0, b"large", large) == OK
         node.ledger.replies = node.ledger.budget.replies_bytes_max
-        reading = asyncio.ensure_future(read(node, ops.GET, 0, b"k"))
-        assert await write(node, ops.SET, 0, b"k", b"v") == OK
-        assert await write(node, ops.SET, 0, b"k", b"w") == OK
+        reading = asyncio.ensure_future(read(node, ops.GET, 0, b"large"))
+        assert await write(node, ops.SET, 0, b"small", small) == OK
+        assert await read(node, ops.GET, 0, b"small") == small
+        assert await read(node, ops.STRLEN, 0, b"large") == len(large)
+        assert await read(node, ops.GET, 0, b"none") is None
         assert not reading.done()
         node.ledger.replies -= 1
-        assert await reading == b"w"
+        assert await reading == large
+        node.ledger.replies = node.ledger.budget.replies_bytes_max * 5 // 4
+        reading = asyncio.ensure_future(read(node, ops.GET, 0, b"small"))
+        await asyncio.sleep(0.05)
+        assert not reading.done(), "even small replies have an end"
+        node.ledger.replies = 0
+        assert await reading == small
 
 
 async def test_copies_of_a_write_count_where_they_are(tmp_path: Path) -> None:

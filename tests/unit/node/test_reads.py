@@ -31,6 +31,10 @@ class Read:
         self.results.append(result)
 
 
+SMALL = 72
+"""An op with a small reply."""
+
+
 class CostlyRead(RenderedPending):
     """A read that can be charged."""
 
@@ -68,6 +72,9 @@ class Port:
 
     def may_execute(self) -> bool:
         return self.room > 0
+
+    def may_execute_small(self, pending: Pending) -> bool:
+        return pending.op[0] == SMALL
 
     def execute(self, pending: Pending) -> None:
         self.room -= 1
@@ -287,6 +294,46 @@ def test_no_read_runs_without_room_for_its_reply_and_the_loop_is_not_kept_busy_m
     assert not setup.rounds.release(0)
     assert done(reads) == 3
     assert not setup.rounds.has_due(0)
+
+
+def test_small_replies_pass_those_for_which_there_is_no_room_and_these_come_first_later() -> None:
+    setup = Setup()
+    setup.port.room = 0
+    large = [Read([64, 0, b"k"]) for _ in range(3)]
+    small = Read([SMALL, 0])
+    for read in (*large, small):
+        setup.rounds.submit_stale(read)
+    assert not setup.rounds.release(0)
+    assert small.results == [7]
+    assert done(large) == 0
+    late = Read([64, 0, b"k"])
+    setup.rounds.submit_stale(late)
+    setup.port.room = 3
+    setup.rounds.release(0)
+    assert done(large) == 3
+    assert late.results == []
+    assert not setup.rounds.is_idle
+
+
+def test_who_waits_too_long_for_room_is_told_so() -> None:
+    setup = Setup()
+    setup.port.room = 0
+    (read,) = setup.released(1)
+    setup.rounds.release(0)
+    setup.now += HOLD_MS / 1000
+    setup.rounds.sweep()
+    assert read.results == [reads.NO_ROOM]
+    assert setup.rounds.is_idle
+
+
+def test_who_waits_for_room_is_answered_when_the_node_ends() -> None:
+    setup = Setup()
+    setup.port.room = 0
+    (read,) = setup.released(1)
+    setup.rounds.release(0)
+    setup.rounds.abandon()
+    assert read.results == [reads.STOPPING]
+    assert setup.rounds.is_idle
 
 
 def test_stale_reads_run_while_nothing_is_applied_and_leave_half_of_each_slice_to_others() -> None:
