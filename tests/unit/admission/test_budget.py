@@ -36,7 +36,7 @@ def test_all_that_an_attack_can_fill_stays_under_sixty_percent(mebibytes: int) -
     log = 2 * budget.log_cache_bytes_max + budget.uncommitted_bytes_max
     engine = limits.ENGINE_COMMIT_BYTES_MAX * 3 // 2
     peers = 2 * budget.peer_queue_bytes_max
-    clients = budget.requests_bytes_max + budget.replies_bytes_max + budget.reply_bytes_max
+    clients = budget.requests_bytes_max + budget.replies_bytes_max * 5 // 4 + budget.reply_bytes_max
     assert BASE_BYTES + clients + packed + log + engine + peers <= budget.limit_bytes * 0.6
 
 
