@@ -106,6 +106,10 @@ _CALLS: dict[str, list[Call]] = {
         Call("ZRANGE zset 0 -1 WITHSCORES", True),
         Call("ZRANGE zset 0 100 BYSCORE", False),
         Call("ZRANGE zset 0 9999 BYSCORE LIMIT 7 5", False),
+        Call("ZRANGE zset 0 9999 BYSCORE LIMIT 7 -1", True),
+        Call("ZRANGE zset 0 9999 BYSCORE LIMIT 2300 -1", False),
+        Call("ZRANGE zset 0 100 BYSCORE LIMIT 7 -1", False),
+        Call("ZRANGE zset 9999 0 BYSCORE REV LIMIT 1000 1200", True),
     ],
     "zrevrange": [Call("ZREVRANGE zset 0 -1", True)],
     "zrangebyscore": [

@@ -280,7 +280,7 @@ def _select(
     """The pairs of a range, in its direction; a negative limit is none."""
     reverse = bool(flags & _REV)
     if by == ZBy.RANK:
-        first, size = _slice(members.collection.count, low, high)
+        first, size = slice_of(members.collection.count, low, high)
         return members.from_rank(first, size, reverse=reverse)
     if offset < 0:
         return ()
@@ -296,7 +296,7 @@ def ranks(
     """The lowest rank of a range, and how many members are in it."""
     count, reverse = members.collection.count, flags & _REV
     if by == ZBy.RANK:
-        first, size = _slice(count, low, high)
+        first, size = slice_of(count, low, high)
         return (count - first - size if reverse else first), size
     place, end = _places(members, by, low, high)
     first, size = members.spans.rank(place), members.count_between(place, end)
@@ -307,7 +307,13 @@ def ranks(
     return (first + left - taken if reverse else first + offset), taken
 
 
-def _slice(count: int, low: int | bytes, high: int | bytes) -> tuple[int, int]:
+def members_met(members: SortedSet, by: int, low: int | bytes, high: int | bytes, most: int) -> int:
+    """How many members are in a range of scores or members, at most `most`."""
+    place, end = _places(members, by, low, high)
+    return members.count_rows(place, end, most)
+
+
+def slice_of(count: int, low: int | bytes, high: int | bytes) -> tuple[int, int]:
     """The first of `count` elements in a range of ranks that includes its ends, and its size."""
     assert isinstance(low, int)
     assert isinstance(high, int)

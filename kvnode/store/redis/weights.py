@@ -293,15 +293,23 @@ def _zrange(space: Keyspace, op: Op) -> int:
 
 
 def _ranged(space: Keyspace, number: int, key: bytes, how: Range, each: int) -> int:
-    """Of a range of a sorted set: where that may be much, its spans tell how many are in it."""
+    """Of a range of a sorted set; where that may be much, members are counted."""
     head = head_of(space, number, key)
+    by, low, high, _, offset, limit = how
     if head.kind != ZSET:
         return 0
-    taken = head.rows if how[5] < 0 else min(how[5], head.rows)
-    if head.weight(taken, each) >= HEAVY_ROWS_MIN:
+    if by == ZBy.RANK:
+        return head.weight(sorted_sets.slice_of(head.rows, low, high)[1], each)
+    taken = head.rows if limit < 0 else min(limit, head.rows)
+    if head.weight(taken, each) >= HEAVY_ROWS_MIN and offset >= 0:
         found = find(space, number, key, ZSET)
         assert isinstance(found, Collection)
-        _, taken = sorted_sets.ranks(SortedSet(found), *how)
+        members, most = SortedSet(found), HEAVY_ROWS_MIN // each + 1
+        if offset < most:
+            met = sorted_sets.members_met(members, by, low, high, most + offset)
+            taken = min(max(met - offset, 0), taken)
+        else:
+            _, taken = sorted_sets.ranks(members, *how)
     return head.weight(taken, each)
 
 
