@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from kvnode.resp.connection import HEAVY
 from kvnode.resp.encoder import RESP2
 from kvnode.resp.listener import RespServer
 from kvnode.store import ops
+from kvnode.store.lmdb_engine import LmdbEngine
 from kvnode.workers.pool import WorkerPool
 from tests.support.nodes import Cluster, cluster_of, read, until, write
 from tests.support.reads import READS, SIZE, call_of, fill
@@ -244,6 +246,29 @@ async def test_on_a_rung_of_the_ladder_heavy_commands_are_refused_and_small_ones
         assert len(await client.call("HGETALL small")) == 4
         here.node.pressure.change(Rung.CALM)
         assert len(await client.call("HGETALL hash")) == 2 * (SIZE + 1)
+
+
+async def test_after_an_engine_took_the_place_of_another_workers_read_the_new_one(
+    tmp_path: Path,
+) -> None:
+    async with site(tmp_path) as here:
+        await here.fill()
+        client = await here.client()
+        assert len(await client.call("SMEMBERS set")) == SIZE
+        before, (pid,) = here.node.heavy.directory, here.pool.pids()
+        # As if a snapshot of this state had been installed.
+        here.node.applier.commit()
+        other = LmdbEngine(tmp_path / "new", map_bytes=1 << 28)
+        other.append(here.node.machine.engine.rows(b"", b"\xff"))
+        other.commit()
+        here.node._switch_engine(other)
+        shutil.rmtree(before)
+        assert len(await client.call("SMEMBERS set")) == SIZE
+        assert here.node.heavy.directory == str(tmp_path / "new")
+        assert here.pool.pids() == (pid,), "the same worker"
+        opened = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
+        assert any(each.startswith(str(tmp_path / "new")) for each in opened)
+        assert not any(each.startswith(before) for each in opened)
 
 
 async def test_a_peer_that_ran_too_many_lately_is_refused(tmp_path: Path) -> None:
