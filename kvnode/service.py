@@ -183,8 +183,8 @@ class Service(Protocol):
     ) -> Callable[[], None]:
         """Do a read of `questions` whenever this node has applied a write to its key.
 
-        `found` is called with what it found, unless that is nil or an error; `again` when nobody
-        knows what was written meanwhile, and the read must be asked anew.
+        `found` is called with what it found, unless that is nil or an error; `again` when
+        nobody knows, and the read must be asked anew.
 
         Returns:
             what ends it.

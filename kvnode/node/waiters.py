@@ -40,7 +40,7 @@ from kvnode.node.proposals import NO_LEADER
 from kvnode.service import Op, PatientPending, Pending
 from kvnode.store import ops
 from kvnode.store.ops import Resolution
-from kvnode.store.reply import GONE, KEPT, Result
+from kvnode.store.reply import ASK_AGAIN, GONE, KEPT, Result
 from kvnode.store.scores import pack_score
 
 if TYPE_CHECKING:
@@ -335,7 +335,8 @@ class Waits:
         Args:
             questions: the read to do, by key.
             found: called with what one of them found, unless that is nil or an error.
-            again: called when the store was replaced: nobody knows what was written meanwhile.
+            again: called when nobody knows what was written meanwhile, as the store was replaced,
+                or when there was no room for what was found: it must be asked anew.
 
         Returns:
             what ends it.
@@ -382,7 +383,10 @@ class Waits:
     def applied(self, index: int, news: News) -> None:
         """By the entry at `index` some were served, or abandoned, or reads found something."""
         if index <= self._told:
-            return  # applied again, after a full engine took the store back
+            # Applied again, after a full engine took the store back.
+            for token, _ in news.found:
+                self._machine.watch_on(token)
+            return
         self._told = index
         for node_id, number in news.served:
             wait = self._waits.get(number)
@@ -411,7 +415,11 @@ class Waits:
             token, result = found.popleft()
             reader = readers.get(token)
             if reader is not None:
-                reader[0](result)
+                self._machine.watch_on(token)
+                if result is ASK_AGAIN:
+                    reader[1]()
+                else:
+                    reader[0](result)
                 if self._monotonic() >= deadline:
                     return bool(found)
         return False

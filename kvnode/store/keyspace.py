@@ -242,12 +242,14 @@ class Keyspace:
         expired_keys: records deleted or overwritten because they had expired; local, for INFO.
         written_bytes: record bytes given to the engine so far; commits are bounded by it.
         reply_bytes_max: a read whose answer is larger is an error; local, as answers are no state.
+        answers_room: what answers to reads may still take until the entry is applied; local, too.
         wants_answers: somebody here waits for what reads in an EXEC answer; local, too.
     """
 
     __slots__ = (
         "_next_deadline",
         "_prototype",
+        "answers_room",
         "arrivals",
         "awaited",
         "databases",
@@ -276,7 +278,7 @@ class Keyspace:
         self.stamp_ms = 0
         self.revision = 0
         self.written_bytes = 0
-        self.reply_bytes_max = OUTPUT_BYTES_MAX
+        self.reply_bytes_max = self.answers_room = OUTPUT_BYTES_MAX
         self.wants_answers = True
         self.expired_keys = 0
         self.databases = [Database(generation) for generation in range(DATABASES)]

@@ -21,6 +21,9 @@ KEPT = Status("KEPT")
 GONE = Status("GONE")
 """RESOLVE found no such waiter. No client sees it."""
 
+ASK_AGAIN = Status("AGAIN")
+"""There was no room for what a waiting read found: it asks anew. No client sees it."""
+
 
 class Unfinished:
     """In the place of a result: propose STEP of this job (`kvnode.store.bulk`).

@@ -219,6 +219,7 @@ class StateMachine:
             space.draws.reset(entry.seed)
             space.waiters.origin = entry.node_id
             space.wants_answers = self._own_node_id in (0, entry.node_id)
+            space.answers_room = space.reply_bytes_max
             results = []
             for op in ops:
                 meaning = WRITES.get(op[0])
@@ -511,6 +512,10 @@ class StateMachine:
         awaited = number, self._space.locate(key)
         self._space.waiters.watch(awaited, token, op)
         return awaited
+
+    def watch_on(self, token: object) -> None:
+        """What was found for a watch was told: look for more from now on, unless it has ended."""
+        self._space.waiters.watch_on(token)
 
     def unwatch(self, awaited: AwaitedKey, token: object) -> None:
         """See `watch`."""

@@ -187,6 +187,7 @@ class Waiters:
         "_entries",
         "_queues",
         "_space",
+        "_told",
         "_watched",
         "abandoned",
         "found",
@@ -198,6 +199,8 @@ class Waiters:
     def __init__(self, space: Keyspace) -> None:
         self._space = space
         self._watched: dict[AwaitedKey, dict[object, Op]] = {}
+        self._told: set[object] = set()
+        self.found: list[tuple[object, Result]] = []
         self.load(WaitingTotals())
 
     def watch_as(self, other: Waiters) -> None:
@@ -214,7 +217,9 @@ class Waiters:
         self._bytes = self._entries = 0
         self.served: list[tuple[int, int]] = []
         self.abandoned: list[int] = []
-        self.found: list[tuple[object, Result]] = []
+        # What was found and not told yet is found anew.
+        self._told.difference_update([token for token, _ in self.found])
+        self.found = []
         self._space.ready.clear()
         self._space.awaited = set(self._watched)
         for waiter in waiters_of(self._space.engine) if totals.rows else ():
@@ -338,8 +343,22 @@ class Waiters:
         self._watched.setdefault(key, {})[token] = op
         self._space.awaited.add(key)
 
+    def tell(self, token: object, result: Result) -> None:
+        """Something was found for a watch."""
+        self._told.add(token)
+        self.found.append((token, result))
+
+    def is_told(self, token: object) -> bool:
+        """Whether something was found for it already."""
+        return token in self._told
+
+    def watch_on(self, token: object) -> None:
+        """What was found was told; it goes on unless it is ended."""
+        self._told.discard(token)
+
     def unwatch(self, key: AwaitedKey, token: object) -> None:
         """See `watch`."""
+        self._told.discard(token)
         watches = self._watched[key]
         del watches[token]
         if not watches:

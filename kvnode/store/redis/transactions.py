@@ -28,6 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
+from kvnode.limits import KIB
 from kvnode.store.keyspace import HASH_BYTES, Database, version_of
 from kvnode.store.ops import UnknownOperation, is_write
 from kvnode.store.redis.messages import reply_too_large
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from kvnode.store.ops import Op
     from kvnode.store.redis.meaning import Meaning
     from kvnode.store.reply import Result
+
+ANSWERS_BYTES_MIN: Final = 64 * KIB
+"""What the reads of one transaction may answer, however much others in its batch did."""
 
 _ABSENT: Final = -2
 """What VERSION answers for an absent key at revision 0."""
@@ -64,7 +68,7 @@ def exec_of(meanings: dict[int, Meaning], *, by_arrivals: bool) -> Meaning:
             if not _is_untouched(space, arrivals, number, key, seen):
                 return None
         results: list[Result] = []
-        room = space.reply_bytes_max
+        most = room = min(space.reply_bytes_max, max(space.answers_room, ANSWERS_BYTES_MIN))
         space.is_atomic = True
         for inner in inner_ops:
             meaning = meanings.get(inner[0])
@@ -76,6 +80,7 @@ def exec_of(meanings: dict[int, Meaning], *, by_arrivals: bool) -> Meaning:
                 results.append(_read(space, meaning, inner, room))
                 room -= bytes_in(results[-1])
         space.is_atomic = False
+        space.answers_room -= most - room
         return results
 
     return exec_
@@ -83,7 +88,8 @@ def exec_of(meanings: dict[int, Meaning], *, by_arrivals: bool) -> Meaning:
 
 def _read(space: Keyspace, meaning: Meaning, op: Op, room: int) -> Result:
     """What a read in a transaction answers; it may fail where a write may not, as it changes
-    nothing: nodes that nobody waits at do without it, and there is an end to what replies take."""
+    nothing: nodes that nobody waits at do without it, and there is an end to what replies take,
+    those of all transactions in one batch together."""
     if not space.wants_answers:
         return None
     if least_reply_bytes(space, op) > room:

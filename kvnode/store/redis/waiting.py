@@ -33,7 +33,8 @@ from kvnode.errors import CommandError
 from kvnode.store import ops
 from kvnode.store.keyspace import KIND_MASK, LIST, STREAM, ZSET
 from kvnode.store.ops import Resolution, UnknownOperation, ZAddFlag
-from kvnode.store.reply import GONE, KEPT
+from kvnode.store.redis.transactions import bytes_in
+from kvnode.store.reply import ASK_AGAIN, GONE, KEPT
 from kvnode.store.scores import pack_score
 
 if TYPE_CHECKING:
@@ -167,16 +168,27 @@ class _Serving:
         """Who only reads is answered at this place of the log as well: later writes may undo this.
 
         What is no stream, or has nothing new, leaves them waiting. Who asks the same gets the same
-        object: a thousand readers of one stream cost one look.
+        object: a thousand readers of one stream cost one look. If they ask for different things,
+        there is an end to what is kept for them; the others ask anew when there is room. Who was
+        found something is not looked for again before it was told.
         """
         answers: dict[tuple[object, ...], Result] = {}
         for token, op in space.waiters.watches(key).items():
+            if space.waiters.is_told(token):
+                continue
             question = tuple(op)
             if question not in answers:
-                answers[question] = self._meanings[op[0]](space, op)
+                answers[question] = self._answer(space, op)
             result = answers[question]
             if result is not None and not isinstance(result, CommandError):
-                space.waiters.found.append((token, result))
+                space.waiters.tell(token, result)
+
+    def _answer(self, space: Keyspace, op: Op) -> Result:
+        if space.answers_room < 0:
+            return ASK_AGAIN
+        result = self._meanings[op[0]](space, op)
+        space.answers_room -= bytes_in(result)
+        return result
 
     def _serve_key(self, space: Keyspace, key: AwaitedKey) -> None:
         record = space.find_at(*key)

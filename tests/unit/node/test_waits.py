@@ -346,6 +346,21 @@ def test_a_wait_is_patient_until_its_time_is_over(steps: Steps) -> None:
     assert not wait.is_patient
 
 
+def test_a_read_for_whose_answer_there_is_no_room_is_asked_again() -> None:
+    steps = Steps()
+    steps.machine.answer_for(1, 100)
+    told: list[object] = []
+    for end in (90, 91, 92):
+        question = [ops.GETRANGE, 0, b"k", 0, end]
+        steps.waits.when_found({b"k": question}, told.append, lambda: told.append("again"))
+    steps.run([ops.SET, 0, b"k", bytes(200)])
+    steps.tell()
+    assert told == [bytes(91), bytes(92), "again"]
+    steps.run([ops.SET, 0, b"k", bytes(200)])
+    steps.tell()
+    assert len(told) == 6, "all of them are looked for again"
+
+
 def test_a_read_is_done_right_after_each_write_until_it_is_forgotten(steps: Steps) -> None:
     told: list[tuple[str, Result]] = []
     again: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvnode.errors import CommandError
-from kvnode.limits import MIB
+from kvnode.limits import KIB, MIB
 from kvnode.store import ops
 from kvnode.store.ops import (
     COPY,
@@ -26,6 +26,7 @@ from kvnode.store.ops import (
     Op,
     UnknownOperation,
 )
+from kvnode.store.redis.transactions import bytes_in
 from kvnode.store.reply import OK
 from tests.unit.store.driver import NODE, Driver
 
@@ -315,3 +316,16 @@ def test_a_key_named_many_times_in_one_read_does_not_fill_memory(driver: Driver)
         answer = driver.read(*many)
         assert isinstance(answer, CommandError)
         assert answer.text == "ERR reply is larger than 1000 bytes"
+
+
+def test_the_transactions_of_one_batch_share_the_room_for_answers(driver: Driver) -> None:
+    driver.do(ops.SET, 0, b"large", bytes(100 * KIB))
+    driver.do(ops.SET, 0, b"small", b"v")
+    driver.machine.answer_for(NODE, 250 * KIB)
+    large, small = [ops.GET, 0, b"large"], [ops.GET, 0, b"small"]
+    greedy = [ops.EXEC, 0, [], [large, large]]
+    answers = driver.batch(greedy, greedy, greedy, [ops.EXEC, 0, [], [small, small]])
+    kept = [bytes_in(answer) for answer in answers]
+    assert sum(kept) < 250 * KIB + 3 * 100 * KIB
+    assert answers[3] == [b"v", b"v"]
+    assert driver.do(*greedy) == [bytes(100 * KIB)] * 2, "each batch has room of its own"

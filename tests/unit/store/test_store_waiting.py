@@ -13,7 +13,7 @@ from kvnode.store.memory_engine import MemoryEngine
 from kvnode.store.ops import Resolution
 from kvnode.store.redis.messages import WRONG_TYPE
 from kvnode.store.redis.stream_ids import TOP
-from kvnode.store.reply import GONE, KEPT
+from kvnode.store.reply import ASK_AGAIN, GONE, KEPT
 from kvnode.store.scores import pack_score
 from tests.unit.store.driver import NODE, Driver
 
@@ -34,6 +34,7 @@ class Nodes:
         self.sessions: dict[int, list[int]] = {}
         self.nonce = 0
         self.served: list[tuple[int, int]] = []
+        self.found: list[tuple[object, Result]] = []
         for node_id in (NODE, OTHER):
             self.register(node_id)
 
@@ -58,6 +59,7 @@ class Nodes:
     def _note(self, applied: Applied) -> None:
         if applied.news is not None:
             self.served += applied.news.served
+            self.found += applied.news.found
 
     def do(self, *op: Any, node: int = NODE) -> Result:
         result: Result = self.batch(node, list(op))[0]
@@ -395,6 +397,38 @@ def test_the_rows_of_the_state_hold_the_waiters(nodes: Nodes) -> None:
     nodes.driver.engine.delete(rows[0][0])
     with pytest.raises(Exception, match="blocked clients"):
         list(nodes.driver.machine.live_rows())
+
+
+def found_by(nodes: Nodes, *operations: Op) -> list[tuple[object, Result]]:
+    """What the watches of this node find by one batch of it."""
+    nodes.found.clear()
+    nodes.batch(NODE, *operations)
+    return nodes.found
+
+
+def test_who_was_found_something_is_not_looked_for_again_before_it_was_told(nodes: Nodes) -> None:
+    machine = nodes.driver.machine
+    machine.watch(0, b"k", "token", [ops.GET, 0, b"k"])
+    first, second = [ops.SET, 0, b"k", b"v"], [ops.SET, 0, b"k", b"w"]
+    assert found_by(nodes, first, second) == [("token", b"v")]
+    assert found_by(nodes, first) == []
+    machine.watch_on("token")
+    assert found_by(nodes, second) == [("token", b"w")]
+
+
+def test_different_questions_about_one_key_are_not_all_kept_in_memory(nodes: Nodes) -> None:
+    machine = nodes.driver.machine
+    machine.answer_for(NODE, 1000)
+    for end in range(700, 704):
+        machine.watch(0, b"k", end, [ops.GETRANGE, 0, b"k", 0, end - 1])
+    machine.watch(0, b"k", "like 700", [ops.GETRANGE, 0, b"k", 0, 699])
+    assert found_by(nodes, [ops.SET, 0, b"k", bytes(800)]) == [
+        (700, bytes(700)),
+        (701, bytes(701)),
+        (702, ASK_AGAIN),
+        (703, ASK_AGAIN),
+        ("like 700", bytes(700)),
+    ]
 
 
 def test_what_a_node_watches_is_told_and_in_no_hash(nodes: Nodes) -> None:
