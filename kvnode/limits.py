@@ -328,6 +328,12 @@ BULK_ROWS_PER_STEP_MAX = 500
 BULK_ROWS_AT_ONCE_MAX = 50_000
 """Elements that it may store at once where it must, inside MULTI: half a second."""
 
+STEP_PAUSE_MS = 20
+"""Between two steps of a large command, for each one under way, while there are others to serve."""
+
+STEPS_ALONE_MS = 100
+"""After this long without another command of its node a large one goes on without pauses."""
+
 BULK_COMMANDS_MAX = 64
 """Such commands under way in the cluster: each keeps a few hundred bytes in every meta row."""
 

@@ -17,6 +17,7 @@ up apply.
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, TimerHandle
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -24,14 +25,17 @@ from kvnode.admission.ladder import Rung
 from kvnode.admission.pressure import Pressure
 from kvnode.errors import CommandError, Overloaded, Refused
 from kvnode.limits import (
+    HEAVY_COMMANDS_PER_WORKER_MAX,
     HEAVY_COMMIT_MS,
     HEAVY_RETRY_MS_MAX,
     HEAVY_RETRY_MS_MIN,
     HEAVY_ROWS_MIN,
     HEAVY_WRITE_ROWS_MIN,
+    HOLD_MS,
 )
 from kvnode.service import Pending, RenderedPending, Rendering
 from kvnode.store.engine import StoredEngine
+from kvnode.store.redis.write_weights import STORES
 from kvnode.store.reply import Result
 from kvnode.store.state_machine import StateMachine
 
@@ -73,21 +77,41 @@ class Workers(Protocol):
 class HeavyWrites:
     """The one place of a node for writes that hold up apply.
 
+    Who stores a large result (`write_weights.STORES`) has nothing else under way on its connection,
+    so it may wait for the place. Any other write may not: those behind it would overtake it.
+
     Args:
         machine: the store.
         pressure: from the first rung on, heavy writes are refused.
+        propose: puts a write into the log.
+        monotonic: seconds.
     """
 
-    def __init__(self, machine: StateMachine, pressure: Pressure) -> None:
+    def __init__(
+        self,
+        machine: StateMachine,
+        pressure: Pressure,
+        propose: Callable[[Pending], None],
+        monotonic: Callable[[], float],
+    ) -> None:
         self._machine = machine
         self._pressure = pressure
+        self._propose = propose
+        self._monotonic = monotonic
         self._weight = 0
         """Of the one that is on its way; 0: the place is free."""
+        self._waiting: deque[tuple[Pending, int, str, float]] = deque()
+        """Writes, their weights, their peers, and when they came."""
         self.admitted = 0
         self.refused = 0
 
+    @property
+    def waiting(self) -> int:
+        """Writes that wait for the place."""
+        return len(self._waiting)
+
     def admit(self, pending: Pending) -> Pending | None:
-        """What to put into the log for a write; None if it was refused.
+        """What to put into the log for a write; None if it waits, or was refused.
 
         Raises:
             KvnodeError: the engine failed.
@@ -95,21 +119,46 @@ class HeavyWrites:
         weight = self._machine.weight_of(pending.op)
         if weight < HEAVY_WRITE_ROWS_MIN:
             return pending
-        if self._weight or self._pressure.rung >= Rung.SHED:
-            self.refused += 1
-            pending.complete(Overloaded(self._retry_ms(self._weight or weight)))
+        if self._pressure.rung >= Rung.SHED:
+            self._refuse(pending, weight)
             return None
+        if self._weight:
+            self._wait(pending, weight)
+            return None
+        return self._in_place(pending, weight)
+
+    def _in_place(self, pending: Pending, weight: int) -> Pending:
         self._weight = weight
         self.admitted += 1
         return _InPlace(pending, weight, self._leave)
 
+    def _wait(self, pending: Pending, weight: int) -> None:
+        rendering = pending.rendering if isinstance(pending, RenderedPending) else None
+        peer = rendering.peer if rendering is not None else ""
+        places = HEAVY_COMMANDS_PER_WORKER_MAX
+        own = sum([each[2] == peer for each in self._waiting])
+        if pending.op[0] in STORES and len(self._waiting) < places and own < places // 2:
+            self._waiting.append((pending, weight, peer, self._monotonic()))
+        else:
+            self._refuse(pending, self._weight)
+
     def _leave(self) -> None:
         self._weight = 0
+        if self._waiting:
+            pending, weight, _, _ = self._waiting.popleft()
+            self._propose(self._in_place(pending, weight))
 
-    @staticmethod
-    def _retry_ms(weight: int) -> int:
+    def sweep(self) -> None:
+        """Refuse what has waited too long."""
+        before = self._monotonic() - HOLD_MS / 1000
+        while self._waiting and self._waiting[0][3] <= before:
+            pending, weight, _, _ = self._waiting.popleft()
+            self._refuse(pending, weight)
+
+    def _refuse(self, pending: Pending, weight: int) -> None:
         expected_ms = weight * ROW_MICROSECONDS // 1000
-        return max(HEAVY_RETRY_MS_MIN, min(expected_ms, HEAVY_RETRY_MS_MAX))
+        self.refused += 1
+        pending.complete(Overloaded(max(HEAVY_RETRY_MS_MIN, min(expected_ms, HEAVY_RETRY_MS_MAX))))
 
 
 class _InPlace:

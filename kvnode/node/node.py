@@ -236,6 +236,7 @@ class Node:
 
     def _make_heavy(self) -> tuple[HeavyReads, HeavyWrites]:
         self.machine.answer_for(self.identity.node_id, self.ledger.budget.reply_bytes_max)
+        self.proposer.large_commands = lambda: self.machine.large_commands
         reads = HeavyReads(
             self.machine,
             self.loop,
@@ -244,7 +245,7 @@ class Node:
             pressure=self.pressure,
             on_failure=self._on_read_failed,
         )
-        return reads, HeavyWrites(self.machine, self.pressure)
+        return reads, HeavyWrites(self.machine, self.pressure, self._propose, self.loop.time)
 
     def _make_succession(self) -> Succession:
         return Succession(
@@ -324,7 +325,12 @@ class Node:
         self.proposer.stop()
         self.reads.stop()
         deadline = self.loop.time() + seconds
-        while not (self.proposer.is_idle and self.reads.is_idle and self.heavy.is_idle):
+        while not (
+            self.proposer.is_idle
+            and self.reads.is_idle
+            and self.heavy.is_idle
+            and not self.heavy_writes.waiting
+        ):
             if self.loop.time() >= deadline:
                 return False
             await asyncio.sleep(TICK_SECONDS)
@@ -417,6 +423,7 @@ class Node:
             self.proposer.sweep()
             self.reads.sweep()
             self.heavy.sweep()
+            self.heavy_writes.sweep()
             self.snapshots.sweep()
             self.membership.sweep()
             self.strains.sweep()
@@ -506,6 +513,9 @@ class Node:
             if admitted is None:
                 return
             pending = admitted
+        self._propose(pending)
+
+    def _propose(self, pending: Pending) -> None:
         self.proposer.submit(pending)
         self.wake()
 

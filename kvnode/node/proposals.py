@@ -32,6 +32,8 @@ from kvnode.limits import (
     LEVEL_WAIT_MS,
     QUEUED_COMMANDS_MAX,
     RESEND_MS,
+    STEP_PAUSE_MS,
+    STEPS_ALONE_MS,
 )
 from kvnode.service import PatientPending, Pending
 from kvnode.store import ops
@@ -155,6 +157,12 @@ class Proposer:
         self._monotonic = monotonic
         self._queue: deque[tuple[Pending, float]] = deque()
         self._early: deque[tuple[Pending, float]] = deque()
+        self._resting: deque[tuple[_Step, float]] = deque()
+        """Steps of large commands that make way for others, and until when."""
+        self._others_at = 0.0
+        """When the last command came that was no step."""
+        self.large_commands: Callable[[], int] = _one
+        """How many large commands are under way in the cluster."""
         self._window: OrderedDict[int, _Batch] = OrderedDict()
         self._sequence = 0
         self._resend_from: int | None = None
@@ -172,12 +180,12 @@ class Proposer:
     def is_idle(self) -> bool:
         """Nothing waits for an answer."""
         under_way = any(batch.pendings for batch in self._window.values())
-        return not (self._queue or self._early or under_way)
+        return not (self._queue or self._early or self._resting or under_way)
 
     @property
     def waiting(self) -> int:
         """Commands that wait for a batch, and batches under way."""
-        return len(self._queue) + len(self._early) + len(self._window)
+        return len(self._queue) + len(self._early) + len(self._resting) + len(self._window)
 
     # --- commands in ------------------------------------------------------------------------------
 
@@ -197,7 +205,8 @@ class Proposer:
         if reason is not None:
             self.refuse(pending, reason)
             return
-        self._queue.append((pending, self._monotonic()))
+        self._others_at = self._monotonic()
+        self._queue.append((pending, self._others_at))
 
     def set_level(self, level: int) -> None:
         """Tell the cluster's feature level: ops of a higher one are refused from now on.
@@ -253,6 +262,8 @@ class Proposer:
 
     def flush(self) -> None:
         """Make batches of what waits and send them, as far as the window allows."""
+        if self._resting:
+            self._go_on(self._monotonic())
         if self._is_paused:
             return
         if not self.incarnation:
@@ -379,12 +390,33 @@ class Proposer:
             pending.complete(result)
 
     def _carry_on(self, pendings: list[Pending], results: list[Result]) -> None:
-        """Propose the next steps of large commands (`kvnode.store.bulk`); answer the others."""
+        """Propose the next steps of large commands (`kvnode.store.bulk`); answer the others.
+
+        Every node applies each step in one go. While there are others to serve, steps of all large
+        commands of the cluster together leave them most of the time.
+        """
+        now = self._monotonic()
+        pause_s = 0.0
+        if (now - self._others_at) * 1000 < STEPS_ALONE_MS:
+            pause_s = max(1, self.large_commands()) * STEP_PAUSE_MS / 1000
         for pending, result in zip(pendings, results, strict=True):
             if isinstance(result, Unfinished):
-                self._queue.append((_Step(pending, result.job), self._monotonic()))
+                self._resting.append((_Step(pending, result.job), now + pause_s))
             else:
                 pending.complete(result)
+        if not pause_s:
+            self._go_on(now)
+
+    @property
+    def has_due_step(self) -> bool:
+        """`flush` would find the next step of a large command."""
+        return bool(self._resting) and self._resting[0][1] <= self._monotonic()
+
+    def _go_on(self, now: float) -> None:
+        """Steps whose rest is over wait for a batch like any command."""
+        resting = self._resting
+        while resting and resting[0][1] <= now:
+            self._queue.append((resting.popleft()[0], now))
 
     def restored(self, session: Session | None) -> None:
         """The store was replaced by a snapshot: what it had applied was applied without us."""
@@ -450,9 +482,14 @@ class Proposer:
         """The node ends now: everybody gets the answer that is true."""
         self.stop()
         self._submit_early()
+        self._go_on(float("inf"))
         self._refuse_until(float("inf"), STOPPING)
         for batch in self._window.values():
             self._answer_unknown(batch, stays=False)
+
+
+def _one() -> int:
+    return 1
 
 
 def _is_patient(pending: Pending) -> bool:

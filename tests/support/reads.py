@@ -210,10 +210,13 @@ WRITES: list[Call] = [
     Call("PFMERGE new hyperloglog", False),
     Call("SORT list ALPHA STORE new", False),
     Call("SORT set BY weight* GET other* GET another* STORE new", True),
-    Call("SUNIONSTORE new set other", False),
-    Call("ZUNIONSTORE new 2 zset set", False),
+    Call("SUNIONSTORE new set other", True),
+    Call("ZUNIONSTORE new 2 zset set", True),
     Call("GEOSEARCHSTORE new geo FROMLONLAT 13 38 BYRADIUS 300 km COUNT 5", True),
-    Call("GEOSEARCHSTORE new geo FROMLONLAT 13 38 BYRADIUS 300 km", False),
+    Call("GEOSEARCHSTORE new geo FROMLONLAT 13 38 BYRADIUS 300 km", True),
+    Call("COPY hash new", True),
+    Call("COPY small new", False),
+    Call("ZRANGESTORE new zset 0 -1", True),
     Call("SET key1 x", False),
 ]
 """Writes whose work is not told by their size, and some that are told by it."""

@@ -5,8 +5,9 @@ itself: its client pays for each member of an SADD with the bytes that tell it. 
 is stored: an LREM looks at the whole list, an EXEC may hold reads of everything. The node that
 takes them lets one at a time into the log (`kvnode.node.heavy`).
 
-Commands that store large results have no weight: they go on in steps (`kvnode.store.bulk`), unless
-they are inside EXEC, where all happens at once.
+Commands that store large results go on in steps (`kvnode.store.bulk`), unless they are inside EXEC,
+where all happens at once. Steps of many of them together would leave nobody else any room, so they
+have a weight, too; but whoever sends one does nothing else meanwhile, so they may wait for theirs.
 """
 
 from __future__ import annotations
@@ -203,18 +204,10 @@ def _sort_store(space: Keyspace, op: Op) -> int:
     return weight + head_of(space, number, key).rows
 
 
-def _sort_store_at_once(space: Keyspace, op: Op) -> int:
-    return _sort_store(space, op) if op[7] is not None or len(op) > 8 else 0
-
-
 def _geosearchstore(space: Keyspace, op: Op) -> int:
     _, number, _, key, checks, centre, shape, *_ = op
     most = HEAVY_WRITE_ROWS_MIN // PLACE + 1
     return geo.rows_met(space, number, key, checks, centre, shape, most) * PLACE
-
-
-def _geosearchstore_at_once(space: Keyspace, op: Op) -> int:
-    return _geosearchstore(space, op) if op[8] else 0
 
 
 def _copied(space: Keyspace, op: Op) -> int:
@@ -268,13 +261,9 @@ _BY_THEMSELVES: Final[dict[int, Weigh]] = {
     ops.BITOP: _bitop,
     ops.PFMERGE: _pfmerge,
     ops.RESTORE: _restore,
-    ops.SORTSTORE: _sort_store_at_once,
-    ops.GEOSEARCHSTORE: _geosearchstore_at_once,
 }
 
-_INSIDE_EXEC: Final[dict[int, Weigh]] = {
-    **WEIGHTS,
-    **_BY_THEMSELVES,
+STORES: Final[dict[int, Weigh]] = {
     ops.SORTSTORE: _sort_store,
     ops.GEOSEARCHSTORE: _geosearchstore,
     ops.COPY: _copied,
@@ -282,9 +271,13 @@ _INSIDE_EXEC: Final[dict[int, Weigh]] = {
     ops.ZALGEBRASTORE: _zcombined,
     ops.ZRANGESTORE: _zrangestore,
 }
+"""Those that store what they find; no data command of their connection begins before they end."""
+
+_INSIDE_EXEC: Final[dict[int, Weigh]] = {**WEIGHTS, **_BY_THEMSELVES, **STORES}
 
 WRITE_WEIGHTS: Final[dict[int, Weigh]] = {
     **_BY_THEMSELVES,
+    **STORES,
     ops.EXEC: _exec,
     ops.EXEC_WATCHED: _exec,
 }

@@ -430,6 +430,21 @@ async def test_one_heavy_write_of_a_node_is_under_way_at_a_time_and_others_are_t
         assert await write(node, *light) == [4]
 
 
+async def test_large_stores_wait_for_each_other_and_one_too_many_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvnode.node.heavy.HEAVY_WRITE_ROWS_MIN", 100)
+    async with cluster_of(1, tmp_path) as cluster:
+        node = await cluster.leader()
+        await write(node, ops.SADD, 0, b"s", *[b"%d" % number for number in range(1500)])
+        copies = [[ops.COPY, 0, b"s", 0, b"c%d" % at, 0] for at in range(10)]
+        answers = await asyncio.gather(*(write(node, *op) for op in copies))
+        assert answers[:9] == [1] * 9
+        assert isinstance(answers[9], Overloaded), "half of the places are for others"
+        assert node.heavy_writes.waiting == 0
+        assert await read(node, ops.SCARD, 0, b"c8") == 1500
+
+
 async def test_a_bug_in_weighing_a_write_does_not_keep_it_from_being_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ from kvnode.limits import (
     HOLD_MS,
     LEVEL_WAIT_MS,
     RESEND_MS,
+    STEP_PAUSE_MS,
+    STEPS_ALONE_MS,
 )
 from kvnode.node import proposals
 from kvnode.node.proposals import Proposer
@@ -361,6 +363,7 @@ def test_a_large_command_is_carried_on_step_by_step_until_its_answer_is_final() 
     setup.proposer.flush()
     for sequence in (1, 2, 3):
         results: list[Result] = [Unfinished(77)] if sequence > 1 else [5, Unfinished(77)]
+        setup.now += (STEPS_ALONE_MS + 1) / 1000
         setup.applied(sequence, results, Outcome.APPLIED)
         assert small.results == [5]
         assert large.results == []
@@ -369,6 +372,30 @@ def test_a_large_command_is_carried_on_step_by_step_until_its_answer_is_final() 
     setup.applied(4, [9], Outcome.APPLIED)
     assert large.results == [9]
     assert setup.proposer.is_idle
+
+
+@pytest.mark.parametrize("under_way", [1, 3])
+def test_while_there_are_others_steps_leave_them_time_the_more_the_more_large_commands_there_are(
+    under_way: int,
+) -> None:
+    setup = Setup()
+    setup.proposer.large_commands = lambda: under_way
+    (large,) = setup.submit()
+    setup.proposer.flush()
+    setup.submit()  # somebody else, just now
+    setup.applied(1, [Unfinished(77)], Outcome.APPLIED)
+    setup.proposer.flush()
+    assert [op[0] for op in decode_ops(setup.leader.sent[-1][2])] != [ops.STEP]
+    setup.applied(2, [1], Outcome.APPLIED)
+    setup.now += (under_way * STEP_PAUSE_MS - 1) / 1000
+    assert not setup.proposer.has_due_step
+    assert not setup.proposer.is_idle
+    setup.now += 2 / 1000
+    assert setup.proposer.has_due_step
+    setup.proposer.flush()
+    assert decode_ops(setup.leader.sent[-1][2]) == [[ops.STEP, 0, 77]]
+    setup.applied(3, [9], Outcome.APPLIED)
+    assert large.results == [9]
 
 
 def test_a_large_command_whose_next_step_cannot_leave_is_refused() -> None:
