@@ -126,13 +126,13 @@ def client_info(connection: Connection, _arguments: list[bytes]) -> bytes:
 
 def client_list(connection: Connection, arguments: list[bytes]) -> bytes:
     clients = connection.server.clients
-    option = arguments[2].upper() if len(arguments) > 2 else b""
+    option = arguments[2].upper() if len(arguments) > 2 else None
     if option == b"ID" and len(arguments) > 3:
         ids = [integer(argument, "ERR Invalid client ID") for argument in arguments[3:]]
         chosen = [clients[number] for number in dict.fromkeys(ids) if number in clients]
     elif option == b"TYPE" and len(arguments) == 4:
         chosen = list(clients.values()) if _is_normal(arguments[3]) else []
-    elif not option:
+    elif option is None:
         chosen = list(clients.values())
     else:
         raise CommandError(SYNTAX_ERROR)
