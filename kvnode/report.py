@@ -209,19 +209,19 @@ class NodeReport:
             "reads_per_second": round(self._reads.look(by_kind[READ], now), 1),
             "writes_per_second": round(self._writes.look(by_kind[WRITE], now), 1),
             "clients": len(resp.clients) if resp else 0,
-            "loop_lag_ms": round(node.lag.latest_s * 1000, 3) if node else 0.0,
+            "loop_lag_ms": round(node.condition.lag.latest_s * 1000, 3) if node else 0.0,
             "in_flight_bytes": self.in_flight_bytes(),
         }
 
     def _wal(self, node: Node) -> dict[str, Any]:
-        repair, health = node.wal.last_repair, node.disk_health
+        repair, health = node.wal.last_repair, node.condition.disk_health
         return {
             "segments": node.wal.segments,
             "bytes": node.wal.bytes,
             "last_repair": None if repair is None else _repair_fields(repair),
             "slow": health.is_slow,
             "slow_syncs": health.slow_syncs,
-            "sync_wait_ms": round(node.sync_wait_s * 1000),
+            "sync_wait_ms": round(node.condition.sync_wait_s * 1000),
         }
 
     def _heavy(self, node: Node) -> dict[str, Any]:
@@ -324,7 +324,7 @@ class NodeReport:
             listen=config.listen,
             peer_listen=config.peer_listen,
             admin=config.admin,
-            members=len(node.members),
+            members=len(node.roster.members),
             data=config.data,
             heartbeat_ms=config.heartbeat_ms,
             election_ms=f"{config.election_ms_min}-{config.election_ms_max}",
@@ -391,12 +391,12 @@ class NodeReport:
 
     def bind_node(self, node: Node) -> None:
         """Metrics of consensus, log, store and peers."""
-        bind, raft, stats = self.metrics_registry.bind, node.raft, node.stats
+        bind, raft = self.metrics_registry.bind, node.raft
         info: Labelled = {(node.identity.name, node.identity.cluster_id, __version__): 1.0}
         bind("kvnode_info", lambda: info)
         bind("kvnode_has_leader", lambda: float(raft.leader != NONE))
         bind("kvnode_is_leader", lambda: float(raft.role is Role.LEADER))
-        bind("kvnode_leader_changes_seen_total", lambda: stats.leader_changes_seen)
+        bind("kvnode_leader_changes_seen_total", lambda: node.consensus.leader_changes_seen)
         bind("kvnode_term", lambda: raft.term)
         bind("kvnode_commit_index", lambda: raft.commit)
         bind("kvnode_applied_index", lambda: node.machine.applied)
@@ -407,7 +407,7 @@ class NodeReport:
         bind("kvnode_recovering", lambda: float(raft.recovering))
         bind("kvnode_member_lag_entries", lambda: _lags(node))
         bind("kvnode_proposals_committed_total", lambda: raft.commit)
-        bind("kvnode_proposals_applied_total", lambda: stats.entries_applied)
+        bind("kvnode_proposals_applied_total", lambda: node.outcomes.entries_applied)
         bind("kvnode_batches_grouped_total", lambda: node.duties.batches_grouped)
         bind("kvnode_proposals_pending_total", lambda: node.proposer.waiting)
         bind(
@@ -416,8 +416,8 @@ class NodeReport:
         )
         bind("kvnode_wal_segments", lambda: node.wal.segments)
         bind("kvnode_wal_bytes", lambda: node.wal.bytes)
-        bind("kvnode_wal_slow_syncs_total", lambda: node.disk_health.slow_syncs)
-        bind("kvnode_wal_sync_wait_seconds", lambda: node.sync_wait_s)
+        bind("kvnode_wal_slow_syncs_total", lambda: node.condition.disk_health.slow_syncs)
+        bind("kvnode_wal_sync_wait_seconds", lambda: node.condition.sync_wait_s)
         bind("kvnode_keys", lambda: _keys(node))
         bind("kvnode_data_bytes", lambda: node.machine.data_bytes)
         bind("kvnode_waiters", lambda: node.machine.waiters)
@@ -427,13 +427,13 @@ class NodeReport:
         bind("kvnode_engine_full", lambda: float(node.applier.is_full))
         bind("kvnode_heavy_writes_total", lambda: node.heavy_writes.admitted)
         bind("kvnode_heavy_writes_refused_total", lambda: node.heavy_writes.refused)
-        bind("kvnode_read_failures_total", lambda: stats.read_failures)
+        bind("kvnode_read_failures_total", lambda: node.read_failures.count)
         bind("kvnode_read_slices_cut_total", lambda: node.reads.slices_cut)
-        bind("kvnode_loop_lag_max_seconds", lambda: node.lag.lags.longest)
+        bind("kvnode_loop_lag_max_seconds", lambda: node.condition.lag.lags.longest)
         bind_histogram = self.metrics_registry.bind_histogram
-        bind_histogram("kvnode_loop_lag_seconds", {(): node.lag.lags})
+        bind_histogram("kvnode_loop_lag_seconds", {(): node.condition.lag.lags})
         bind_histogram("kvnode_slice_seconds", self._slices)
-        self._slices |= {(kind,): seconds for kind, seconds in node.slices.kinds.items()}
+        self._slices |= {(kind,): seconds for kind, seconds in node.pulse.slices.kinds.items()}
         self._bind_peers(node)
         self._bind_snapshots(node)
 
@@ -494,7 +494,7 @@ def _member_document(member: MemberStatus) -> dict[str, Any]:
 
 
 def _roles(node: Node) -> Labelled:
-    roles = [member.role.name.lower() for member in node.members.values()]
+    roles = [member.role.name.lower() for member in node.roster.members.values()]
     return {(role,): float(roles.count(role)) for role in ("voter", "learner", "leaving")}
 
 
@@ -518,7 +518,7 @@ def _keys(node: Node) -> Labelled:
 def _peers_connected(node: Node) -> Labelled:
     return {
         (member.name,): float(node.transport.is_connected(node_id))
-        for node_id, member in node.members.items()
+        for node_id, member in node.roster.members.items()
         if node_id != node.identity.node_id
     }
 

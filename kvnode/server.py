@@ -291,7 +291,7 @@ class Server:
 
     def _turn(self) -> Turn:
         """Whether the other nodes can do without this one; called in the watchdog's thread."""
-        return self._node.turn if self._node is not None else Turn()
+        return self._node.succession.last_turn if self._node is not None else Turn()
 
     def _drop_clients(self) -> None:
         if self._resp is not None:

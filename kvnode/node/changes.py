@@ -12,7 +12,7 @@ feature level, to promote learners that have caught up, and to bury the dead whe
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -178,7 +178,7 @@ class Changes:
                     request.level,
                 ),
             )
-            node.wake()
+            node.pulse.wake()
 
     def on_decided(self, message: ChangeDecided) -> None:
         """The leader's answer to a request that was put to this node."""
@@ -235,7 +235,7 @@ class Changes:
                 sender,
                 ChangeDecided(message.request_id, decided.verdict, decided.text, decided.node_id),
             )
-            self._node.wake()
+            self._node.pulse.wake()
 
         try:
             action = Action(message.action)
@@ -280,7 +280,7 @@ class Changes:
             return refused(f"{name} cannot lead now: it is short of memory", chosen)
         if not node.raft.transfer_leader(chosen):
             return ChangeAnswer(Verdict.AGAIN, f"{name} cannot lead at the moment")
-        node.wake()
+        node.pulse.wake()
         return ChangeAnswer(Verdict.AGAIN, f"leadership is on its way to {name}")
 
     def _propose(self, change: Change, answer: Answer | None) -> ChangeAnswer | None:
@@ -290,7 +290,7 @@ class Changes:
             return BUSY
         self._proposed = _Proposed(index, answer, outcome(self._view(), change))
         event(_log, logging.INFO, "changing the membership", change=str(change), index=index)
-        self._node.wake()
+        self._node.pulse.wake()
         return None
 
     def on_applied(self, index: int, result: Result) -> None:
@@ -359,6 +359,13 @@ class Changes:
     def silent_ms(self, peer: int) -> int:
         """For how long a peer was not heard, or for how long this node leads without hearing it."""
         return self._since(self._heard.get(peer, self._took_office_at))
+
+    def silent_nodes(self, node_ids: Iterable[int], milliseconds: int) -> list[int]:
+        """Others of them that this node, as the leader, has not heard for so long; else none."""
+        if not self._node.duties.leads:
+            return []
+        own = self._node.identity.node_id
+        return [one for one in node_ids if one != own and self.silent_ms(one) >= milliseconds]
 
     def _since(self, moment: float) -> int:
         return round((self._node.loop.time() - moment) * 1000)

@@ -54,7 +54,7 @@ class NodeControl:
         node = self._node
         return LogDiskStatus(
             is_full=node.writer.is_full,
-            is_slow=node.disk_health.is_slow,
-            slow_syncs=node.disk_health.slow_syncs,
-            wait_ms=round(node.sync_wait_s * 1000),
+            is_slow=node.condition.disk_health.is_slow,
+            slow_syncs=node.condition.disk_health.slow_syncs,
+            wait_ms=round(node.condition.sync_wait_s * 1000),
         )

@@ -16,6 +16,7 @@ up apply.
 
 from __future__ import annotations
 
+import traceback
 from asyncio import AbstractEventLoop, TimerHandle
 from collections import deque
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from typing import Protocol, cast
 
 from kvnode.admission.ladder import Rung
 from kvnode.admission.pressure import Pressure
-from kvnode.errors import CommandError, Overloaded, Refused
+from kvnode.errors import CommandError, KvnodeError, Overloaded, Refused
 from kvnode.limits import (
     HEAVY_COMMANDS_PER_WORKER_MAX,
     HEAVY_COMMIT_MS,
@@ -84,6 +85,7 @@ class HeavyWrites:
         machine: the store.
         pressure: from the first rung on, heavy writes are refused.
         propose: puts a write into the log.
+        on_failure: told of a weighing that met a bug, by its op code and a traceback.
         monotonic: seconds.
     """
 
@@ -92,11 +94,13 @@ class HeavyWrites:
         machine: StateMachine,
         pressure: Pressure,
         propose: Callable[[Pending], None],
+        on_failure: Callable[[int, str], None],
         monotonic: Callable[[], float],
     ) -> None:
         self._machine = machine
         self._pressure = pressure
         self._propose = propose
+        self._on_failure = on_failure
         self._monotonic = monotonic
         self._weight = 0
         """Of the one that is on its way; 0: the place is free."""
@@ -104,6 +108,11 @@ class HeavyWrites:
         """Writes, their weights, their peers, and when they came."""
         self.admitted = 0
         self.refused = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """No write waits for the place."""
+        return not self._waiting
 
     @property
     def waiting(self) -> int:
@@ -116,6 +125,15 @@ class HeavyWrites:
         Raises:
             KvnodeError: the engine failed.
         """
+        try:
+            return self._admit(pending)
+        except KvnodeError:
+            raise
+        except Exception:  # noqa: BLE001 - nobody knows what it weighs, and it may weigh nothing
+            self._on_failure(pending.op[0], traceback.format_exc())
+            return pending
+
+    def _admit(self, pending: Pending) -> Pending | None:
         weight = self._machine.weight_of(pending.op)
         if weight < HEAVY_WRITE_ROWS_MIN:
             return pending

@@ -66,7 +66,7 @@ class Membership:
         if applied.results[0] is None:
             self.on_changed()
         node.changes.on_applied(index, applied.results[0])
-        node.wake()
+        node.pulse.wake()
 
     def on_changed(self) -> None:
         """Meet who came, forget who went, and leave if that is this node."""
@@ -101,7 +101,7 @@ class Membership:
         self._meet()
         # Before the first message of this start: it may take back what the last one said.
         node.raft.peer_connected(hello.sender, recovering=hello.recovering)
-        node.wake()
+        node.pulse.wake()
 
     def sweep(self) -> None:
         """Ten times a second: say who began to recover, or has all again."""
@@ -111,9 +111,10 @@ class Membership:
         for peer in sorted(recovering - self._recovering):
             text = "a member is recovering: it counts in no quorum"
             missing = status.voters_missing
-            event(_log, logging.WARNING, text, member=node.name_of(peer), voters_missing=missing)
+            name = node.roster.name_of(peer)
+            event(_log, logging.WARNING, text, member=name, voters_missing=missing)
         for peer in sorted(self._recovering - recovering):
-            event(_log, logging.WARNING, "a member has recovered", member=node.name_of(peer))
+            event(_log, logging.WARNING, "a member has recovered", member=node.roster.name_of(peer))
         self._recovering = recovering
 
     def _meet(self) -> None:

@@ -29,6 +29,8 @@ from kvnode.node.wire import (
 )
 from kvnode.obs.log import event
 from kvnode.store.batch import MalformedEntry
+from kvnode.store.ops import LEVEL
+from raft.types import NONE
 
 if TYPE_CHECKING:
     from kvnode.node.node import Node
@@ -62,7 +64,7 @@ class Peers:
             CoverageAnswer: lambda _, message: node.coverage.answered(message),
             ChangeForward: node.changes.on_forward,
             ChangeDecided: lambda _, message: node.changes.on_decided(message),
-            Strained: node.strains.told,
+            Strained: self._on_strained,
         }
         """By type, messages of nodes; all others are Raft's."""
 
@@ -72,7 +74,7 @@ class Peers:
         if node.is_stopped:
             return
         node.changes.heard(sender)
-        node.before_reads()
+        node.pulse.before_reads()
         for message in messages:
             take = self._takers.get(type(message))
             if take is not None:
@@ -81,12 +83,15 @@ class Peers:
                 node.raft.step(sender, cast("Message", message))
         if stamp_ms and sender == node.raft.leader:
             node.clock.follow(stamp_ms)
-        node.wake()
+        node.pulse.wake()
 
     def _on_snapshot(
         self, sender: int, message: SnapshotOffer | SnapshotChunk | SnapshotAck
     ) -> None:
         self._node.snapshots.on_message(sender, message)
+
+    def _on_strained(self, sender: int, message: Strained) -> None:
+        self._node.strains.told(sender, message)
 
     def _on_forward(self, sender: int, batch: Forward) -> None:
         node = self._node
@@ -121,7 +126,7 @@ class Peers:
         node.strains.connected(peer)
         node.proposer.resume()
         node.reads.resume()
-        node.wake()
+        node.pulse.wake()
 
     def on_unreachable(self, peer: int) -> None:
         """Messages to a peer were dropped."""
@@ -130,8 +135,13 @@ class Peers:
     def on_refused(self, peer: int, refusal: Refusal) -> None:
         """A peer will not talk to this node: for some reasons that is the end."""
         node = self._node
-        node.stats.hellos_refused_by_peers += 1
-        event(_log, logging.WARNING, "refused by peer", peer=node.name_of(peer), why=refusal.text)
+        event(
+            _log,
+            logging.WARNING,
+            "refused by peer",
+            peer=node.roster.name_of(peer),
+            why=refusal.text,
+        )
         if not refusal.reason.is_final:
             return
         if node.membership.is_leaving:
@@ -141,7 +151,7 @@ class Peers:
 
     def on_malformed(self, peer: int | None, reason: str) -> None:
         """Somebody spoke nonsense on the peer port and was dropped."""
-        name = "unknown" if peer is None else self._node.name_of(peer)
+        name = "unknown" if peer is None else self._node.roster.name_of(peer)
         event(_log, logging.WARNING, "malformed peer frame", peer=name, why=reason)
 
     def check_hello(self, hello: Hello) -> Refusal | None:
@@ -176,8 +186,22 @@ class Peers:
         return refusal
 
     def hello(self) -> Hello:
-        """Who this node is now."""
-        return self._node.hello()
+        """Who this node is now; to nobody in particular."""
+        node, own = self._node, self._node.identity
+        return Hello(
+            own.cluster_id,
+            own.node_id,
+            NONE,
+            own.storage_id,
+            own.incarnation,
+            own.version,
+            own.client_address,
+            node.raft.recovering,
+            node.lease_reads,
+            LEVEL,
+            node.roster.configured_at,
+            own.peer_address,
+        )
 
     def on_join(
         self, request: JoinRequest, answer: Callable[[JoinAnswer], None]

@@ -129,7 +129,7 @@ class _Batch:
 
 
 class Proposer:
-    """The proposer session of this node; no I/O and no timers: `Node` calls `flush` and `sweep`.
+    """The proposer session of this node; no I/O and no timers: `Pulse` calls `flush` and `sweep`.
 
     Invariants:
         * sequence numbers in the window are contiguous and end at `_sequence`;

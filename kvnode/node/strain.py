@@ -39,30 +39,34 @@ class Strain(NamedTuple):
 CALM = Strain()
 
 
-class StrainPort(Protocol):
-    """What `Strains` needs of the node."""
+class Sender(Protocol):
+    """The transport, as far as `Strains` knows it."""
 
     @property
-    def peers_dialled(self) -> Sequence[int]:
-        """Whom it may tell something."""
+    def peers(self) -> Sequence[int]:
+        """Who is dialled."""
 
-    def tell_strain(self, peer: int, strain: Strained) -> None:
-        """Tell a peer, if it can be told; that may get lost."""
+    def wire_version(self, peer: int) -> int:
+        """The version that a peer is spoken to in; 0 while it is not connected."""
 
-    def wake(self) -> None:
-        """Ask for a pass, in which messages leave."""
+    def send(self, peer: int, message: Strained) -> None:
+        """Queue one message; it may get lost."""
 
 
 class Strains:
     """This node's strain, and what is known of the others'.
 
     Args:
-        port: tells the peers.
+        transport: to tell the peers.
+        wake: asks for a pass of the node, in which messages leave.
         monotonic: seconds.
     """
 
-    def __init__(self, port: StrainPort, monotonic: Callable[[], float]) -> None:
-        self._port = port
+    def __init__(
+        self, transport: Sender, wake: Callable[[], None], monotonic: Callable[[], float]
+    ) -> None:
+        self._transport = transport
+        self._wake = wake
         self._monotonic = monotonic
         self.own = CALM
         self._others: dict[int, tuple[Strain, float]] = {}
@@ -77,11 +81,15 @@ class Strains:
 
     def _tell(self) -> None:
         self._told_at = self._monotonic()
-        peers = self._port.peers_dialled
+        peers = self._transport.peers
         for peer in peers:
-            self._port.tell_strain(peer, Strained(*self.own))
+            self._tell_one(peer)
         if peers:
-            self._port.wake()
+            self._wake()
+
+    def _tell_one(self, peer: int) -> None:
+        if self._transport.wire_version(peer) >= WIRE_VERSION_OF_STRAIN:
+            self._transport.send(peer, Strained(*self.own))
 
     def sweep(self) -> None:
         """Say it again if it is time to; forget what nobody said again."""
@@ -105,7 +113,7 @@ class Strains:
     def connected(self, peer: int) -> None:
         """The way to a peer is open: it has heard nothing yet."""
         if self.own != CALM:
-            self._port.tell_strain(peer, Strained(*self.own))
+            self._tell_one(peer)
 
     def of(self, node_id: int) -> Strain:
         """What is known of a peer."""

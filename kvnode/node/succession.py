@@ -55,6 +55,8 @@ class Succession:
         self._wake = wake
         self._changed = asyncio.Event()
         self._held_off_until = 0.0
+        self.last_turn = Turn()
+        """What `turn` said in the last sweep; read by any thread."""
 
     def leader_changed(self) -> None:
         """Role or leader are others now."""
@@ -136,6 +138,10 @@ class Succession:
         if own not in voters or len(voters) < VOTERS_TAKING_TURNS_MIN:
             return Turn()
         return Turn(voters.index(own), len(self._electable()) < len(voters) // 2 + 1)
+
+    def sweep(self) -> None:
+        """Ten times a second: look how the others are."""
+        self.last_turn = self.turn()
 
     # --- strain -----------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kvnode.errors import CommandError, OutcomeUnknown, Refused
 from kvnode.limits import (
@@ -277,37 +277,32 @@ class _Abandonment:
         self._over()
 
 
-class WaitsPort(Protocol):
-    """What `Waits` needs of the node."""
-
-    def submit_write(self, pending: Pending) -> None:
-        """Put an op of this node into the log."""
-
-    def may_execute(self) -> bool:
-        """Whether there is room for one more reply."""
-
-    def silent_nodes(self, node_ids: Iterable[int], milliseconds: int) -> list[int]:
-        """Others of them that this node, as the leader, has not heard for so long; else none."""
-
-
 class Waits:
     """All blocked clients of this node.
 
     Args:
-        port: the node.
         machine: the store.
         node_id: of this node.
         monotonic: seconds.
+        submit: puts an op of this node into the log.
+        has_room: whether there is room for one more reply.
+        silent_nodes: others of some nodes that this one, as the leader, has not heard for so many
+            milliseconds; else none.
     """
 
     def __init__(
         self,
-        port: WaitsPort,
         machine: StateMachine,
         node_id: int,
         monotonic: Callable[[], float],
+        *,
+        submit: Callable[[Pending], None],
+        has_room: Callable[[], bool],
+        silent_nodes: Callable[[Iterable[int], int], list[int]],
     ) -> None:
-        self._port = port
+        self._submit = submit
+        self._has_room = has_room
+        self._silent_nodes = silent_nodes
         self._machine = machine
         self._node_id = node_id
         self._monotonic = monotonic
@@ -368,7 +363,7 @@ class Waits:
 
     def submit(self, pending: Pending) -> None:
         """Put its op into the log."""
-        self._port.submit_write(pending)
+        self._submit(pending)
 
     def postpone(self, postponed: Wait | _Return) -> None:
         """Try again a little later."""
@@ -409,9 +404,9 @@ class Waits:
         """
         if not self._found:
             return False
-        found, readers, may_execute = self._found, self._readers, self._port.may_execute
+        found, readers, has_room = self._found, self._readers, self._has_room
         deadline = self._monotonic() + READ_SLICE_MS / 1000
-        while found and may_execute():
+        while found and has_room():
             token, result = found.popleft()
             reader = readers.get(token)
             if reader is not None:
@@ -448,7 +443,7 @@ class Waits:
         for one in postponed:
             one.try_again()
         nodes = self._machine.nodes_with_waiters()
-        for node_id in self._port.silent_nodes(nodes, BLOCKED_CLIENTS_SILENT_MS) if nodes else ():
+        for node_id in self._silent_nodes(nodes, BLOCKED_CLIENTS_SILENT_MS) if nodes else ():
             if node_id not in self._abandoning:
                 self._abandon(node_id)
 
@@ -458,4 +453,4 @@ class Waits:
         def over() -> None:
             self._abandoning.discard(node_id)
 
-        self._port.submit_write(_Abandonment(node_id, over))
+        self._submit(_Abandonment(node_id, over))

@@ -80,7 +80,7 @@ async def readings(node: Node) -> dict[str, str]:
 async def change(node: Node, wanted: Change) -> None:
     """Change the membership, and wait until it is applied."""
     index = node.raft.propose_conf_change(encode_configure(node.machine.stamp_ms, 0, wanted))
-    node.wake()
+    node.pulse.wake()
     while node.machine.applied < index:
         await asyncio.sleep(0.01)
 
@@ -88,7 +88,7 @@ async def change(node: Node, wanted: Change) -> None:
 async def put(node: Node, data: bytes) -> None:
     """Have an entry in the log, and wait until it is applied."""
     index = node.raft.propose([data])
-    node.wake()
+    node.pulse.wake()
     while node.machine.applied < index:
         await asyncio.sleep(0.01)
 

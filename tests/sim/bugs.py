@@ -22,7 +22,7 @@ from kvnode.node.changes import Changes
 from kvnode.node.clock import StampClock
 from kvnode.node.log_writer import _Group
 from kvnode.node.loss import loss_policy
-from kvnode.node.node import Node
+from kvnode.node.outcomes import Outcomes
 from kvnode.node.proposals import Proposer
 from kvnode.node.reads import ReadRounds
 from kvnode.node.roster import conf_state_of
@@ -283,7 +283,7 @@ BUGS: Sequence[Bug] = (
     _bug(
         "group-told-in-part",
         "Of the batches of an entry only the first has its clients answered.",
-        (Node._on_applied, "in applied.parts or", "in applied.parts[:1] or"),
+        (Outcomes.on_applied, "in applied.parts or", "in applied.parts[:1] or"),
     ),
     # --- time
     _bug(

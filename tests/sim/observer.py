@@ -226,7 +226,7 @@ class Observer:
             self._look_at_log(seen)
         if log.commit != seen.commit:
             self._look_at_commit(seen)
-        if node.stats.read_failures:
+        if node.read_failures.count:
             self.violation(f"n{seen.number}: a read met a bug")
         if node.machine.applied != seen.applied:
             self._look_at_state(seen)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from kvnode.errors import CommandError
 from kvnode.node.waiters import Waits
@@ -62,7 +62,14 @@ class FakeService:
         self._machine = StateMachine(MemoryEngine(), hash_key=bytes(16))
         self._machine.apply(1, batch.encode_register(wall_ms(), 0, NODE_ID, 1, 1))
         self._sequence = 0
-        self.waits = Waits(self, self._machine, NODE_ID, time.monotonic)
+        self.waits = Waits(
+            self._machine,
+            NODE_ID,
+            time.monotonic,
+            submit=self.submit_write,
+            has_room=lambda: True,
+            silent_nodes=lambda _nodes, _ms: [],
+        )
 
     # --- the port ---------------------------------------------------------------------------------
 
@@ -86,13 +93,6 @@ class FakeService:
         again: Callable[[], None],
     ) -> Callable[[], None]:
         return self.waits.when_found(questions, found, again)
-
-    def may_execute(self) -> bool:
-        return True
-
-    def silent_nodes(self, node_ids: Iterable[int], milliseconds: int) -> list[int]:
-        del node_ids, milliseconds
-        return []
 
     @property
     def blocked(self) -> int:

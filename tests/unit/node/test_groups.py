@@ -42,7 +42,7 @@ async def test_batches_of_all_nodes_share_an_entry_and_each_client_has_its_own_a
         patched.setattr(LeaderDuties, "can_flush", property(lambda _: False))
         commands = await gathered(cluster, leads)
         before = leads.raft.last_index
-    leads.wake()
+    leads.pulse.wake()
     assert await asyncio.gather(*[command.result for command in commands]) == [1, 2, 3]
     (entry,), _ = leads.raft.log.entries(before + 1, before + 2, 1 << 20)
     group = batch.decode(entry.data)

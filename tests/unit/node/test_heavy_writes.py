@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from kvnode.admission.pressure import Pressure
@@ -10,6 +12,7 @@ from kvnode.limits import HEAVY_WRITE_ROWS_MIN
 from kvnode.node.heavy import ROW_MICROSECONDS, HeavyWrites
 from kvnode.service import Op, RenderedPending
 from kvnode.store.reply import OK, Result
+from kvnode.store.state_machine import StateMachine
 
 
 class Machine:
@@ -43,13 +46,22 @@ class Write(RenderedPending):
         self.charged.append(seconds)
 
 
+def no_failure(code: int, text: str) -> None:
+    raise AssertionError((code, text))
+
+
+def place_of_a_calm_node() -> HeavyWrites:
+    machine = cast("StateMachine", Machine())
+    return HeavyWrites(machine, Pressure(), lambda _: None, no_failure, lambda: 0.0)
+
+
 @pytest.mark.parametrize(
     ("result", "is_charged"), [(OK, True), (Refused("BUSY no leader was found in time"), False)]
 )
 def test_a_heavy_write_is_charged_by_its_weight_if_it_was_done(
     result: Result, is_charged: bool
 ) -> None:
-    place = HeavyWrites(Machine(), Pressure())  # type: ignore[arg-type]
+    place = place_of_a_calm_node()
     write = Write(5 * HEAVY_WRITE_ROWS_MIN)
     placed = place.admit(write)
     assert placed is not None
@@ -61,7 +73,7 @@ def test_a_heavy_write_is_charged_by_its_weight_if_it_was_done(
 
 
 def test_a_light_write_takes_no_place_and_is_not_charged() -> None:
-    place = HeavyWrites(Machine(), Pressure())  # type: ignore[arg-type]
+    place = place_of_a_calm_node()
     write = Write(HEAVY_WRITE_ROWS_MIN - 1)
     assert place.admit(write) is write
     assert write.charged == []

@@ -24,10 +24,10 @@ async def test_with_leases_a_leader_answers_reads_without_a_round(tmp_path: Path
         await until(lambda: holds_lease(leader))
         follower = next(node for node in cluster.nodes.values() if node is not leader)
         sent = leader.transport.stats.frames_sent
-        leader._tick_timer.cancel()  # type: ignore[union-attr]  # no heartbeat in between
+        leader.pulse._tick_timer.cancel()  # type: ignore[union-attr]  # no heartbeat in between
         assert await read(leader, ops.GET, 0, b"k") == b"v"
         assert leader.transport.stats.frames_sent == sent
-        leader._tick()
+        leader.pulse._tick()
         assert await read(follower, ops.GET, 0, b"k") == b"v"
 
 
@@ -35,8 +35,8 @@ async def test_a_leader_that_was_paused_knows_that_its_lease_is_over(tmp_path: P
     async with cluster_of(3, tmp_path, lease_reads=True) as cluster:
         leader = await cluster.leader()
         await until(lambda: holds_lease(leader))
-        leader._due_ticks._due -= 10.0  # as if the process had stood still for ten seconds
-        leader.before_reads()
+        leader.pulse._due_ticks._due -= 10.0  # as if the process had stood still for ten seconds
+        leader.pulse.before_reads()
         assert not holds_lease(leader)
 
 

@@ -58,7 +58,7 @@ async def all_met(cluster: Cluster) -> None:
 
 
 def role_of(node: Node, number: int) -> Role | None:
-    return next((m.role for m in node.members.values() if m.name == f"n{number}"), None)
+    return next((m.role for m in node.roster.members.values() if m.name == f"n{number}"), None)
 
 
 async def test_a_node_that_joins_gets_all_and_becomes_a_voter(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ async def test_any_member_takes_a_request_and_the_leader_decides(tmp_path: Path)
         asked = follower(cluster)
         answer = await ask(asked, Action.ADD, "n9")
         assert answer.verdict is Verdict.DONE
-        assert answer.node_id in leader.members
+        assert answer.node_id in leader.roster.members
         answer = await ask(asked, Action.PROMOTE, "n9")
         assert answer.verdict is Verdict.REFUSED
         assert "not connected" in answer.text
@@ -176,7 +176,7 @@ async def test_a_voter_is_replaced_by_a_learner_that_came_for_it(tmp_path: Path)
             assert "not caught up" in answer.text, answer
             answer = await ask(leader, Action.REPLACE, dead.identity.name, "n4")
         await until(lambda: not leader.raft.conf_state.outgoing)
-        assert dead.identity.node_id not in leader.members
+        assert dead.identity.node_id not in leader.roster.members
         assert role_of(leader, 4) is Role.VOTER
         await until(lambda: learner.raft.conf_state == leader.raft.conf_state)
 
@@ -229,7 +229,7 @@ async def test_a_removed_node_does_not_take_its_own_word_for_that_of_a_member(
         gone = follower(cluster)
         assert (await ask(leader, Action.REMOVE, gone.identity.name)).verdict is Verdict.DONE
         await until(lambda: gone.roster.was_removed)
-        refusal = gone.peers.check_hello(gone.hello()._replace(receiver=99))
+        refusal = gone.peers.check_hello(gone.peers.hello()._replace(receiver=99))
         assert refusal is not None
         assert refusal.reason is RefusalReason.WRONG_RECEIVER
         assert not refusal.reason.is_final
@@ -243,7 +243,7 @@ async def test_a_removed_node_is_told_so_by_whoever_has_the_address_of_a_member_
         leader = await cluster.leader()
         await all_met(cluster)
         gone = follower(cluster)
-        hello = gone.hello()._replace(receiver=99)
+        hello = gone.peers.hello()._replace(receiver=99)
 
         def answer() -> RefusalReason:
             refusal = leader.peers.check_hello(hello)

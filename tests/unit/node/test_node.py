@@ -279,7 +279,7 @@ async def test_a_read_with_a_bug_answers_an_error_and_the_node_goes_on(
             answer = await read(node, ops.STRLEN, 0, b"k")
             assert isinstance(answer, CommandError)
             assert answer.text == "ERR internal error"
-        assert node.stats.read_failures == 2
+        assert node.read_failures.count == 2
         assert caplog.text.count("ZeroDivisionError: a bug") == 1, (
             "more than one traceback per second"
         )
@@ -322,11 +322,11 @@ async def test_copies_of_a_write_count_where_they_are(tmp_path: Path) -> None:
         await writing
         assert node.ledger.proposals == 0
         assert node.machine.uncommitted_bytes >= len(value)
-        node._count_bytes()
+        node.pulse._count_bytes()
         assert node.ledger.engine >= len(value)
         assert node.ledger.log >= len(value)
         node.applier.commit()
-        node._count_bytes()
+        node.pulse._count_bytes()
         assert node.ledger.engine == 0
         assert node.ledger.log >= len(value), "kept for followers"
         assert node.ledger.peers == 0
@@ -385,11 +385,11 @@ async def test_the_collector_is_told_when_the_loop_is_idle_and_not_while_it_work
 ) -> None:
     async with cluster_of(1, tmp_path) as cluster:
         node = await cluster.leader()
-        collector = node._collector = Calls()  # type: ignore[assignment]
+        collector = node.collector = Calls()  # type: ignore[assignment]
         await until(lambda: collector.idles > 0)
-        ticks, before = node._ticks, collector.idles
-        while node._ticks < ticks + 20:
-            node.wake()
+        ticks, before = node.pulse.ticks, collector.idles
+        while node.pulse.ticks < ticks + 20:
+            node.pulse.wake()
             await asyncio.sleep(0)
         assert collector.idles == before
 
@@ -399,7 +399,7 @@ async def test_what_a_snapshot_brought_is_frozen(
 ) -> None:
     async with cluster_of(1, tmp_path) as cluster:
         node = await cluster.leader()
-        collector = node._collector = Calls()  # type: ignore[assignment]
+        collector = node.collector = Calls()  # type: ignore[assignment]
         adopted: list[object] = []
         monkeypatch.setattr(StateMachine, "adopt", lambda _, engine: adopted.append(engine))
         node._switch_engine("another engine")  # type: ignore[arg-type]
@@ -455,4 +455,4 @@ async def test_a_bug_in_weighing_a_write_does_not_keep_it_from_being_done(
     async with cluster_of(1, tmp_path) as cluster:
         node = await cluster.leader()
         assert await write(node, ops.LTRIM, 0, b"none", 0, 1) == OK
-        assert node.stats.read_failures == 1
+        assert node.read_failures.count == 1

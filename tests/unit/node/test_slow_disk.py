@@ -67,7 +67,7 @@ async def cluster_on_holdable_disks(
 async def settled_leader(cluster: Cluster) -> Node:
     """A leader that has been in office for so long that it holds off no more."""
     leader = await cluster.leader()
-    leader.disk_health.hold_off(float("-inf"))
+    leader.condition.disk_health.hold_off(float("-inf"))
     return leader
 
 
@@ -88,8 +88,8 @@ async def test_a_leader_whose_sync_hangs_hands_over_and_rejoins_when_it_returns(
         await until(lambda: not old.duties.leads)
         so_far = await write(others[0], ops.INCRBY, 0, b"n", 1)
         assert disk.is_held.is_set()
-        assert old.sync_wait_s >= old.disk_health.hand_over_after_s
-        assert old.disk_health.is_slow
+        assert old.condition.sync_wait_s >= old.condition.disk_health.hand_over_after_s
+        assert old.condition.disk_health.is_slow
 
         disk.release()
         assert await write(old, ops.INCRBY, 0, b"n", 1) == so_far + 1
@@ -112,10 +112,10 @@ async def test_leadership_stays_where_it_is_when_no_disk_is_better(
         for disk in disks.values():
             disk.hold()
         writing = asyncio.create_task(write(leader, ops.SET, 0, b"k", b"v"))
-        health = leader.disk_health
-        await until(lambda: leader.sync_wait_s >= health.hand_over_after_s)
-        ticks = leader._ticks
-        await until(lambda: leader._ticks >= ticks + 50)
+        health = leader.condition.disk_health
+        await until(lambda: leader.condition.sync_wait_s >= health.hand_over_after_s)
+        ticks = leader.pulse.ticks
+        await until(lambda: leader.pulse.ticks >= ticks + 50)
         assert (leader.duties.leads, leader.raft.term) == (True, term)
         assert not writing.done()
         for disk in disks.values():

@@ -12,7 +12,7 @@ from kvnode.admission.departure import Turn
 from kvnode.admission.ladder import Rung
 from kvnode.limits import STRAIN_REPEAT_SECONDS, STRAIN_SECONDS
 from kvnode.node.node import Node
-from kvnode.node.strain import CALM, Strain, Strains
+from kvnode.node.strain import CALM, WIRE_VERSION_OF_STRAIN, Strain, Strains
 from kvnode.node.wire import Strained
 from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
 from tests.support.nodes import Cluster, cluster_of, until
@@ -26,15 +26,16 @@ class Told:
     def __init__(self) -> None:
         self.now = 100.0
         self.sent: list[tuple[int, Strained]] = []
-        self.strains = Strains(self, lambda: self.now)
+        self.strains = Strains(self, lambda: None, lambda: self.now)
 
-    peers_dialled: Sequence[int] = (2, 3)
+    peers: Sequence[int] = (2, 3)
 
-    def tell_strain(self, peer: int, strain: Strained) -> None:
-        self.sent.append((peer, strain))
+    def wire_version(self, peer: int) -> int:
+        del peer
+        return WIRE_VERSION_OF_STRAIN
 
-    def wake(self) -> None:
-        pass
+    def send(self, peer: int, message: Strained) -> None:
+        self.sent.append((peer, message))
 
 
 # --- telling ------------------------------------------------------------------------------------
@@ -136,8 +137,8 @@ async def test_leadership_stays_where_it_is_when_nobody_is_better_off(tmp_path: 
             node.pressure.change(SHED)
         await until(lambda: all(strain_of(leader, node).rung for node in others))
         leader.pressure.change(REFUSE)
-        ticks = leader._ticks
-        await until(lambda: leader._ticks >= ticks + 30)
+        ticks = leader.pulse.ticks
+        await until(lambda: leader.pulse.ticks >= ticks + 30)
         assert (leader.duties.leads, leader.raft.term) == (True, term)
 
 
@@ -146,8 +147,8 @@ async def test_after_an_offer_or_taking_office_leadership_is_left_alone(tmp_path
         leader, _ = await settled(nodes)
         leader.succession.hold_off(leader.loop.time())
         leader.pressure.change(SHED)
-        ticks = leader._ticks
-        await until(lambda: leader._ticks >= ticks + 30)
+        ticks = leader.pulse.ticks
+        await until(lambda: leader.pulse.ticks >= ticks + 30)
         assert leader.duties.leads
         leader.succession.hold_off(float("-inf"))
         await until(lambda: any(node.duties.leads for node in nodes.nodes.values()))
@@ -163,8 +164,8 @@ async def test_a_leader_with_a_late_loop_hands_over_to_one_that_keeps_up(
         late.strains.change(Strain(0, is_late=True))
         await until(lambda: strain_of(leader, late).is_late)
         # The loop of this test is that of all nodes: only the leader is told that it is late.
-        monkeypatch.setattr(leader.lag, "judge", lambda now, lag_s: False)
-        monkeypatch.setattr(leader.lag, "should_hand_over", lambda now: True)
+        monkeypatch.setattr(leader.condition.lag, "judge", lambda now, lag_s: False)
+        monkeypatch.setattr(leader.condition.lag, "should_hand_over", lambda now: True)
         leader.strains.change(Strain(0, is_late=True))
         await until(lambda: others[1].duties.leads)
 
@@ -208,9 +209,13 @@ async def test_a_node_knows_whether_the_others_can_do_without_it(tmp_path: Path)
     async with cluster_of(3, tmp_path) as nodes:
         await settled(nodes)
         assert [nodes.nodes[number].succession.turn().place for number in (1, 2, 3)] == [0, 1, 2]
-        await until(lambda: not any(node.turn.is_needed for node in nodes.nodes.values()))
+        await until(
+            lambda: not any(node.succession.last_turn.is_needed for node in nodes.nodes.values())
+        )
         await nodes.stop(3)
-        await until(lambda: all(node.turn.is_needed for node in nodes.nodes.values()))
+        await until(
+            lambda: all(node.succession.last_turn.is_needed for node in nodes.nodes.values())
+        )
 
 
 async def test_two_nodes_take_no_turns(tmp_path: Path) -> None:
@@ -228,10 +233,10 @@ async def test_a_late_loop_among_late_loops_keeps_its_office(
         for node in others:
             node.strains.change(Strain(0, is_late=True))
         await until(lambda: all(strain_of(leader, node).is_late for node in others))
-        monkeypatch.setattr(leader.lag, "should_hand_over", lambda now: True)
+        monkeypatch.setattr(leader.condition.lag, "should_hand_over", lambda now: True)
         leader.strains.change(Strain(0, is_late=True))
-        ticks = leader._ticks
-        await until(lambda: leader._ticks >= ticks + 30)
+        ticks = leader.pulse.ticks
+        await until(lambda: leader.pulse.ticks >= ticks + 30)
         assert (leader.duties.leads, leader.raft.term) == (True, term)
 
 
@@ -241,12 +246,12 @@ async def test_heartbeats_leave_in_the_tick_however_long_the_pass_has_to_wait(
     async with cluster_of(3, tmp_path) as nodes:
         leader, others = await settled(nodes)
         term = leader.raft.term
-        await until(lambda: not leader._pass_scheduled)
-        leader._pass_scheduled = True  # and it does not come
-        ticks = leader._ticks
-        await until(lambda: leader._ticks >= ticks + 100)
-        assert leader._pass_scheduled
+        await until(lambda: not leader.pulse._pass_scheduled)
+        leader.pulse._pass_scheduled = True  # and it does not come
+        ticks = leader.pulse.ticks
+        await until(lambda: leader.pulse.ticks >= ticks + 100)
+        assert leader.pulse._pass_scheduled
         assert all(node.raft.leader == leader.identity.node_id for node in others)
         assert leader.raft.term == term
-        leader._pass_scheduled = False
-        leader.wake()
+        leader.pulse._pass_scheduled = False
+        leader.pulse.wake()

@@ -138,13 +138,17 @@ class Steps:
         self.silent: list[int] = []
         self.now_s = 0.0
         self.has_room = True
-        self.waits = Waits(self, self.machine, 1, lambda: self.now_s)
+        self.waits = Waits(
+            self.machine,
+            1,
+            lambda: self.now_s,
+            submit=self.submit_write,
+            has_room=lambda: self.has_room,
+            silent_nodes=self.silent_nodes,
+        )
 
     def submit_write(self, pending: Pending) -> None:
         self.under_way.append(pending)
-
-    def may_execute(self) -> bool:
-        return self.has_room
 
     def silent_nodes(self, node_ids: object, milliseconds: int) -> list[int]:
         del node_ids, milliseconds

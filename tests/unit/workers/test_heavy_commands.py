@@ -132,7 +132,7 @@ async def test_every_heavy_command_answers_the_same_bytes_as_the_loop(tmp_path: 
                         assert reply == render(here.node.machine.read(op)), call.text[:60]
                     by_worker = sum(here.pool.stats.promoted.values()) - promoted
                     assert by_worker == call.heavy, call.text[:60]
-        assert here.node.stats.read_failures == 0
+        assert here.node.read_failures.count == 0
         assert here.server.stats.errors_total == 0
         assert here.node.ledger.workers == here.node.ledger.requests == 0
 
