@@ -124,7 +124,7 @@ class Pulse:
         self._note_quiet(now - self._tick_due)
         self._tick_due = max(self._tick_due + TICK_SECONDS, now)
         self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
-        if node.raft.has_ready() or self._has_answers:
+        if node.raft.has_ready() or self._has_answers or node.proposer.has_due_step:
             self.wake()
 
     def _heartbeat(self) -> None:
