@@ -32,6 +32,7 @@ from kvnode.admission.budget import Budget
 from kvnode.admission.departure import Turn
 from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
+from kvnode.admission.memory import memory_limit_bytes
 from kvnode.admission.relief import Relief, find_trim
 from kvnode.config import ServeConfig, parse_join
 from kvnode.directory import DataDirectory, read_identity
@@ -63,7 +64,7 @@ from kvnode.resp.config import RespConfig
 from kvnode.resp.listener import RespServer
 from kvnode.store.members import Member
 from kvnode.store.ops import LEVEL
-from kvnode.watchdog import MemoryWatchdog, memory_limit_bytes
+from kvnode.watchdog import MemoryWatchdog
 from kvnode.workers.pool import WorkerPool
 from kvnode.workers.size import usable_cores, worker_count
 from wal.fs import FileSystem, PosixFileSystem

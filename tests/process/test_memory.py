@@ -255,7 +255,8 @@ def test_nobody_who_reads_its_log_and_the_exit_code_is_still_2(
 RACE = """
 import asyncio, sys
 from kvnode.admission.fence import Fence
-from kvnode.watchdog import MemoryWatchdog, ProcMeter
+from kvnode.admission.memory import ProcMeter
+from kvnode.watchdog import MemoryWatchdog
 
 async def main():
     meter = ProcMeter()

@@ -9,9 +9,10 @@ import pytest
 
 from kvnode import config
 from kvnode.admission.ladder import Rung
+from kvnode.admission.memory import Reading
 from kvnode.obs.log import LogWriter
 from kvnode.report import NodeReport
-from kvnode.watchdog import MemoryWatchdog, Reading
+from kvnode.watchdog import MemoryWatchdog
 
 CALM, SHED, REFUSE, CLOSE = Rung
 
