@@ -474,9 +474,9 @@ class NodeReport:
     def bind_clients(self, resp: RespServer) -> None:
         """Metrics of the Redis front end."""
         bind, stats = self.metrics_registry.bind, resp.stats
-        self._slices["replies",] = resp.flushes
+        self._slices["replies",] = resp.passes.flushes
         bind("kvnode_clients", lambda: len(resp.clients))
-        bind("kvnode_clients_blocked", lambda: resp.blocked_clients)
+        bind("kvnode_clients_blocked", lambda: resp.clients.blocked)
         bind("kvnode_client_connections_total", lambda: stats.connections_total)
         rejected = stats.connections_rejected_total
         bind("kvnode_client_rejects_total", lambda: _by_reason(rejected))

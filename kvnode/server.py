@@ -296,7 +296,7 @@ class Server:
 
     def _drop_clients(self) -> None:
         if self._resp is not None:
-            self._resp.drop_clients()
+            self._resp.clients.drop()
 
     async def _recover(self) -> Recovered:
         assert self._directory is not None

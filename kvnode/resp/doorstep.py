@@ -40,7 +40,7 @@ class Doorstep(asyncio.Protocol):
         settings = self._server.settings
         refusal = self.door.admit(peer, settings.clients_max, settings.connections_per_peer_max)
         if refusal is None:
-            self._server.add(socket, peer)
+            self._server.clients.add(socket, peer)
         else:
             self._turn_away(socket, peer, refusal)
 

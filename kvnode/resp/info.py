@@ -116,7 +116,7 @@ def _clients(server: RespServer) -> Fields:
         "maxclients": server.settings.clients_max,
         "client_recent_max_input_buffer": max([each.held_bytes for each in clients], default=0),
         "client_recent_max_output_buffer": server.slow_readers.largest_bytes,
-        "blocked_clients": server.blocked_clients,
+        "blocked_clients": server.clients.blocked,
         "tracking_clients": 0,
         "clients_in_timeout_table": 0,
         "resp2_clients": sum([each.protocol == RESP2 for each in clients]),

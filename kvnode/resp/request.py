@@ -78,16 +78,17 @@ class Request(RenderedPending):
         if connection.is_lost:
             server.release(size)
             return
-        server.ledger.requests -= size
+        ledger = server.ledger
+        ledger.requests -= size
         connection.unanswered_bytes -= size
-        connection.in_flight -= 1
+        connection.run.in_flight -= 1
         if not connection.is_dirty:
             connection.is_dirty = True
-            server.mark_dirty(connection)
+            server.passes.mark_dirty(connection)
         reply = self.render(result)
         tally = self.tally
         # The clock was read when the connection entered the dirty list: once per burst of results.
-        elapsed_ns = server.clock_ns - self.began_ns
+        elapsed_ns = server.passes.clock_ns - self.began_ns
         tally.nanoseconds += elapsed_ns
         tally.buckets[elapsed_ns.bit_length()] += 1
         if result is None:
@@ -102,13 +103,14 @@ class Request(RenderedPending):
             if isinstance(result, Overloaded):
                 connection.hold_off(result.retry_ms)
         size = len(reply)
-        connection.output_bytes += size
-        server.ledger.replies += size
-        if connection.output_bytes > server.reply_bytes_max:
-            reply = connection.replace_reply(self, reply)
-        waiting = connection.waiting
+        outbox = connection.outbox
+        outbox.output_bytes += size
+        ledger.replies += size
+        if outbox.output_bytes > server.reply_bytes_max:
+            reply = outbox.shorten(self.op, reply)
+        waiting = outbox.waiting
         if waiting[0] is self:
-            replies = connection.replies
+            replies = outbox.replies
             replies.append(reply)
             waiting.popleft()
             while waiting and (later := waiting[0].reply) is not None:
@@ -172,10 +174,10 @@ class SampledRequest(Request):
     __slots__ = ()
 
     def complete(self, result: Result) -> None:
-        connection = self.connection
-        before = connection.output_bytes
+        outbox = self.connection.outbox
+        before = outbox.output_bytes
         super().complete(result)
-        size = self.size + max(0, connection.output_bytes - before)
+        size = self.size + max(0, outbox.output_bytes - before)
         each_ns = estimate_ns(len(self.arguments or self.op), size)
         self.charge(COST_SAMPLE_COMMANDS * each_ns / 1e9)
 

@@ -32,7 +32,7 @@ from kvnode.limits import (
     TURNS_STUCK_MS_MAX,
     UNFINISHED_STUCK_MS_MAX,
 )
-from kvnode.resp.connection import NODE_FULL
+from kvnode.resp.reading import NODE_FULL
 
 if TYPE_CHECKING:
     from kvnode.admission.ledger import Ledger
@@ -135,7 +135,7 @@ class Turns:
     def add(self, connection: Connection) -> None:
         """A client has connected."""
         if self.is_full:
-            connection.pause(NODE_FULL)
+            connection.reading.pause(NODE_FULL)
 
     def discard(self, connection: Connection) -> None:
         """A client is gone."""
@@ -155,7 +155,7 @@ class Turns:
             self._end_turn(connection)
             self._moved_at_s = self._monotonic()
             if self.is_full:
-                connection.pause(NODE_FULL)
+                connection.reading.pause(NODE_FULL)
         if connection.requests_bytes > LIGHT_CLIENT_BYTES_MAX and self._is_line_due:
             self._stand_in_line(connection)
         self._stop_if_full()
@@ -172,7 +172,7 @@ class Turns:
         self.times_full += 1
         for each in self._clients.values():
             if each.id not in self._turns:
-                each.pause(NODE_FULL)
+                each.reading.pause(NODE_FULL)
 
     @property
     def _is_line_due(self) -> bool:
@@ -182,7 +182,7 @@ class Turns:
         if connection.is_lost:
             return
         self._begin_to_wait()
-        connection.pause(NODE_FULL)
+        connection.reading.pause(NODE_FULL)
         self._line.setdefault(connection.id, connection)
 
     def _begin_to_wait(self) -> None:
@@ -203,7 +203,7 @@ class Turns:
             self._moved_at_s = self._monotonic()
             for each in self._clients.values():
                 if each.id not in self._line:
-                    each.resume(NODE_FULL)
+                    each.reading.resume(NODE_FULL)
         now_s = self._monotonic()
         while self._line:
             number, connection = next(iter(self._line.items()))
@@ -213,7 +213,7 @@ class Turns:
             del self._line[number]
             self._turns[number] = _Turn(size, now_s + TURN_MS_MAX / 1000)
             self._aside += size
-            connection.resume(NODE_FULL)
+            connection.reading.resume(NODE_FULL)
 
     def _has_room_for(self, size: int) -> bool:
         """Whether the next in line may be read until it has sent so much."""

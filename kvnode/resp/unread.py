@@ -72,12 +72,12 @@ class SlowReaders:
     @property
     def largest_bytes(self) -> int:
         """The most that one client has not taken."""
-        return max([r.connection.unwritten_bytes for r in self._readers.values()], default=0)
+        return max([r.connection.outbox.unwritten_bytes for r in self._readers.values()], default=0)
 
     def slowest(self) -> Connection | None:
         """Who holds most."""
         readers = [reader.connection for reader in self._readers.values()]
-        return max(readers, key=lambda each: each.unwritten_bytes, default=None)
+        return max(readers, key=lambda each: each.outbox.unwritten_bytes, default=None)
 
     # --- from time to time ------------------------------------------------------------------------
 
@@ -89,8 +89,8 @@ class SlowReaders:
         """
         for reader in list(self._readers.values()):
             connection = reader.connection
-            connection.count_unwritten()
-            left_bytes = connection.unwritten_bytes
+            connection.outbox.count_unwritten()
+            left_bytes = connection.outbox.unwritten_bytes
             if left_bytes < reader.left_bytes:
                 reader.took_at_s = now_s
             reader.left_bytes = left_bytes

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
-from kvnode.resp.commands.command import LOCAL
+from kvnode.resp.commands.command import LOCAL, MustWait
 from kvnode.resp.commands.grammar import INT64_MAX, integer, wrong_subcommand
 from kvnode.resp.encoder import OK_BYTES, RESP2, Render, encode2, encode3, status
 from kvnode.resp.encoder import integer as encode_integer
@@ -120,6 +120,12 @@ class ReplicaWait(Blocked):
         self.finish(self._control.replicas_covering(self._index))
 
 
+def wait_for_answers(connection: Connection) -> None:
+    """Raise `MustWait` while any command before this one is unanswered."""
+    if connection.run.in_flight and not connection.runs_transaction:
+        raise MustWait
+
+
 def wait(connection: Connection, arguments: list[bytes]) -> bytes | None:
     """WAIT: voters besides this node that have all that this connection wrote on their disks."""
     count = integer(arguments[1])
@@ -127,7 +133,7 @@ def wait(connection: Connection, arguments: list[bytes]) -> bytes | None:
     if timeout_ms < 0:
         raise CommandError("ERR timeout is negative")
     control = control_of(connection)
-    connection.wait_for_answers()
+    wait_for_answers(connection)
     # An answered write is applied here, so what is applied covers it.
     index = connection.server.service.status().applied
     covering = control.replicas_covering(index)
@@ -144,7 +150,7 @@ def wait(connection: Connection, arguments: list[bytes]) -> bytes | None:
 def save(connection: Connection, _arguments: list[bytes]) -> bytes | None:
     """SAVE: answered when a snapshot is durable; other connections are served meanwhile."""
     control = control_of(connection)
-    connection.wait_for_answers()
+    wait_for_answers(connection)
 
     def done(failure: str | None) -> None:
         blocked.finish(OK if failure is None else CommandError(f"ERR {failure}"))

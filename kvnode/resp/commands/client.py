@@ -96,14 +96,15 @@ def describe(connection: Connection) -> str:
     if transaction is not None:
         queued, queued_bytes = len(transaction), transaction.memory_bytes
     command = connection.last_command
+    outbox = connection.outbox
     return (
         f"id={connection.id} addr={connection.address} laddr={connection.local_address} fd=-1"
         f" name={connection.name} age={(now_ns - connection.opened_ns) // NANOSECONDS}"
         f" idle={(now_ns - connection.last_heard_ns) // NANOSECONDS} flags={_flags(connection)}"
         f" db={connection.db} sub=0 psub=0 ssub=0 multi={queued}"
         f" qbuf={connection.parser.held_bytes} qbuf-free=0 argv-mem={connection.unanswered_bytes}"
-        f" multi-mem={queued_bytes} rbs=0 rbp=0 obl=0 oll={len(connection.replies)}"
-        f" omem={connection.unwritten_bytes} tot-mem={CLIENT_BYTES + connection.memory_bytes}"
+        f" multi-mem={queued_bytes} rbs=0 rbp=0 obl=0 oll={len(outbox.replies)}"
+        f" omem={outbox.unwritten_bytes} tot-mem={CLIENT_BYTES + connection.memory_bytes}"
         " events=r"
         f" cmd={'NULL' if command is None else command.name} user=default redir=-1"
         f" resp={connection.protocol} lib-name={connection.library}"

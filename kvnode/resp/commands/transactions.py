@@ -14,6 +14,7 @@ what they mean. Behind WATCH they wait for the versions, for the same reason.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kvnode.errors import CommandError
@@ -132,7 +133,7 @@ class Transaction:
         replies: list[bytes] = []
         for command, arguments, op in self._commands:
             if op is None:
-                replies.append(connection.run_local(command, arguments))
+                replies.append(_run_here(connection, command, arguments))
                 # A HELLO of the transaction itself does change what comes behind it.
                 self.protocol = connection.protocol
             elif isinstance(op, CommandError):
@@ -141,6 +142,20 @@ class Transaction:
                 tallies[command.index].calls += 1
                 replies.append(command.renders[self.protocol - RESP2](next(results)))
         return array(replies)
+
+
+def _run_here(connection: Connection, command: Command, arguments: list[bytes]) -> bytes:
+    """Run a local command whose EXEC is being answered."""
+    connection.server.tallies[command.index].calls += 1
+    connection.runs_transaction = True
+    try:
+        reply = command.run(connection, arguments)
+    except CommandError as failed:
+        return error(failed.text)
+    finally:
+        connection.runs_transaction = False
+    assert reply is not None
+    return reply
 
 
 def multi(connection: Connection, _arguments: list[bytes]) -> bytes:
@@ -164,7 +179,7 @@ def exec_(connection: Connection, _arguments: list[bytes]) -> bytes | None:
     if transaction.failed:
         connection.end_transaction()
         raise CommandError("EXECABORT Transaction discarded because of previous errors.")
-    connection.wait_for_run(WRITE)
+    connection.run.wait_for_kind(WRITE)
     watches = connection.watches
     queued = transaction.ops()
     transaction.protocol = connection.protocol
@@ -224,9 +239,11 @@ class Watch:
         if not self._missing:
             self._request.complete(self._failure)
 
-    @staticmethod
-    def render(result: Result) -> bytes:
-        return error(result.text) if isinstance(result, CommandError) else OK_BYTES
+
+def _render_watch(connection: Connection, result: Result) -> bytes:
+    """Write the reply of WATCH, and let the commands behind it go on."""
+    connection.end_barrier()
+    return error(result.text) if isinstance(result, CommandError) else OK_BYTES
 
 
 def watch(connection: Connection, arguments: list[bytes]) -> None:
@@ -235,9 +252,9 @@ def watch(connection: Connection, arguments: list[bytes]) -> None:
     keys = check_keys(arguments[1:])
     if len(connection.watches) + len(keys) > WATCHED_KEYS_MAX:
         raise CommandError(f"ERR more than {WATCHED_KEYS_MAX} keys are watched")
-    connection.wait_for_run(READ)
+    connection.run.wait_for_kind(READ)
     connection.begin_barrier()
-    request = connection.expect(READ, sum(map(len, keys)), connection.render_watch)
+    request = connection.expect(READ, sum(map(len, keys)), partial(_render_watch, connection))
     group = Watch(connection.watches, request, len(keys))
     for key in keys:
         connection.server.service.submit_read(WatchedKey(group, connection.db, key))

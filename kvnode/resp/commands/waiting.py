@@ -96,7 +96,7 @@ class _KeyBlocked(Blocked):
         if not self._is_over:
             # As in Redis, the time of a command is not that of its client's waiting.
             server = self._connection.server
-            clock_ns = server.clock_ns if self._connection.is_dirty else monotonic_ns()
+            clock_ns = server.passes.clock_ns if self._connection.is_dirty else monotonic_ns()
             self._request.began_ns = clock_ns
         super().finish(result)
 

@@ -13,10 +13,11 @@ from tests.unit.resp.memory_client import MemoryClient, serve
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass of the loop may take as long as it likes: what is begun in it must not depend on the
     machine. Tests of slices set their own."""
-    monkeypatch.setattr("kvnode.resp.connection.PASS_SLICE_NS", 1 << 62)
-    monkeypatch.setattr("kvnode.resp.connection.COSTLY_NS", 1 << 62)
-    monkeypatch.setattr("kvnode.resp.listener.FLUSH_SLICE_MS", 1 << 30)
-    monkeypatch.setattr("kvnode.resp.listener.READING_SLICE_NS", 1 << 62)
+    monkeypatch.setattr("kvnode.resp.backlog.PASS_SLICE_NS", 1 << 62)
+    monkeypatch.setattr("kvnode.resp.dispatch.PASS_SLICE_NS", 1 << 62)
+    monkeypatch.setattr("kvnode.resp.dispatch.COSTLY_NS", 1 << 62)
+    monkeypatch.setattr("kvnode.resp.passes.FLUSH_SLICE_MS", 1 << 30)
+    monkeypatch.setattr("kvnode.resp.passes.READING_SLICE_NS", 1 << 62)
 
 
 @pytest.fixture

@@ -66,7 +66,8 @@ async def test_what_is_queued_from_a_backlog_is_counted_as_it_goes(
     client: MemoryClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kvnode.resp.connection.PASS_SLICE_NS", -1)
+    monkeypatch.setattr("kvnode.resp.backlog.PASS_SLICE_NS", -1)
+    monkeypatch.setattr("kvnode.resp.dispatch.PASS_SLICE_NS", -1)
     queuing = MemoryClient(server)
     queuing.send_bytes(encode("MULTI") + encode("SET", "k", "z" * 300) * 200)
     before = total(await listed(client))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from kvnode.limits import (
     VALUE_BYTES_MAX,
 )
 from kvnode.resp.commands.lookup import SPELLING_KEYS_MAX, SPELLINGS, look_up
+from kvnode.resp.connection import Connection
 from kvnode.resp.listener import RespServer
 from kvnode.resp.parser import ARGUMENT_OVERHEAD_BYTES
 from tests.support.fake_service import FakeService
@@ -178,6 +180,28 @@ async def test_results_for_a_client_that_left_are_dropped(
     assert service.read == 0
 
 
+async def test_a_client_that_left_is_freed_without_the_garbage_collector(
+    server: RespServer,
+) -> None:
+    def count() -> int:
+        return sum(isinstance(each, Connection) for each in gc.get_objects())
+
+    gc.collect()
+    before = count()
+    gc.disable()
+    try:
+        client = MemoryClient(server)
+        client.send_bytes(encode("SET", "k", "v") + encode("GET", "k") + encode("PING"))
+        assert await client.replies() == [b"OK", b"v", b"PONG"]
+        assert count() == before + 1
+        client.transport.close()
+        await rest()
+        del client
+        assert count() == before
+    finally:
+        gc.enable()
+
+
 async def test_an_error_text_stays_on_its_line(service: FakeService, client: MemoryClient) -> None:
     service.refuse = CommandError("ERR two\r\n+lines")
     assert await client.call_raw("GET", "k") == b"-ERR two  +lines\r\n"
@@ -309,7 +333,7 @@ async def test_ten_megabytes_of_pipeline_cost_no_more_than_the_limits_if_nobody_
     await rest(100)
     assert not client.transport.is_reading
     assert left > 9 * MIB
-    assert client.connection.unwritten_bytes + server.pending_bytes < 2 * OUTPUT_BYTES_MAX
+    assert client.connection.outbox.unwritten_bytes + server.pending_bytes < 2 * OUTPUT_BYTES_MAX
     assert not client.transport.aborted
 
 

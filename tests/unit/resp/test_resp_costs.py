@@ -92,6 +92,6 @@ async def test_who_is_gone_is_charged_without_reply(
 async def test_a_slow_command_of_the_front_end_is_charged_always(
     server: RespServer, client: MemoryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kvnode.resp.connection.COSTLY_NS", -1)
+    monkeypatch.setattr("kvnode.resp.dispatch.COSTLY_NS", -1)
     await client.call("CLIENT", "LIST")
     assert named(server, "commands") == ["client|list"]

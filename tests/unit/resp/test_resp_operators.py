@@ -351,7 +351,7 @@ async def test_many_muted_commands_hold_no_output(server: RespServer, client: Me
     client.send("CLIENT", "REPLY", "OFF")
     client.send_bytes(encode("GET", "k") * 2000)
     await rest(200)
-    assert client.connection.unwritten_bytes == 0
+    assert client.connection.outbox.unwritten_bytes == 0
     assert server.pending_bytes == 0
 
 
@@ -387,13 +387,13 @@ async def test_idle_clients_are_closed_only_if_a_timeout_is_set(
 ) -> None:
     busy, waiting = MemoryClient(server), MemoryClient(server)
     waiting.send("WAIT", 9, 0)
-    server.close_idle_clients()
+    server.clients.close_idle(server.settings.idle_seconds_max)
     await client.call("CONFIG", "SET", "timeout", 30)
-    server.close_idle_clients()
+    server.clients.close_idle(server.settings.idle_seconds_max)
     assert not client.transport.closed
     for each in (client, waiting):
         each.connection.last_heard_ns -= 31 * 10**9
-    server.close_idle_clients()
+    server.clients.close_idle(server.settings.idle_seconds_max)
     assert client.transport.closed
     assert not busy.transport.closed
     assert not waiting.transport.closed

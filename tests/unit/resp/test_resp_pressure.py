@@ -120,9 +120,9 @@ async def test_the_client_that_holds_the_most_is_closed_requests_and_replies_tog
     service.hold()
     asks.send("SET", "k2", b"x" * (4 * MIB))
     for each in (asks, half, reads_not):
-        server.close_largest()
+        server.clients.close_largest()
         assert each.transport.aborted
-    server.close_largest()
+    server.clients.close_largest()
     assert not small.transport.aborted
     assert server.stats.connections_closed_total == {"memory": 3}
     told = [record.__dict__["fields"] for record in caplog.records if record.name == "kvnode.resp"]
@@ -137,12 +137,12 @@ async def test_who_holds_next_to_nothing_is_not_closed(
     clients = [MemoryClient(server) for _ in range(3)]
     for client in clients:
         client.send("SET", "k", b"x" * (CLOSED_CLIENT_BYTES_MIN // 2))
-    server.close_largest()
+    server.clients.close_largest()
     assert not any(client.transport.aborted for client in clients)
 
 
 async def test_nobody_is_there_to_be_closed(server: RespServer) -> None:
-    server.close_largest()
+    server.clients.close_largest()
     assert server.stats.connections_closed_total == {}
 
 

@@ -22,9 +22,10 @@ SET = encode("SET", "k", "v")
 @pytest.fixture
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is looked at has taken too long."""
-    monkeypatch.setattr("kvnode.resp.connection.PASS_SLICE_NS", -1)
-    monkeypatch.setattr("kvnode.resp.connection.COSTLY_NS", -1)
-    monkeypatch.setattr("kvnode.resp.listener.FLUSH_SLICE_MS", -1)
+    monkeypatch.setattr("kvnode.resp.backlog.PASS_SLICE_NS", -1)
+    monkeypatch.setattr("kvnode.resp.dispatch.PASS_SLICE_NS", -1)
+    monkeypatch.setattr("kvnode.resp.dispatch.COSTLY_NS", -1)
+    monkeypatch.setattr("kvnode.resp.passes.FLUSH_SLICE_MS", -1)
 
 
 def owners(service: FakeService, clients: dict[str, MemoryClient]) -> list[str]:
@@ -182,7 +183,7 @@ async def test_a_client_that_is_gone_loses_its_turn(
 async def test_long_chunks_that_come_together_are_not_even_parsed_in_one_turn_of_the_loop(
     service: FakeService, server: RespServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kvnode.resp.listener.READING_SLICE_NS", 0)
+    monkeypatch.setattr("kvnode.resp.passes.READING_SLICE_NS", 0)
     service.hold()
     clients = {name: MemoryClient(server) for name in "abc"}
     long = SET * (PUT_OFF_BYTES_MIN // len(SET) + 1)
@@ -208,7 +209,7 @@ async def test_long_chunks_that_come_together_are_not_even_parsed_in_one_turn_of
 async def test_behind_a_violation_nothing_is_kept_for_later(
     service: FakeService, server: RespServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kvnode.resp.listener.READING_SLICE_NS", -1)
+    monkeypatch.setattr("kvnode.resp.passes.READING_SLICE_NS", -1)
     service.hold()
     broken = MemoryClient(server)
     broken.send_bytes(SET + encode("GET", "k") + b"*x\r\n")
@@ -225,7 +226,7 @@ async def test_pipelines_that_come_together_do_not_all_begin_in_one_turn_of_the_
     service: FakeService, server: RespServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first may; a few commands always; and in the next turn of the loop another one may."""
-    monkeypatch.setattr("kvnode.resp.listener.READING_SLICE_NS", 0)
+    monkeypatch.setattr("kvnode.resp.passes.READING_SLICE_NS", 0)
     service.hold()
     clients = {name: MemoryClient(server) for name in "abc"}
     clients["a"].send_bytes(SET * 64)

@@ -30,7 +30,7 @@ def look(server: RespServer, seconds: float) -> None:
     """What the server does ten times a second, `seconds` from now."""
     now_s = server.loop.time() + seconds
     for connection in server.slow_readers.look(now_s, server.settings.normal_output):
-        server.close_slow(connection)
+        server.clients.close_slow(connection)
 
 
 def room(server: RespServer, size: int) -> None:
@@ -82,7 +82,7 @@ async def test_what_was_taken_meanwhile_is_noticed(server: RespServer) -> None:
     client = await leave_unread(server, KIB)
     client.transport.take(1000)
     look(server, 0)
-    assert server.ledger.replies == client.connection.unwritten_bytes < 100
+    assert server.ledger.replies == client.connection.outbox.unwritten_bytes < 100
 
 
 @pytest.mark.parametrize("how", ["abort", "abandon", "hang up"])

@@ -19,9 +19,9 @@ from kvnode.limits import HEAVY_COMMANDS_PER_WORKER_MAX
 from kvnode.node.control import NodeControl
 from kvnode.node.node import Node
 from kvnode.resp.config import RespConfig
-from kvnode.resp.connection import HEAVY
 from kvnode.resp.encoder import RESP2
 from kvnode.resp.listener import RespServer
+from kvnode.resp.reading import HEAVY
 from kvnode.store import ops
 from kvnode.store.lmdb_engine import LmdbEngine
 from kvnode.workers.pool import WorkerPool
@@ -193,10 +193,10 @@ async def test_a_client_that_was_refused_is_not_read_for_a_while(tmp_path: Path)
         first.send(b"HGETALL", b"hash")
         refusal = str((await first.receive())[0])
         assert refusal.startswith("BUSY overloaded retry_ms=")
-        (held,) = [each for each in here.server.clients.values() if each.paused & HEAVY]
+        (held,) = [each for each in here.server.clients.values() if each.reading.reasons & HEAVY]
         first.send(b"PING")
         assert (await first.receive())[0] == b"PONG"
-        assert not held.paused, "it was read again, but not before its time"
+        assert not held.reading.reasons, "it was read again, but not before its time"
         os.kill(pid, signal.SIGCONT)
         for other in others:
             assert len((await other.receive())[0]) == 2 * (SIZE + 1)
@@ -228,7 +228,7 @@ async def test_a_blocked_client_that_finds_much_has_it_from_a_worker_and_holds_n
         assert here_now == command.renders[0](here.node.machine.read(op))
         assert here.pool.stats.promoted["xread"] == 1
         client.send(*b"XREAD BLOCK 0 STREAMS stream $".split())
-        await until(lambda: here.server.blocked_clients == 1)
+        await until(lambda: here.server.clients.blocked == 1)
         assert here.pool.is_idle
         other = await here.client()
         await other.call("XADD stream 999999-1 a b")
