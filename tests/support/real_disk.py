@@ -13,6 +13,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from tests.support.small_disk import MIB, run_or_skip
 EXT4_IOC_SHUTDOWN = 0x8004587D
 """_IOR('X', 125, __u32) of the kernel's headers, the same for ext4, XFS and F2FS."""
 SHUTDOWN_WITHOUT_FLUSH = 2
+UMOUNT_FAILED = 32
+"""What umount(8) ends with when the mount is busy."""
+WORKERS_GONE_SECONDS_MAX = 5.0
 """EXT4_GOING_FLAGS_NOLOGFLUSH: not even the journal is written."""
 KEEP_FOR_US = "commit=300"
 """The kernel's own flush of the journal every five seconds would hide what a program forgot."""
@@ -59,8 +63,18 @@ class LoopDisk:
         run_or_skip("mount", "-o", self._options, str(self.image), str(self.directory))
 
     def unmount(self) -> None:
-        """Unmount it; nobody may use it any more."""
-        subprocess.run(["umount", str(self.directory)], check=True)
+        """Unmount it; nobody may use it any more.
+
+        The workers of a node that was killed die with it, but a moment later.
+        """
+        deadline = time.monotonic() + WORKERS_GONE_SECONDS_MAX
+        while True:
+            done = subprocess.run(["umount", str(self.directory)], check=False)
+            if not done.returncode:
+                return
+            if done.returncode != UMOUNT_FAILED or time.monotonic() > deadline:
+                done.check_returncode()
+            time.sleep(0.05)
 
     def lose_power(self) -> None:
         """From now on nothing reaches the disk, and every call that should reach it fails."""
