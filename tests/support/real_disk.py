@@ -24,10 +24,10 @@ from tests.support.small_disk import MIB, run_or_skip
 EXT4_IOC_SHUTDOWN = 0x8004587D
 """_IOR('X', 125, __u32) of the kernel's headers, the same for ext4, XFS and F2FS."""
 SHUTDOWN_WITHOUT_FLUSH = 2
-UMOUNT_FAILED = 32
-"""What umount(8) ends with when the mount is busy."""
-WORKERS_GONE_SECONDS_MAX = 5.0
 """EXT4_GOING_FLAGS_NOLOGFLUSH: not even the journal is written."""
+UMOUNT_FAILED = 32
+"""What umount(8) ends with when the mount is busy, among others."""
+WORKERS_GONE_SECONDS_MAX = 5.0
 KEEP_FOR_US = "commit=300"
 """The kernel's own flush of the journal every five seconds would hide what a program forgot."""
 
