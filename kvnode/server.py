@@ -2,7 +2,9 @@
 
 `run` starts a node and returns its exit code. A start goes: data directory (lock, identity) →
 memory watchdog → log and store (in the log's thread, so that watchdog and admin port work during a
-long replay) → peers → clients. A stop goes the same way back, each step bounded.
+long replay) → peers → clients. A stop goes the same way back, each step bounded. How the steps are
+done is told in `kvnode.starting` and `kvnode.leaving`; which parts there are, and who knows whom,
+only here.
 
 All tasks live in one TaskGroup. A `FatalError` in any of them, the watchdog's included, cancels
 the others, and its exit code becomes the process's.
@@ -11,20 +13,15 @@ the others, and its exit code becomes the process's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
-import secrets
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import uvloop
 
-from kvnode import __version__
 from kvnode.acquaintances import Acquaintances
 from kvnode.address import listen_failed
 from kvnode.admin import AdminServer, hold
@@ -34,41 +31,34 @@ from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
 from kvnode.admission.memory import memory_limit_bytes
 from kvnode.admission.relief import Relief, find_trim
-from kvnode.config import ServeConfig, parse_join
-from kvnode.directory import DataDirectory, read_identity
+from kvnode.config import ServeConfig
+from kvnode.directory import DataDirectory
 from kvnode.errors import ExitCode, FatalError, MemoryPressure
-from kvnode.exits import failed_starts, start_pause_seconds
-from kvnode.identity import cluster_number, node_id
-from kvnode.limits import (
-    MIB,
-    STOP_DRAIN_SECONDS_MAX,
-    STOP_GRACE_SECONDS,
-    STOP_HAND_OVER_SECONDS_MAX,
-    STOP_MEMORY_HAND_OVER_SECONDS_MAX,
-    STOP_MEMORY_SECONDS_MAX,
-    STOP_SECONDS_MAX,
-)
+from kvnode.leaving import Leaving
 from kvnode.node.control import NodeControl
 from kvnode.node.faults import is_disk_failure
-from kvnode.node.hello import JoinRequest
-from kvnode.node.joining import join
 from kvnode.node.log_writer import ThreadWorker
 from kvnode.node.node import Node
-from kvnode.node.recovery import Recovered, RecoveryPlan, recover
-from kvnode.node.roster import founder
-from kvnode.node.status import NodeIdentity
+from kvnode.node.recovery import Recovered
 from kvnode.obs.collector import Collector
 from kvnode.obs.log import LogWriter, event, start_logging
 from kvnode.report import NodeReport
-from kvnode.resp.config import RespConfig
 from kvnode.resp.listener import RespServer
-from kvnode.store.members import Member
-from kvnode.store.ops import LEVEL
+from kvnode.starting import (
+    be_admitted,
+    founders,
+    node_identity,
+    open_directory,
+    pause_start,
+    plan_recovery,
+    recover_in,
+    resp_config,
+    warn_of_differences,
+)
 from kvnode.watchdog import MemoryWatchdog
 from kvnode.workers.pool import WorkerPool
 from kvnode.workers.size import usable_cores, worker_count
 from wal.fs import FileSystem, PosixFileSystem
-from wal.options import Options
 
 _log = logging.getLogger("kvnode")
 
@@ -110,13 +100,12 @@ class Server:
     def __init__(self, config: ServeConfig, file_system: FileSystem, logs: LogWriter) -> None:
         self._config = config
         self._file_system = file_system
-        self._stop = asyncio.Event()
         self._directory: DataDirectory | None = None
         self._collector = Collector()
         self._report = NodeReport(config, logs)
+        self._leaving = Leaving(self._report)
         self._ledger = self._report.ledger = Ledger(Budget.of(memory_limit_bytes()))
         self._watching: asyncio.Task[None] | None = None
-        self._deadline: threading.Timer | None = None
         self._relief: Relief | None = None
         self._worker: ThreadWorker | None = None
         self._node: Node | None = None
@@ -146,7 +135,7 @@ class Server:
                     event(_log, logging.WARNING, "failed while leaving", why=str(error))
         except* Exception as bugs:  # noqa: BLE001 - logged in full, and the process ends with 1
             failure = self._note_bugs(failure, bugs)
-        self._record_exit(failure)
+        self._leaving.record(failure)
         return failure
 
     def _note_bugs(
@@ -160,14 +149,14 @@ class Server:
         return FatalError(repr(next(_all(bugs))))
 
     async def _run(self, group: asyncio.TaskGroup) -> None:
+        asked = self._leaving.asked
         for warning in self._config.warnings:
-            _warn(warning)
-        self._listen_to_signals()
+            event(_log, logging.WARNING, warning)
+        self._leaving.listen_to_signals()
         asyncio.get_running_loop().set_exception_handler(self._on_loop_exception)
         self._make_watchdog()
-        self._directory = self._open_directory()
-        self._report.directory = self._directory
-        self._warn_of_differences()
+        self._directory = self._report.directory = open_directory(self._config)
+        warn_of_differences(self._config, self._directory.identity)
         self._directory.keep_ballast()
         self._report.bind_process()
         self._relieve()
@@ -176,13 +165,13 @@ class Server:
         try:
             # The watchdog begins behind the pause: it would end a process that is too large from
             # the beginning, and make a hot loop of it, though nothing grows meanwhile.
-            await self._pause_start()
+            await pause_start(self._report, asked)
             self._watch(group)
-            if not self._stop.is_set() and await self._is_admitted():
-                node = await self._start(await self._recover())
+            if not asked.is_set() and await be_admitted(self._config, self._directory, asked):
+                node, resp = await self._start(await self._recover())
                 running = group.create_task(node.run(), name="node")
-                await self._stop.wait()
-                await self._stop_gracefully(node)
+                await asked.wait()
+                await self._leaving.take_leave(node, resp)
                 running.cancel()
         finally:
             await self._close(admin)
@@ -200,68 +189,6 @@ class Server:
             self._node.fail(error)
 
     # --- starting ---------------------------------------------------------------------------------
-
-    def _open_directory(self) -> DataDirectory:
-        config = self._config
-        return DataDirectory.open(
-            config.data,
-            node=self._name(),
-            cluster_id=config.cluster_id,
-            members={name: str(address) for name, address in config.cluster.items()},
-            join=",".join(map(str, config.join)),
-            replaces=config.replaces,
-        )
-
-    def _name(self) -> str:
-        """A name that nobody gave is that of the directory, or with --join one that is free."""
-        config = self._config
-        if config.origins["node"] != "default":
-            return config.node
-        known = read_identity(config.data)
-        if known is not None:
-            return known.node
-        return f"node-{secrets.token_hex(3)}" if config.join else config.node
-
-    def _warn_of_differences(self) -> None:
-        """`--cluster` is for bootstrapping: what else it says now does not count."""
-        assert self._directory is not None
-        told, known = self._config.cluster, self._directory.identity.members
-        if self._config.origins["cluster"] != "default" and known:
-            texts = {name: str(address) for name, address in told.items()}
-            if texts != known:
-                _warn("--cluster differs from the first start's; the log has the members")
-
-    async def _pause_start(self) -> None:
-        """Wait, if the starts before this one took more memory than there is, and say so.
-
-        The admin port answers meanwhile. A request to stop ends the waiting.
-        """
-        watchdog = self._report.watchdog
-        assert self._directory is not None
-        if watchdog is None:
-            return
-        now_ms = int(time.time() * 1000)
-        failed = failed_starts(self._directory.exits, watchdog.threshold_bytes, now_ms)
-        pause_s = start_pause_seconds(failed)
-        if not pause_s:
-            return
-        mib = watchdog.threshold_bytes // MIB
-        self._report.delay = (
-            f"starting alone takes more than the {mib} MiB that the memory threshold allows, "
-            f"{failed} times in a row: waiting {pause_s} s before the next try"
-        )
-        event(
-            _log,
-            logging.WARNING,
-            "starting alone takes more memory than there is: waiting before the next try",
-            failed_starts=failed,
-            pause_s=pause_s,
-            threshold_bytes=watchdog.threshold_bytes,
-        )
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause_s):
-                await self._stop.wait()
-        self._report.delay = ""
 
     def _relieve(self) -> None:
         watchdog = self._report.watchdog
@@ -282,7 +209,9 @@ class Server:
             pressure=self._report.pressure,
             turn=self._turn,
             on_wait=self._drop_clients,
-            before_exit=lambda: self._note_exit(ExitCode.MEMORY, "memory pressure; stop got stuck"),
+            before_exit=lambda: self._leaving.note(
+                ExitCode.MEMORY, "memory pressure; stop got stuck"
+            ),
         )
 
     def _watch(self, group: asyncio.TaskGroup) -> None:
@@ -300,101 +229,17 @@ class Server:
 
     async def _recover(self) -> Recovered:
         assert self._directory is not None
-        loop = asyncio.get_running_loop()
-        config, identity = self._config, self._directory.identity
-        plan = RecoveryPlan(
-            data=config.data,
-            cluster_number=cluster_number(identity.origin),
-            node_id=identity.node_id,
-            founders={member.node_id: member for member in self._founders()},
-            is_alone=not identity.has_others,
-            boot_id=identity.incarnation & 0xFFFF_FFFF,
-            heartbeat_ms=config.heartbeat_ms,
-            election_ms=(config.election_ms_min, config.election_ms_max),
-            wal_options=Options(repair=config.wal_repair),
-            lease_reads=config.lease_reads,
-            budget=self._ledger.budget,
-        )
-        rng = random.Random()
-        self._worker = ThreadWorker(loop, "wal")
-        result: asyncio.Future[Recovered] = loop.create_future()
-        found: list[Recovered] = []
+        plan = plan_recovery(self._config, self._directory.identity, self._ledger.budget)
+        self._worker = ThreadWorker(asyncio.get_running_loop(), "wal")
+        return await recover_in(self._worker, plan, self._file_system, self._report.wal_observer)
 
-        def done(error: BaseException | None) -> None:
-            if result.cancelled():
-                return
-            if error is not None:
-                result.set_exception(error)
-            else:
-                result.set_result(found[0])
-
-        self._worker.submit(
-            lambda: found.append(
-                recover(plan, self._file_system, self._report.wal_observer, rng, _warn)
-            ),
-            done,
-        )
-        return await result
-
-    async def _is_admitted(self) -> bool:
-        """Become a member of the cluster that `--join` names, unless this node is one already.
-
-        Returns:
-            False if it was asked to stop before.
-        """
-        assert self._directory is not None
-        config, identity = self._config, self._directory.identity
-        if identity.is_admitted:
-            return True
-        event(_log, logging.INFO, "asking to join", peers=identity.join, node=identity.node)
-        request = JoinRequest(
-            identity.node,
-            identity.replaces,
-            str(config.advertise_peer),
-            str(config.advertise_client),
-            identity.storage_id,
-            config.promote,
-            LEVEL,
-        )
-        asking = asyncio.ensure_future(join(parse_join(identity.join), request))
-        stopped = asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait((asking, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
-                return False
-            answer = asking.result()
-        finally:
-            asking.cancel()
-            stopped.cancel()
-        self._directory.admit(answer.node_id, answer.cluster_id, answer.origin)
-        event(_log, logging.INFO, "joined", cluster_id=answer.cluster_id, why=answer.text)
-        return True
-
-    def _founders(self) -> tuple[Member, ...]:
-        assert self._directory is not None
-        identity = self._directory.identity
-        return tuple(
-            founder(node_id(identity.origin, name), name, address)
-            for name, address in sorted(identity.members.items())
-        )
-
-    async def _start(self, recovered: Recovered) -> Node:
+    async def _start(self, recovered: Recovered) -> tuple[Node, RespServer]:
         assert self._directory is not None
         assert self._worker is not None
         config, identity = self._config, self._directory.identity
         node = self._node = self._report.node = Node(
-            identity=NodeIdentity(
-                node_id=identity.node_id,
-                name=identity.node,
-                cluster_id=identity.cluster_id,
-                storage_id=identity.storage_id,
-                incarnation=identity.incarnation,
-                version=__version__,
-                client_address=str(config.advertise_client),
-                peer_address=str(config.advertise_peer),
-                origin=identity.origin,
-            ),
-            founders=self._founders(),
+            identity=node_identity(config, identity),
+            founders=founders(identity),
             found=recovered,
             worker=self._worker,
             loop=asyncio.get_running_loop(),
@@ -420,9 +265,9 @@ class Server:
         control = NodeControl(node)
         resp = self._resp = self._report.resp = RespServer(
             node,
-            self._resp_config(),
+            resp_config(config, identity),
             control=control,
-            request_stop=self._stop.set,
+            request_stop=self._leaving.asked.set,
             pressure=self._report.pressure,
             ledger=self._ledger,
         )
@@ -434,7 +279,7 @@ class Server:
             raise listen_failed("--listen", config.listen, error) from error
         self._report.is_started = True
         self._report.log_start(recovered)
-        return node
+        return node, resp
 
     def _employ_workers(self, node: Node) -> None:
         """Heavy reads leave the loop. No process is started before there is one."""
@@ -448,83 +293,13 @@ class Server:
         node.heavy.employ(workers)
         self._report.bind_workers(workers)
 
-    def _resp_config(self) -> RespConfig:
-        assert self._directory is not None
-        config, identity = self._config, self._directory.identity
-        return RespConfig(
-            password=config.password,
-            clients_max=config.max_clients,
-            connections_per_peer_max=config.max_connections_per_peer,
-            version=__version__,
-            node=identity.node,
-            run_id=f"{identity.storage_id:016x}{identity.node_id:016x}{identity.incarnation:08x}",
-            port=config.listen.port,
-        )
-
     # --- stopping ---------------------------------------------------------------------------------
 
-    def _listen_to_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, number)
-
-    def _on_signal(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
-            # Crash safety never depends on grace, so a second request is obeyed at once.
-            self._record_exit(None)
-            os._exit(ExitCode.OK)
-        event(_log, logging.INFO, "stopping", signal=number.name)
-        self._stop.set()
-
-    async def _stop_gracefully(self, node: Node) -> None:
-        """The long way out, in the order that loses nothing."""
-        self._leave_at_the_latest(STOP_SECONDS_MAX, ExitCode.OK)
-        self._report.is_stopping = True
-        assert self._resp is not None
-        if not node.roster.is_alone:
-            await asyncio.sleep(STOP_GRACE_SECONDS)
-        self._resp.stop_accepting()
-        await _hand_over(node, STOP_HAND_OVER_SECONDS_MAX)
-        await self._resp.drain(STOP_DRAIN_SECONDS_MAX)
-        await node.finish_in_flight(STOP_DRAIN_SECONDS_MAX)
-
     async def _close(self, admin: AdminServer) -> None:
-        """Both ways end here; under memory pressure, or after a failure, it is all there is."""
         if self._relief is not None:
             self._relief.close()
-        graceful = self._stop.is_set()
-        if not graceful and not self._is_under_pressure():
-            # Under pressure the watchdog itself bounds what follows.
-            self._leave_at_the_latest(STOP_MEMORY_SECONDS_MAX, self._code_so_far())
-        if self._resp is not None:
-            self._resp.close()
-        if self._node is not None:
-            if self._is_under_pressure():
-                with contextlib.suppress(Exception):  # an election does it, too
-                    await _hand_over(self._node, STOP_MEMORY_HAND_OVER_SECONDS_MAX)
-            await self._node.close(clean=graceful)
+        await self._leaving.close(is_under_pressure=self._is_under_pressure())
         admin.close()
-
-    def _leave_at_the_latest(self, seconds: float, code: int) -> None:
-        """However stuck a disk, a peer or a client is, the process ends."""
-        self._deadline = threading.Timer(seconds, os._exit, args=(code,))
-        self._deadline.daemon = True
-        try:
-            self._deadline.start()
-        except RuntimeError:  # no memory for a thread: then at once
-            self._note_exit(ExitCode(code), "there was no memory for an orderly stop")
-            os._exit(code)
-
-    def _code_so_far(self) -> ExitCode:
-        """The exit code, should even the short way out get stuck."""
-        node = self._node
-        if node is not None and node.failure.done() and not node.failure.cancelled():
-            error = node.failure.exception()
-            if isinstance(error, FatalError):
-                return error.exit_code
-            if isinstance(error, MemoryError) and self._report.watchdog is not None:
-                return ExitCode.MEMORY
-        return ExitCode.BUG
 
     def _is_under_pressure(self) -> bool:
         watching = self._watching
@@ -532,40 +307,16 @@ class Server:
             return False
         return isinstance(watching.exception(), MemoryPressure)
 
-    def _record_exit(self, failure: FatalError | None) -> None:
-        if failure is None:
-            event(_log, logging.INFO, "left", code=0)
-            self._note_exit(ExitCode.OK, "asked to stop")
-        else:
-            code = failure.exit_code
-            event(_log, logging.ERROR, "leaving", code=int(code), why=str(failure))
-            self._note_exit(code, str(failure))
-
-    def _note_exit(self, code: ExitCode, reason: str) -> None:
-        if self._directory is None:
-            return
-        watchdog, threshold_bytes = self._report.watchdog, 0
-        if code == ExitCode.MEMORY and watchdog is not None and not self._report.has_started:
-            threshold_bytes = watchdog.threshold_bytes
-        self._directory.record_exit(code, reason, start_threshold_bytes=threshold_bytes)
-
     def release(self, *, keep_watch: bool = False) -> None:
         """Give the data directory back and let the threads go that would end the process.
 
         `keep_watch`: the watchdog's goes on, to end a process that does not end by itself.
         """
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._leaving.drop_deadline()
         if self._report.watchdog is not None and not keep_watch:
             self._report.watchdog.close()
         if self._directory is not None:
             self._directory.close()
-
-
-async def _hand_over(node: Node, seconds: float) -> None:
-    """Give leadership away, if this node has it and another one can take it in time."""
-    if await node.succession.hand_over(seconds):
-        event(_log, logging.INFO, "leadership handed over", leader=node.status().leader)
 
 
 def _first(group: BaseExceptionGroup[FatalError]) -> FatalError:
@@ -581,7 +332,3 @@ def _all(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
             yield from _all(error)
         else:
             yield error
-
-
-def _warn(text: str) -> None:
-    event(_log, logging.WARNING, text)

@@ -12,7 +12,7 @@ import os
 import sys
 from functools import partial
 
-from kvnode import cli, server
+from kvnode import cli, server, starting
 from kvnode.config import ServeConfig
 from tests.chaos.broken_builds import BROKEN
 from tests.chaos.forgetful import SEED_VARIABLE, ForgetfulFileSystem, NeverSyncingFileSystem
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
         return run(config, file_system(seed))
 
     # Small segments, so that a short run cuts its log often.
-    vars(server)["Options"] = partial(Options, segment_bytes=SEGMENT_BYTES)
+    vars(starting)["Options"] = partial(Options, segment_bytes=SEGMENT_BYTES)
     server.run = run_forgetfully  # type: ignore[assignment]  # only the names differ
     sys.argv[1:] = arguments
     cli.main()
