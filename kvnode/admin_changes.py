@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from kvnode import limits
 from kvnode.address import parse_address
-from kvnode.config import parse_name
+from kvnode.config.values import parse_name
 from kvnode.obs.log import event
 from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
 

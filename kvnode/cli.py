@@ -17,12 +17,14 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from kvnode import __version__, config
+from kvnode import __version__
 from kvnode.commands.member import member
 from kvnode.commands.output import complain, json_option, print_json, print_table
 from kvnode.commands.recover import recover
 from kvnode.commands.status import status
 from kvnode.commands.wal import wal
+from kvnode.config.options import OPTIONS
+from kvnode.config.serve import held_address, load
 from kvnode.errors import ConfigurationError, ExitCode, FatalError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -81,7 +83,7 @@ def program() -> None:
 
 def serve_options(command: Command) -> Command:
     """Give a command one flag for each option of `kvnode.config`, and --config."""
-    for option in reversed(config.OPTIONS):
+    for option in reversed(OPTIONS):
         text = (
             option.help if option.default is None else f"{option.help} [default: {option.default}]"
         )
@@ -115,9 +117,9 @@ def serve(**flags: str | bool | None) -> int:
     """
     texts = _texts(flags)
     try:
-        settings = config.load(texts, os.environ)
+        settings = load(texts, os.environ)
     except ConfigurationError as error:
-        address = config.held_address(texts, os.environ)
+        address = held_address(texts, os.environ)
         if address is None or error.exit_code == ExitCode.USAGE:
             raise
         from kvnode.admin import hold
@@ -139,7 +141,7 @@ def config_group() -> None:
 @serve_options
 def config_show(as_json: bool, **flags: str | bool | None) -> int:
     """Show what `kvnode serve` with the same flags would use, and where each value comes from."""
-    settings = config.load(_texts(flags), os.environ)
+    settings = load(_texts(flags), os.environ)
     rows = settings.rows()
     if as_json:
         print_json(

@@ -98,3 +98,9 @@ class ConfigurationError(FatalError):
     """Wrong identity, configuration or feature level: a restart cannot help."""
 
     exit_code = ExitCode.WRONG_CONFIGURATION
+
+
+class UsageError(ConfigurationError):
+    """The command line is wrong."""
+
+    exit_code = ExitCode.USAGE

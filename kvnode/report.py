@@ -20,7 +20,7 @@ from kvnode.admin import Check
 from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
 from kvnode.admission.pressure import Pressure
-from kvnode.config import ServeConfig
+from kvnode.config.serve import ServeConfig
 from kvnode.directory import DataDirectory
 from kvnode.node.node import Node
 from kvnode.node.recovery import Recovered

@@ -31,7 +31,7 @@ from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
 from kvnode.admission.memory import memory_limit_bytes
 from kvnode.admission.relief import Relief, find_trim
-from kvnode.config import ServeConfig
+from kvnode.config.serve import ServeConfig
 from kvnode.directory import DataDirectory
 from kvnode.errors import ExitCode, FatalError, MemoryPressure
 from kvnode.leaving import Leaving

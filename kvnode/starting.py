@@ -17,7 +17,8 @@ import time
 
 from kvnode import __version__
 from kvnode.admission.budget import Budget
-from kvnode.config import ServeConfig, parse_join
+from kvnode.config.serve import ServeConfig
+from kvnode.config.values import parse_join
 from kvnode.directory import DataDirectory, read_identity
 from kvnode.exits import failed_starts, start_pause_seconds
 from kvnode.identity import cluster_number, node_id

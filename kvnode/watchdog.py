@@ -45,7 +45,7 @@ from kvnode.errors import ConfigurationError, ExitCode, MemoryPressure
 from kvnode.obs.log import event
 
 if TYPE_CHECKING:
-    from kvnode.config import ServeConfig
+    from kvnode.config.serve import ServeConfig
 
 logger = logging.getLogger("kvnode.watchdog")
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from kvnode import config, limits
+from kvnode import limits
 from kvnode.address import Address, parse_address
-from kvnode.errors import ExitCode
+from kvnode.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
@@ -59,7 +59,7 @@ def admin_addresses(texts: Sequence[str]) -> list[Address]:
     try:
         return [parse_address(part.strip()) for text in texts for part in text.split(",")]
     except ValueError as error:
-        raise config.UsageError(f"--admin: {error}") from error
+        raise UsageError(f"--admin: {error}") from error
 
 
 def fetch_status(address: Address) -> dict[str, Any] | str:
@@ -101,10 +101,10 @@ def read_password(path: Path | None) -> bytes | None:
         with path.open("rb") as file:
             content = file.read(limits.PASSWORD_FILE_BYTES_MAX)
     except OSError as error:
-        raise config.UsageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
     password = content.removesuffix(b"\n").removesuffix(b"\r")
     if not password:
-        raise config.UsageError(f"{path} holds no password")
+        raise UsageError(f"{path} holds no password")
     return password
 
 

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import click
 
-from kvnode import config
 from kvnode.address import parse_address
 from kvnode.commands.admin_client import (
     Changer,
@@ -18,7 +17,8 @@ from kvnode.commands.admin_client import (
     read_password,
 )
 from kvnode.commands.output import complain, json_option, print_json, print_table
-from kvnode.errors import ExitCode
+from kvnode.config.values import parse_duration_ms, parse_name
+from kvnode.errors import ExitCode, UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -70,9 +70,9 @@ def ask_for_change(
 ) -> int:
     """Ask the cluster for a change and tell what became of it; the exit code."""
     try:
-        seconds = config.parse_duration_ms(timeout) / 1000
+        seconds = parse_duration_ms(timeout) / 1000
     except ValueError as error:
-        raise config.UsageError(f"--timeout: {error}") from error
+        raise UsageError(f"--timeout: {error}") from error
     changer = Changer(admin_addresses(admins), read_password(password_file), seconds)
     outcome = changer.ask(action, body)
     if as_json:
@@ -186,9 +186,9 @@ def _set_aside(data: Path, via: str | None, node: str, *, force: bool, as_json: 
     try:
         peers = [str(parse_address(part.strip())) for part in via.split(",")] if via else []
         if node:
-            config.parse_name(node)
+            parse_name(node)
     except ValueError as error:
-        raise config.UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
     done = set_aside(data, node=node, via=peers, force=force)
     if as_json:
         print_json(done.document())

@@ -28,9 +28,8 @@ from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Final
 
-from kvnode.config import UsageError
 from kvnode.directory import change_identity, holder, locked, read_identity
-from kvnode.errors import LogCorrupt, ResourceBusy
+from kvnode.errors import LogCorrupt, ResourceBusy, UsageError
 from kvnode.identity import cluster_number, node_id
 from kvnode.identity_file import Identity, KnownMember
 from kvnode.node.leader import newest_stamp

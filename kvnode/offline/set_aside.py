@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from kvnode.config import UsageError
 from kvnode.directory import (
     MADE_BY_MKFS,
     copy_identity,
@@ -34,7 +33,14 @@ from kvnode.directory import (
     set_out_to_join,
     sync_directory,
 )
-from kvnode.errors import ConfigurationError, DiskFailed, ExitCode, LogCorrupt, ResourceBusy
+from kvnode.errors import (
+    ConfigurationError,
+    DiskFailed,
+    ExitCode,
+    LogCorrupt,
+    ResourceBusy,
+    UsageError,
+)
 from kvnode.identity_file import Identity
 from kvnode.offline.refused import OperationRefused
 from kvnode.wal_tools.examine import examine

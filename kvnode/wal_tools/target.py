@@ -7,9 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvnode.config import UsageError
 from kvnode.directory import read_identity
-from kvnode.errors import DiskFailed, FatalError
+from kvnode.errors import DiskFailed, FatalError, UsageError
 from kvnode.identity import cluster_number
 from kvnode.store.engine_directory import EngineDirectory
 from wal.format import Identity, parse_segment_name

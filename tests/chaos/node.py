@@ -13,7 +13,7 @@ import sys
 from functools import partial
 
 from kvnode import cli, server, starting
-from kvnode.config import ServeConfig
+from kvnode.config.serve import ServeConfig
 from tests.chaos.broken_builds import BROKEN
 from tests.chaos.forgetful import SEED_VARIABLE, ForgetfulFileSystem, NeverSyncingFileSystem
 from wal.fs import FileSystem

@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kvnode.acquaintances import Acquaintances
-from kvnode.config import parse_join
+from kvnode.config.values import parse_join
 from kvnode.directory import DataDirectory
 from kvnode.errors import FatalError
 from kvnode.identity_file import Identity

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kvnode import cli
-from kvnode.config import ServeConfig
+from kvnode.config.serve import ServeConfig
 from kvnode.errors import FatalError, LogCorrupt, MemoryPressure
 
 CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("KVNODE_")}

@@ -8,20 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from kvnode import config
 from kvnode.address import Address
+from kvnode.config import serve
+from kvnode.config.options import OPTIONS, Option
 from kvnode.errors import ConfigurationError, ExitCode
 
 CLUSTER = "n1=127.0.0.1:7001,n2=127.0.0.1:7002"
 
 
-def load(flags: Mapping[str, str] = {}, **environment: str) -> config.ServeConfig:
-    return config.load(flags, environment)
+def load(flags: Mapping[str, str] = {}, **environment: str) -> serve.ServeConfig:
+    return serve.load(flags, environment)
 
 
 def refusal(flags: Mapping[str, str] = {}, **environment: str) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as caught:
-        config.load(flags, environment)
+        serve.load(flags, environment)
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -56,7 +57,7 @@ def test_the_first_of_flag_environment_file_and_default_wins(
         environment["KVNODE_NODE"] = "by-env"
     if "file" in places:
         flags["config"] = toml(tmp_path, 'node = "by-file"')
-    settings = config.load(flags, environment)
+    settings = serve.load(flags, environment)
     strongest = next((p for p in ("flag", "env", "file") if p in places), None)
     assert settings.node == (f"by-{strongest}" if strongest else "node-1")
     origin = {"flag": "--node", "env": "KVNODE_NODE", "file": f"{tmp_path}/kvnode.toml: node"}
@@ -123,9 +124,9 @@ def test_a_file_without_end_is_refused() -> None:
     assert "longer than" in str(refusal({"config": "/dev/zero"}))
 
 
-@pytest.mark.parametrize("option", config.OPTIONS, ids=lambda option: option.name)
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_a_wrong_flag_is_wrong_usage_and_a_wrong_variable_a_wrong_configuration(
-    option: config.Option,
+    option: Option,
 ) -> None:
     nonsense = "\0"
     by_flag = refusal({option.name: nonsense})
@@ -282,7 +283,7 @@ def test_the_password_is_never_shown(tmp_path: Path) -> None:
 
 def test_every_option_is_shown_with_its_origin() -> None:
     rows = load({"node": "n1"}, KVNODE_HEARTBEAT="50ms").rows()
-    assert [row[0] for row in rows] == [option.name for option in config.OPTIONS]
+    assert [row[0] for row in rows] == [option.name for option in OPTIONS]
     assert ("node", "n1", "--node") in rows
     assert ("heartbeat", "50ms", "KVNODE_HEARTBEAT") in rows
 
@@ -293,7 +294,7 @@ def test_what_is_shown_can_be_given_again() -> None:
         for name, value, _ in load({"node": "n1", "cluster": CLUSTER, "data": "/d"}).rows()
         if value
     }
-    again = {name: value for name, value, _ in config.load(shown, {}).rows() if value}
+    again = {name: value for name, value, _ in serve.load(shown, {}).rows() if value}
     assert again == shown
 
 
@@ -302,10 +303,10 @@ def test_what_is_shown_can_be_given_again() -> None:
 
 def test_a_held_node_is_found_at_its_admin_address() -> None:
     environment = {"KVNODE_HOLD_ON_FATAL": "1", "KVNODE_ELECTION": "x"}
-    assert config.held_address({}, environment) == Address("127.0.0.1", 8379)
-    assert config.held_address({"admin": "127.0.0.1:9"}, environment) == Address("127.0.0.1", 9)
+    assert serve.held_address({}, environment) == Address("127.0.0.1", 8379)
+    assert serve.held_address({"admin": "127.0.0.1:9"}, environment) == Address("127.0.0.1", 9)
 
 
 @pytest.mark.parametrize("hold", ["", "0", "nonsense"])
 def test_a_node_is_not_held_unless_asked(hold: str) -> None:
-    assert config.held_address({}, {"KVNODE_HOLD_ON_FATAL": hold}) is None
+    assert serve.held_address({}, {"KVNODE_HOLD_ON_FATAL": hold}) is None

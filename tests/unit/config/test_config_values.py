@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kvnode import config
 from kvnode.address import Address, parse_address, parse_listen
+from kvnode.config.values import parse_cluster, parse_duration_ms, parse_election, parse_threshold
 from kvnode.identity import cluster_number, default_cluster_id, node_id
 
 
@@ -52,7 +52,7 @@ def test_what_may_be_reached_from_elsewhere_is_not_loopback(host: str) -> None:
     [("1ms", 1), ("100ms", 100), ("1s", 1000), ("1.5s", 1500), ("1.1s", 1100), ("2m", 120_000)],
 )
 def test_durations_are_whole_milliseconds(text: str, milliseconds: int) -> None:
-    assert config.parse_duration_ms(text) == milliseconds
+    assert parse_duration_ms(text) == milliseconds
 
 
 @pytest.mark.parametrize(
@@ -60,30 +60,30 @@ def test_durations_are_whole_milliseconds(text: str, milliseconds: int) -> None:
 )
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"duration|milliseconds"):
-        config.parse_duration_ms(text)
+        parse_duration_ms(text)
 
 
 @pytest.mark.parametrize("text", ["500ms", "1000ms-500ms", "500ms-500ms", "500-1000", "a-b"])
 def test_an_election_range_must_grow(text: str) -> None:
     with pytest.raises(ValueError, match=r"range|duration"):
-        config.parse_election(text)
+        parse_election(text)
 
 
 @pytest.mark.parametrize(
     ("text", "threshold"), [("0", 0), ("1", 2**20), ("512", 512 * 2**20), ("auto", "auto")]
 )
 def test_a_memory_threshold_is_given_in_mebibytes(text: str, threshold: int | str) -> None:
-    assert config.parse_threshold(text) == threshold
+    assert parse_threshold(text) == threshold
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "512MB", "off", "9" * 10, "1_000", "٣"])
 def test_a_senseless_memory_threshold_is_an_error_and_not_off(text: str) -> None:
     with pytest.raises(ValueError, match="MiB"):
-        config.parse_threshold(text)
+        parse_threshold(text)
 
 
 def test_members_keep_their_order() -> None:
-    assert list(config.parse_cluster("b=h:1, a=h:2,c=h:3")) == ["b", "a", "c"]
+    assert list(parse_cluster("b=h:1, a=h:2,c=h:3")) == ["b", "a", "c"]
 
 
 @pytest.mark.parametrize(
@@ -101,18 +101,18 @@ def test_members_keep_their_order() -> None:
 )
 def test_a_wrong_cluster_is_refused(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        config.parse_cluster(text)
+        parse_cluster(text)
 
 
 def test_the_default_cluster_id_ignores_the_order_of_the_members() -> None:
-    one, two = config.parse_cluster("a=h:1,b=h:2"), config.parse_cluster("b=h:2,a=h:1")
+    one, two = parse_cluster("a=h:1,b=h:2"), parse_cluster("b=h:2,a=h:1")
     assert default_cluster_id(one) == default_cluster_id(two)
-    assert default_cluster_id(one) != default_cluster_id(config.parse_cluster("a=h:1,b=h:3"))
+    assert default_cluster_id(one) != default_cluster_id(parse_cluster("a=h:1,b=h:3"))
 
 
 def test_ids_never_change_between_versions() -> None:
     # Written down from the first version: a directory made then must open now.
-    assert default_cluster_id(config.parse_cluster("n1=127.0.0.1:1,n2=127.0.0.1:2")) == (
+    assert default_cluster_id(parse_cluster("n1=127.0.0.1:1,n2=127.0.0.1:2")) == (
         "53dcc6d6c02aa040"
     )
     assert node_id("53dcc6d6c02aa040", "n1") == 0xDC2C6E364BBD4009

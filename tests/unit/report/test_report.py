@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from kvnode import config
 from kvnode.admission.ladder import Rung
 from kvnode.admission.memory import Reading
+from kvnode.config.serve import load
 from kvnode.obs.log import LogWriter
 from kvnode.report import NodeReport
 from kvnode.watchdog import MemoryWatchdog
@@ -29,7 +29,7 @@ class Meter:
 @pytest.fixture
 def report() -> NodeReport:
     """Of a node that is well, but for its memory."""
-    made = NodeReport(config.load({}, {}), cast(LogWriter, SimpleNamespace(dropped=0)))
+    made = NodeReport(load({}, {}), cast(LogWriter, SimpleNamespace(dropped=0)))
     node: Any = SimpleNamespace(
         status=lambda: SimpleNamespace(leader="n1"),
         writer=SimpleNamespace(is_full=False),

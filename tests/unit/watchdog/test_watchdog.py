@@ -13,12 +13,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from kvnode import config, watchdog
+from kvnode import watchdog
 from kvnode.admission.departure import Turn
 from kvnode.admission.fence import Fence
 from kvnode.admission.ladder import Rung
 from kvnode.admission.memory import Meter, Reading
 from kvnode.admission.pressure import Pressure
+from kvnode.config.serve import load
 from kvnode.errors import ConfigurationError, ExitCode, MemoryPressure
 from kvnode.watchdog import Alarm, MemoryWatchdog
 
@@ -186,7 +187,7 @@ async def test_two_watchdogs_share_nothing(dogs: list[MemoryWatchdog]) -> None:
 
 
 def test_a_watchdog_that_is_off_is_not_created() -> None:
-    assert MemoryWatchdog.from_config(config.load({}, {})) is None
+    assert MemoryWatchdog.from_config(load({}, {})) is None
     with pytest.raises(ValueError, match="not created"):
         MemoryWatchdog(0, 20, FakeMeter(1))
 
@@ -477,7 +478,7 @@ def test_the_log_tells_what_applies_and_not_what_was_asked(
         "KVNODE_MEMORY_SHUTDOWN_THRESHOLD_MB": "auto",
         "KVNODE_MEMORY_SHUTDOWN_POLL_INTERVAL": "1ms",
     }
-    dog = MemoryWatchdog.from_config(config.load({}, environment))
+    dog = MemoryWatchdog.from_config(load({}, environment))
     assert dog is not None
     fields = caplog.records[0].__dict__["fields"]
     assert fields["interval_ms"] == dog.interval_ms == 10
@@ -508,7 +509,7 @@ def test_a_threshold_that_is_lowered_is_told(
         limit_bytes = 100 * MIB
 
     monkeypatch.setattr(watchdog, "ProcMeter", lambda workers: Small(1))
-    told = config.load({}, {"KVNODE_MEMORY_SHUTDOWN_THRESHOLD_MB": "90"})
+    told = load({}, {"KVNODE_MEMORY_SHUTDOWN_THRESHOLD_MB": "90"})
     dog = MemoryWatchdog.from_config(told)
     assert dog is not None
     assert dog.threshold_bytes == 85 * MIB
