@@ -150,8 +150,8 @@ class MemoryWatchdog:
     ) -> None:
         """Prepare; nothing runs before `run`.
 
-        `in_flight_bytes`, `on_alarm` and `before_exit` are called in the sampler's thread; the
-        last one just before `exit_process`, to leave a note of the reason. `pressure` is told in
+        `in_flight_bytes` and `on_alarm` are called in the sampler's thread, `before_exit` in one
+        of its own just before `exit_process`, to leave a note of the reason. `pressure` is told in
         the loop on which rung of the ladder the node stands. `turn`, called in the thread, tells
         whether the other nodes can do without this one; if it has to wait, `on_wait` is called
         in the loop, to drop whatever can be dropped. `fence` keeps the process within the limit
@@ -174,7 +174,7 @@ class MemoryWatchdog:
         self._turn = turn
         self._on_wait = on_wait
         self._is_waiting = False
-        self._before_exit = before_exit
+        self._last_words = _LastWords(before_exit)
         self._exit_process = exit_process
         self._reaction_seconds_max = reaction_ms_max / 1000
         self._stop_seconds_max = stop_ms_max / 1000
@@ -245,6 +245,7 @@ class MemoryWatchdog:
         self._thread = threading.Thread(
             target=self._sample, args=(loop, outcome), name="kvnode-watchdog", daemon=True
         )
+        self._last_words.start()
         self._thread.start()
         try:
             await outcome
@@ -283,13 +284,14 @@ class MemoryWatchdog:
                 if self._must_leave(loop, reading):
                     break
                 if self._closed.wait(self._interval_seconds):
-                    self._lift_fence()
+                    self._stand_down()
                     return
         except MemoryError:
             # Not even a few bytes were left: there is nothing to measure.
             reading = self.latest or Reading(self.threshold_bytes, 0, 0)
         except Exception as error:  # noqa: BLE001 - whatever it is, `run` raises it in the loop
             # A watchdog that cannot see is as bad as none: the node must not run on without it.
+            self._stand_down()
             _tell(loop, outcome, error)
             return
         try:
@@ -333,9 +335,11 @@ class MemoryWatchdog:
             )
         return reading
 
-    def _lift_fence(self) -> None:
+    def _stand_down(self) -> None:
+        """It is over, and the process lives on."""
         if self._fence is not None:
             self._fence.lift()
+        self._last_words.drop()
 
     def _climb(self, loop: asyncio.AbstractEventLoop, reading: Reading) -> None:
         """Feed the ladder, and tell of a rung that is entered or left."""
@@ -354,18 +358,15 @@ class MemoryWatchdog:
         reaction_s = time.monotonic() + self._reaction_seconds_max
         if self._wait(self._reacted, reaction_s):
             if self._wait(self._closed, deadline_s):
-                self._lift_fence()
+                self._stand_down()
                 return
         elif self._closed.is_set():
-            self._lift_fence()
+            self._stand_down()
             return
-        self._lift_fence()
-        note = threading.Thread(target=self._before_exit, name="kvnode-last-words", daemon=True)
-        # Without memory for another thread the process leaves without a word.
-        with contextlib.suppress(RuntimeError):
-            note.start()
-            note.join(NOTE_SECONDS_MAX)
+        # The fence stays: whoever still allocates would have the rest before this is over.
+        self._last_words.say(NOTE_SECONDS_MAX)
         self._exit_process(int(ExitCode.MEMORY))
+        self._stand_down()
 
     def _wait(self, what: threading.Event, deadline_s: float) -> bool:
         """Whether it came about in time, and while there still was memory to wait in."""
@@ -376,6 +377,39 @@ class MemoryWatchdog:
                 if self._measure().total_bytes >= self._last_bytes:
                     return what.is_set()
         return True
+
+
+class _LastWords:
+    """Leaves a note in a thread of its own: a disk that hangs must not keep the process.
+
+    The thread is made beforehand, as there may be no memory for one by then.
+    """
+
+    def __init__(self, speak: Callable[[], None]) -> None:
+        self._speak = speak
+        self._is_due = False
+        self._go_on = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kvnode-last-words", daemon=True)
+
+    def start(self) -> None:
+        """Make the thread."""
+        self._thread.start()
+
+    def say(self, seconds: float) -> None:
+        """Leave the note, for so long at most."""
+        self._is_due = True
+        self._go_on.set()
+        self._thread.join(seconds)
+
+    def drop(self) -> None:
+        """There is nothing to say."""
+        self._go_on.set()
+
+    def _run(self) -> None:
+        self._go_on.wait()
+        if self._is_due:
+            with contextlib.suppress(MemoryError):  # then it leaves without a word
+                self._speak()
 
 
 def _tell(

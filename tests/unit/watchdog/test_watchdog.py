@@ -308,9 +308,10 @@ async def test_each_measurement_moves_the_fence_and_the_end_lifts_it(
     assert told == [960, resource.RLIM_INFINITY]
 
 
-async def test_a_process_that_is_ended_by_force_has_room_for_its_last_words(
+async def test_the_fence_stands_until_a_process_that_is_ended_by_force_is_gone(
     dogs: list[MemoryWatchdog], exits: Exits
 ) -> None:
+    """Lifted for the last words, it let a loop that still allocated have the rest: SIGKILL."""
     told: list[int] = []
     notes: list[int] = []
     dog = watching(
@@ -324,7 +325,8 @@ async def test_a_process_that_is_ended_by_force_has_room_for_its_last_words(
     with pytest.raises(MemoryPressure):
         await dog.run()
     assert await asyncio.to_thread(exits.happened.wait, 30)
-    assert notes == [resource.RLIM_INFINITY]
+    assert len(notes) == 1
+    assert notes[0] != resource.RLIM_INFINITY
 
 
 async def test_not_even_memory_to_measure_is_pressure(dogs: list[MemoryWatchdog]) -> None:
@@ -378,21 +380,42 @@ async def test_a_note_that_hangs_does_not_keep_the_process(
 
 
 async def test_without_memory_for_a_note_the_process_still_ends(
-    dogs: list[MemoryWatchdog], exits: Exits, monkeypatch: pytest.MonkeyPatch
+    dogs: list[MemoryWatchdog], exits: Exits
 ) -> None:
-    start = threading.Thread.start
+    def speechless() -> None:
+        raise MemoryError
 
-    def start_some(thread: threading.Thread) -> None:
-        if thread.name == "kvnode-last-words":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", start_some)
-    dog = watching(dogs, FakeMeter(100), exit_process=exits, stop_ms_max=1)
+    dog = watching(dogs, FakeMeter(100), exit_process=exits, before_exit=speechless, stop_ms_max=1)
     with pytest.raises(MemoryPressure):
         await dog.run()
     assert await asyncio.to_thread(exits.happened.wait, 30)
     assert exits.codes == [2]
+
+
+async def test_the_thread_for_the_last_words_is_made_while_there_is_memory_for_it(
+    dogs: list[MemoryWatchdog], exits: Exits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+    late: list[str] = []
+    notes: list[str] = []
+
+    def note_start(thread: threading.Thread) -> None:
+        late.append(thread.name)
+        start(thread)
+
+    dog = watching(
+        dogs,
+        FakeMeter(100),
+        exit_process=exits,
+        stop_ms_max=1,
+        before_exit=lambda: notes.append(threading.current_thread().name),
+        on_alarm=lambda _: monkeypatch.setattr(threading.Thread, "start", note_start),
+    )
+    with pytest.raises(MemoryPressure):
+        await dog.run()
+    assert await asyncio.to_thread(exits.happened.wait, 30)
+    assert notes == ["kvnode-last-words"]
+    assert "kvnode-last-words" not in late
 
 
 @pytest.fixture
