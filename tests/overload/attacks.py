@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import faulthandler
 import json
 import os
 import resource
@@ -29,6 +30,8 @@ import uvloop
 HOST = "127.0.0.1"
 MIB = 1024 * 1024
 KIB = 1024
+LATE_SECONDS = 10
+"""Attackers that do not end by then are ended, and their stacks shown."""
 LINGER_SECONDS = 0.2
 """Before somebody who was closed or refused comes back."""
 
@@ -213,8 +216,8 @@ def prepare(name: str, port: int) -> None:
                 ask(b"HSET", HASH_KEY, b"field:%d" % number, b"h" * MIB)
 
 
-async def _again(attack: Attack, port: int, answers: Answers) -> None:
-    while True:
+async def _again(attack: Attack, port: int, answers: Answers, deadline: float) -> None:
+    while time.monotonic() < deadline:  # a cancellation may come to light as a TimeoutError
         with contextlib.suppress(OSError, EOFError, TimeoutError, ValueError):
             await attack(port, answers)
         await asyncio.sleep(LINGER_SECONDS)
@@ -223,12 +226,12 @@ async def _again(attack: Attack, port: int, answers: Answers) -> None:
 async def run(name: str, port: int, seconds: float) -> Answers:
     """Attack for so long."""
     answers: Answers = Counter()
+    deadline = time.monotonic() + seconds
     tasks = [
-        asyncio.ensure_future(_again(attack, port, answers))
+        asyncio.ensure_future(_again(attack, port, answers, deadline))
         for attack, count in ATTACKS[name]
         for _ in range(count)
     ]
-    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         await asyncio.sleep(0.1)
     for task in tasks:
@@ -246,6 +249,7 @@ def main() -> None:
     options = parser.parse_args()
     os.nice(19)
     resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
+    faulthandler.dump_traceback_later(options.seconds + LATE_SECONDS, exit=True)
     answers = uvloop.run(run(options.name, options.port, options.seconds))
     print(json.dumps(dict(answers)))
 

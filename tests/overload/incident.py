@@ -171,7 +171,7 @@ def _start_attack(name: str, node: LocalNode, seconds: float) -> subprocess.Pope
         load += ["-t", "set,get,incr,lpush,hset,zadd", "-r", "100000", "-l"]
         command = ["timeout", str(seconds), "nice", "-n", "19", *load]
     return subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE
     )
 
 
