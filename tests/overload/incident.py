@@ -170,9 +170,7 @@ def _start_attack(name: str, node: LocalNode, seconds: float) -> subprocess.Pope
         load = ["redis-benchmark", "-p", port, "-c", str(ORDINARY_CLIENTS), "-d", "64", "-q"]
         load += ["-t", "set,get,incr,lpush,hset,zadd", "-r", "100000", "-l"]
         command = ["timeout", str(seconds), "nice", "-n", "19", *load]
-    return subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE
-    )
+    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE)
 
 
 def _watch(stage: Stage, attackers: list[subprocess.Popen[bytes]]) -> float:
