@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
 
+from kvnode.errors import CommandError, Refused
 from kvnode.store.reply import Result, Status
 
 Op = list[Any]
@@ -52,6 +53,11 @@ class Rendering(NamedTuple):
 
 RENDERED: Final = Status("RENDERED")
 """In the place of a result whose reply is written already."""
+
+READ_FAILED: Final = CommandError("ERR internal error")
+"""A read met a bug, on the node or in a worker; the log has it."""
+
+READ_STOPPING: Final = Refused("BUSY the node is stopping; the read was not executed")
 
 
 class RenderedPending(ABC):

@@ -14,7 +14,6 @@ Whoever reads from another thread (the watchdog) gets a figure that is a moment 
 | `replies` | replies rendered and not taken by the kernel | front end |
 | `proposals` | packed batches of this node on their way | proposer |
 | `peers` | frames that wait for a peer, and parts of frames | transport |
-| `results` | results that are not rendered yet | apply and reads |
 | `log` | entries in memory: not durable, not applied, or kept for peers | raft |
 | `engine` | rows written since the engine's last commit | store |
 | `workers` | jobs and replies on their way to and from worker processes | workers |
@@ -35,7 +34,6 @@ KINDS: Final = (
     "replies",
     "proposals",
     "peers",
-    "results",
     "log",
     "engine",
     "workers",
@@ -52,7 +50,6 @@ class Ledger:
     replies: int
     proposals: int
     peers: int
-    results: int
     log: int
     engine: int
     workers: int
@@ -81,12 +78,12 @@ class Ledger:
     @property
     def has_room_for_replies(self) -> bool:
         """A command whose reply may be large may be begun."""
-        return self.replies + self.results < self.budget.replies_bytes_max
+        return self.replies < self.budget.replies_bytes_max
 
     @property
     def has_room_for_small_replies(self) -> bool:
         """A command whose reply is small for certain may be begun: a quarter is kept for those."""
-        return self.replies + self.results < self.budget.replies_bytes_max * 5 // 4
+        return self.replies < self.budget.replies_bytes_max * 5 // 4
 
     def by_kind(self) -> dict[str, int]:
         """Bytes now."""

@@ -15,16 +15,13 @@ from kvnode.admission.ledger import Ledger
 from kvnode.errors import CommandError, KvnodeError
 from kvnode.node.heavy import HeavyReads
 from kvnode.obs.log import Repeats
-from kvnode.service import Pending
+from kvnode.service import READ_FAILED, Pending
 from kvnode.store.redis.weights import WEIGHTS
 from kvnode.store.state_machine import StateMachine
 from raft.raft import Raft
 from raft.types import U32_MAX, NoLeader, ReadDropped
 
 _log = logging.getLogger("kvnode.node")
-
-READ_FAILED = CommandError("ERR internal error")
-"""A read met a bug; the log has it."""
 
 READ_TOO_LARGE = CommandError("OOM there is not enough memory for the reply")
 

@@ -22,12 +22,11 @@ from typing import Protocol
 
 from kvnode.errors import Refused
 from kvnode.limits import COSTLY_READ_MS, HOLD_MS, READ_SLICE_MS, READS_WAITING_MAX
-from kvnode.service import Pending, RenderedPending
+from kvnode.service import READ_STOPPING, Pending, RenderedPending
 
 ENGINE_FULL = Refused("OOM the engine of this node is full and behind; the read was not executed")
 NO_LEADER = Refused("BUSY no leader was found in time; the read was not executed")
 QUEUE_FULL = Refused("BUSY too many reads are waiting; the read was not executed")
-STOPPING = Refused("BUSY the node is stopping; the read was not executed")
 NO_ROOM = Refused("BUSY replies that clients do not take fill the node; the read was not executed")
 
 ROUNDS_IN_FLIGHT_MAX = 2
@@ -115,7 +114,7 @@ class ReadRounds:
     def _is_admitted(self, pending: Pending) -> bool:
         if self._count >= READS_WAITING_MAX or self._stopping:
             self.refused += 1
-            pending.complete(STOPPING if self._stopping else QUEUE_FULL)
+            pending.complete(READ_STOPPING if self._stopping else QUEUE_FULL)
             return False
         self._count += 1
         return True
@@ -258,4 +257,4 @@ class ReadRounds:
             self._waiting += self._released.popleft()[1]
         self._waiting += self._aside
         self._aside.clear()
-        self._refuse_until(float("inf"), STOPPING)
+        self._refuse_until(float("inf"), READ_STOPPING)

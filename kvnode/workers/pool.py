@@ -34,14 +34,11 @@ from kvnode.limits import (
 )
 from kvnode.obs.histogram import SecondsHistogram
 from kvnode.obs.log import event
-from kvnode.service import RenderedPending, Rendering
+from kvnode.service import READ_FAILED, READ_STOPPING, RenderedPending, Rendering
 from kvnode.workers.frames import Answer, Job, Status
 from kvnode.workers.worker import ENDED, Task, Worker, start
 
 _log = logging.getLogger("kvnode.workers")
-
-STOPPING = CommandError("BUSY the node is stopping; the read was not executed")
-READ_FAILED = CommandError("ERR internal error")
 
 ATTEMPTS_MAX: Final = 3
 """A job whose engine was replaced while it was on its way is sent again."""
@@ -173,7 +170,7 @@ class WorkerPool:
         """Have a read done on what is committed at `index` or later, or refuse it now."""
         own = self._waiting.get(rendering.peer, ())
         if self._is_closed:
-            pending.complete(STOPPING)
+            pending.complete(READ_STOPPING)
         elif self._waiting_count >= self._places or len(own) >= max(1, self._places // 2):
             self.refuse(pending)
         else:
@@ -359,9 +356,9 @@ class WorkerPool:
             self._timer.cancel()
         for worker in list(self._workers):
             worker.is_wanted = False
-            self.gone(worker, STOPPING)
+            self.gone(worker, READ_STOPPING)
         while self._waiting:
-            self._next().pending.complete(STOPPING)
+            self._next().pending.complete(READ_STOPPING)
         for process in self._dying:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(CLOSE_SECONDS_MAX)

@@ -27,14 +27,15 @@ def test_unanswered_and_unfinished_commands_share_their_room() -> None:
     assert ledger.has_room_for_requests
 
 
-def test_replies_share_their_room_with_results_that_become_replies() -> None:
+def test_a_quarter_of_the_room_for_replies_is_kept_for_small_ones() -> None:
     ledger = Ledger(replace(AMPLE, replies_bytes_max=100))
-    ledger.replies = 60
+    ledger.replies = 99
     assert ledger.has_room_for_replies
-    ledger.results = 40
+    ledger.replies = 100
     assert not ledger.has_room_for_replies
-    ledger.replies = 0
-    assert ledger.has_room_for_replies
+    assert ledger.has_room_for_small_replies
+    ledger.replies = 125
+    assert not ledger.has_room_for_small_replies
 
 
 def test_the_largest_figures_stay_known() -> None:

@@ -12,10 +12,9 @@ from kvnode.node.reads import (
     NO_LEADER,
     ROUND_RETRY_MS,
     ROUNDS_IN_FLIGHT_MAX,
-    STOPPING,
     ReadRounds,
 )
-from kvnode.service import Pending, RenderedPending
+from kvnode.service import READ_STOPPING, Pending, RenderedPending
 from kvnode.store.reply import Result
 
 
@@ -222,7 +221,7 @@ def test_leaving_refuses_every_read_that_was_not_executed() -> None:
     waiting = setup.submit()
     setup.rounds.abandon()
     late = setup.submit()
-    assert in_round.results == waiting.results == late.results == [reads.STOPPING]
+    assert in_round.results == waiting.results == late.results == [READ_STOPPING]
     assert setup.rounds.is_idle
 
 
@@ -332,7 +331,7 @@ def test_who_waits_for_room_is_answered_when_the_node_ends() -> None:
     (read,) = setup.released(1)
     setup.rounds.release(0)
     setup.rounds.abandon()
-    assert read.results == [reads.STOPPING]
+    assert read.results == [READ_STOPPING]
     assert setup.rounds.is_idle
 
 
@@ -369,5 +368,5 @@ def test_reads_that_wait_too_long_for_their_turn_are_refused_and_so_is_all_on_le
     late = Read([64, 0, b"k"])
     setup.rounds.submit_stale(late)
     setup.rounds.abandon()
-    assert late.results == [STOPPING]
+    assert late.results == [READ_STOPPING]
     assert setup.rounds.is_idle

@@ -18,7 +18,7 @@ from kvnode.errors import CommandError, Overloaded
 from kvnode.limits import HEAVY_RETRY_MS_MAX, HEAVY_RETRY_MS_MIN
 from kvnode.resp.commands.table import COMMANDS
 from kvnode.resp.encoder import RESP2
-from kvnode.service import Op, RenderedPending, Rendering
+from kvnode.service import READ_STOPPING, Op, RenderedPending, Rendering
 from kvnode.store import ops
 from kvnode.store.lmdb_engine import LmdbEngine
 from kvnode.store.reply import Result
@@ -347,8 +347,8 @@ async def test_closing_answers_all_and_leaves_no_process(tmp_path: Path) -> None
         pid = freeze(node)
         reads = [node.submit(Read()) for _ in range(3)]
         node.pool.close()
-        assert [read.answer.result() for read in reads] == [pool.STOPPING] * 3
-        assert node.submit(Read()).answer.result() is pool.STOPPING
+        assert [read.answer.result() for read in reads] == [READ_STOPPING] * 3
+        assert node.submit(Read()).answer.result() is READ_STOPPING
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 
