@@ -11,7 +11,6 @@ Crash safety never depends on any of this. It is for those who wait meanwhile.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -87,8 +86,10 @@ class Leaving:
             resp.close()
         if node is not None:
             if is_under_pressure:
-                with contextlib.suppress(Exception):  # an election does it, too
+                try:
                     await _hand_over(node, STOP_MEMORY_HAND_OVER_SECONDS_MAX)
+                except Exception:  # noqa: BLE001 - said; an election does it, too
+                    _log.warning("failed while leaving", exc_info=True)
             await node.close(clean=graceful)
 
     def _leave_at_the_latest(self, seconds: float, code: int) -> None:
