@@ -22,7 +22,6 @@ from kvnode.service import READ_STOPPING, Op, RenderedPending, Rendering
 from kvnode.store import ops
 from kvnode.store.lmdb_engine import LmdbEngine
 from kvnode.store.reply import Result
-from kvnode.workers import pool
 from kvnode.workers.pool import WorkerPool
 from kvnode.workers.worker import ENDED
 from tests.unit.store.driver import HASH_KEY, Driver
