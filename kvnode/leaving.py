@@ -26,6 +26,7 @@ from kvnode.limits import (
     STOP_SECONDS_MAX,
 )
 from kvnode.node.node import Node
+from kvnode.node.strain import RUNG_GOES
 from kvnode.obs.log import event
 from kvnode.report import NodeReport
 from kvnode.resp.listener import RespServer
@@ -86,6 +87,7 @@ class Leaving:
             resp.close()
         if node is not None:
             if is_under_pressure:
+                node.condition.depart(RUNG_GOES)
                 try:
                     await _hand_over(node, STOP_MEMORY_HAND_OVER_SECONDS_MAX)
                 except Exception:  # noqa: BLE001 - said; an election does it, too

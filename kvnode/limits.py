@@ -529,7 +529,8 @@ START_PAUSE_MEMORY_MS = 600_000
 """A start does not wait for what happened longer ago."""
 
 LEAVE_TURN_MS = 250
-"""Between the departures of two nodes that reach their thresholds together: the second notices."""
+"""A node that has to leave waits so long first, to hear of others that do; it looks every 0.1 s,
+and whenever one of them says something."""
 
 LEAVE_WAIT_SECONDS_MAX = 10
 """A node without which there is no quorum waits so long for another one to be back, if its memory

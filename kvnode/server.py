@@ -40,6 +40,7 @@ from kvnode.node.faults import is_disk_failure
 from kvnode.node.log_writer import ThreadWorker
 from kvnode.node.node import Node
 from kvnode.node.recovery import Recovered
+from kvnode.node.strain import RUNG_WAITS
 from kvnode.obs.collector import Collector
 from kvnode.obs.log import LogWriter, event, start_logging
 from kvnode.report import NodeReport
@@ -208,7 +209,7 @@ class Server:
             in_flight_bytes=self._report.in_flight_bytes,
             pressure=self._report.pressure,
             turn=self._turn,
-            on_wait=self._drop_clients,
+            on_wait=self._wait_for_turn,
             before_exit=lambda: self._leaving.note(
                 ExitCode.MEMORY, "memory pressure; stop got stuck"
             ),
@@ -219,12 +220,15 @@ class Server:
         if watchdog is not None:
             self._watching = group.create_task(watchdog.run(), name="watchdog")
 
-    def _turn(self) -> Turn:
+    def _turn(self) -> Turn | None:
         """Whether the other nodes can do without this one; called in the watchdog's thread."""
-        return self._node.succession.last_turn if self._node is not None else Turn()
+        return self._node.succession.last_turn if self._node is not None else None
 
-    def _drop_clients(self) -> None:
-        if self._resp is not None:
+    def _wait_for_turn(self, is_waiting: bool) -> None:  # noqa: FBT001 - a callback
+        """The node has to leave, and the others hear of it; or it can stay after all."""
+        if self._node is not None:
+            self._node.condition.depart(RUNG_WAITS if is_waiting else 0)
+        if self._resp is not None and is_waiting:
             self._resp.clients.drop()
 
     async def _recover(self) -> Recovered:

@@ -141,8 +141,8 @@ class MemoryWatchdog:
         pressure: Pressure | None = None,
         fence: Fence | None = None,
         on_alarm: Callable[[Alarm], None] = log_alarm,
-        turn: Callable[[], Turn] = Turn,
-        on_wait: Callable[[], None] = lambda: None,
+        turn: Callable[[], Turn | None] = lambda: None,
+        on_wait: Callable[[bool], None] = lambda _: None,
         before_exit: Callable[[], None] = lambda: None,
         exit_process: Callable[[int], object] = os._exit,
         reaction_ms_max: int = limits.WATCHDOG_REACTION_MS_MAX,
@@ -154,8 +154,8 @@ class MemoryWatchdog:
         of its own just before `exit_process`, to leave a note of the reason. `pressure` is told in
         the loop on which rung of the ladder the node stands. `turn`, called in the thread, tells
         whether the other nodes can do without this one; if it has to wait, `on_wait` is called
-        in the loop, to drop whatever can be dropped. `fence` keeps the process within the limit
-        between two measurements.
+        in the loop with True, to drop whatever can be dropped, and with False if it then can stay.
+        `fence` keeps the process within the limit between two measurements.
         """
         if threshold_bytes <= 0 or interval_ms <= 0:
             raise ValueError("a watchdog that is off is not created")
@@ -190,8 +190,8 @@ class MemoryWatchdog:
         in_flight_bytes: Callable[[], int] = int,
         workers: Callable[[], Iterable[int]] = tuple,
         pressure: Pressure | None = None,
-        turn: Callable[[], Turn] = Turn,
-        on_wait: Callable[[], None] = lambda: None,
+        turn: Callable[[], Turn | None] = lambda: None,
+        on_wait: Callable[[bool], None] = lambda _: None,
         before_exit: Callable[[], None] = lambda: None,
     ) -> MemoryWatchdog | None:
         """Return the watchdog that was asked for, or None when it is off. Logs what applies.
@@ -317,14 +317,15 @@ class MemoryWatchdog:
                 "memory pressure: clients are dropped; waiting for the turn to leave",
                 total_bytes=reading.total_bytes,
                 threshold_bytes=self.threshold_bytes,
-                place=turn.place,
-                needed=turn.is_needed,
+                place=turn.place if turn else 0,
+                needed=turn is not None and turn.is_needed,
             )
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(self._on_wait)
         elif was_waiting and verdict is Verdict.STAY:
             text = "memory pressure is over: without its clients the node can stay"
             event(logger, logging.WARNING, text, total_bytes=reading.total_bytes)
+        if self._is_waiting is not was_waiting and verdict is not Verdict.LEAVE:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._on_wait, self._is_waiting)
         return verdict is Verdict.LEAVE
 
     def _measure(self) -> Reading:

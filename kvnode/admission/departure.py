@@ -4,16 +4,19 @@ Under one attack on all nodes their memory reaches the threshold at about the sa
 them left then, nobody would serve until they are back. So they go one after the other, without any
 agreement, by what each sees:
 
-* Voters have an order (by id). The first leaves at once, the next a quarter of a second later, and
-  so on: time to notice that another one is gone.
-* Who is *needed*, because the other voters it can reach are no majority, waits until they are back,
-  ten seconds at most. Then it is the same order again, or those who waited would leave together.
+* Who has to leave tells the others so (`kvnode.node.strain`), and that it goes when it goes. It waits
+  a quarter of a second first: time to hear of those who began to wait or to go a moment before.
+* Of those who wait the first by id goes; the others stay behind it.
+* Who is *needed*, because the other voters it can reach, without those who go, are no majority,
+  waits until they are back.
+* Nobody is waited for longer than ten seconds. Then they go by their places, a quarter of a second
+  apart.
 * Never beyond what memory allows: at a third of the way from the threshold to the limit it leaves
   at once, whoever is missing.
 
 A node that waits has dropped all its clients: leaving would do that anyway, and what they held is
 most of what there is. If that is enough, and memory falls below the threshold again, it stays. With
-fewer than three voters there is nobody to take turns with, and nothing changes.
+fewer than three voters there is nobody to take turns with: such a node leaves at once.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ class Turn(NamedTuple):
     """How a node stands with the other voters."""
 
     place: int = 0
-    """In the order of voters; 0 leaves at once."""
+    """So many voters wait to leave that come before it."""
     is_needed: bool = False
     """Without it the voters that can be reached are no majority."""
 
@@ -58,18 +61,25 @@ class Departure:
         self._since_s: float | None = None
         self._free_since_s: float | None = None
 
-    def judge(self, total_bytes: int, turn: Turn, now_s: float) -> Verdict:
-        """Take a measurement, made at `now_s` on a clock that never goes back."""
+    def judge(self, total_bytes: int, turn: Turn | None, now_s: float) -> Verdict:
+        """Take a measurement, made at `now_s` on a clock that never goes back.
+
+        `turn` is None where there is nobody to take turns with.
+        """
         if total_bytes < self._threshold_bytes:
             self._since_s = self._free_since_s = None
             return Verdict.STAY
+        if turn is None or total_bytes >= self.last_bytes or self._is_its_turn(turn, now_s):
+            return Verdict.LEAVE
+        return Verdict.WAIT
+
+    def _is_its_turn(self, turn: Turn, now_s: float) -> bool:
         if self._since_s is None:
             self._since_s = now_s
-        if turn.is_needed and now_s - self._since_s < LEAVE_WAIT_SECONDS_MAX:
+        is_held = turn.is_needed or turn.place > 0
+        if is_held and now_s - self._since_s < LEAVE_WAIT_SECONDS_MAX:
             self._free_since_s = None
-        elif self._free_since_s is None:
+            return False
+        if self._free_since_s is None:
             self._free_since_s = now_s
-        free_since_s = self._free_since_s
-        turn_s = turn.place * LEAVE_TURN_MS / 1000
-        is_its_turn = free_since_s is not None and now_s - free_since_s >= turn_s
-        return Verdict.LEAVE if is_its_turn or total_bytes >= self.last_bytes else Verdict.WAIT
+        return now_s - self._free_since_s >= (1 + turn.place) * LEAVE_TURN_MS / 1000

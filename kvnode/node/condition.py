@@ -46,6 +46,7 @@ class Condition:
         self.refuses_growth = False
         """Writes that can make the data larger are refused now."""
         self._was_recovering = False
+        self._departure_rung = 0
 
     def look(self, now: float, due: float) -> None:
         """Once in each tick, which came `now` and was due then; seconds of the loop's clock."""
@@ -91,10 +92,20 @@ class Condition:
         node = self._node
         self._judge_growth()
         node.applier.is_hasty = bool(rung)
-        node.strains.change(node.strains.own._replace(rung=int(rung)))
+        self._tell_rung()
         if rung and not (node.is_stopped or node.is_frozen):
             # Pages of an open transaction are the engine's only memory that cannot be evicted.
             node.applier.commit()
+
+    def depart(self, rung: int) -> None:
+        """Tell the others of `RUNG_WAITS` or `RUNG_GOES`; 0: the node can stay."""
+        self._departure_rung = rung
+        self._tell_rung()
+
+    def _tell_rung(self) -> None:
+        node = self._node
+        rung = max(int(node.pressure.rung), self._departure_rung)
+        node.strains.change(node.strains.own._replace(rung=rung))
 
     # --- time -------------------------------------------------------------------------------------
 

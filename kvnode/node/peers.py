@@ -92,6 +92,7 @@ class Peers:
 
     def _on_strained(self, sender: int, message: Strained) -> None:
         self._node.strains.told(sender, message)
+        self._node.succession.look()
 
     def _on_forward(self, sender: int, batch: Forward) -> None:
         node = self._node

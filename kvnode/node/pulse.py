@@ -167,7 +167,7 @@ class Pulse:
         node.snapshots.sweep()
         node.membership.sweep()
         node.strains.sweep()
-        node.succession.sweep()
+        node.succession.look()
         node.changes.sweep()
         node.waits.sweep()
         self.wake()

@@ -5,6 +5,9 @@ sheds heavy commands, 2 refuses writes, 3 closes clients) or its event loop cann
 so when it changes and once a second while it lasts, and what it said holds for three seconds. So a
 lost message costs a second, a node that died is forgotten, and nodes that are calm say nothing.
 
+Beyond the rungs of the ladder two more tell that memory ran out: 4 has to leave and waits for its
+turn, 5 is going (`kvnode.admission.departure`). Who does not know them takes them for a high rung.
+
 A node of wire version 3 can neither tell nor be told; it counts as calm.
 """
 
@@ -21,12 +24,18 @@ WIRE_VERSION_OF_STRAIN = 4
 RUNG_UNFIT = 2
 """Who refuses writes cannot lead."""
 
+RUNG_WAITS = 4
+"""It has to leave and waits for its turn."""
+
+RUNG_GOES = 5
+"""It is leaving."""
+
 
 class Strain(NamedTuple):
     """How hard a node has it; the greater, the harder."""
 
     rung: int = 0
-    """Of the memory ladder."""
+    """Of the memory ladder, `RUNG_WAITS` or `RUNG_GOES`."""
     is_late: bool = False
     """Its event loop cannot keep up."""
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from kvnode.admission.departure import Turn
 from kvnode.limits import PROMOTION_LAG_ENTRIES_MAX, STRAINED_HAND_OVER_HOLD_OFF_SECONDS
 from kvnode.node.disk_health import DiskHealth, better_leader
+from kvnode.node.strain import RUNG_GOES, RUNG_WAITS
 from kvnode.obs.log import event
 from raft.types import NONE, Role
 
@@ -55,7 +56,8 @@ class Succession:
         self._wake = wake
         self._changed = asyncio.Event()
         self._held_off_until = 0.0
-        self.last_turn = Turn()
+        self.last_turn: Turn | None = None
+        """The newest `turn`, for another thread."""
         """What `turn` said in the last sweep; read by any thread."""
 
     def leader_changed(self) -> None:
@@ -132,15 +134,18 @@ class Succession:
 
     # --- leaving ----------------------------------------------------------------------------------
 
-    def turn(self) -> Turn:
-        """How this node stands with the other voters, should it have to leave."""
-        voters, own = sorted(self._raft.conf_state.voters), self._raft.node_id
+    def turn(self) -> Turn | None:
+        """How this node stands with the other voters, should it have to leave; None: alone."""
+        voters, own = self._raft.conf_state.voters, self._raft.node_id
         if own not in voters or len(voters) < VOTERS_TAKING_TURNS_MIN:
-            return Turn()
-        return Turn(voters.index(own), len(self._electable()) < len(voters) // 2 + 1)
+            return None
+        rungs = {peer: self._strains.of(peer).rung for peer in self._electable()}
+        stay = [peer for peer, rung in rungs.items() if rung < RUNG_GOES]
+        before = [peer for peer in stay if rungs[peer] == RUNG_WAITS and peer < own]
+        return Turn(len(before), len(stay) < len(voters) // 2 + 1)
 
-    def sweep(self) -> None:
-        """Ten times a second: look how the others are."""
+    def look(self) -> None:
+        """Ten times a second, and whenever one of them says how it is: see how the others are."""
         self.last_turn = self.turn()
 
     # --- strain -----------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ class Neighbours:
         self.cluster = NodeCluster(3, environment=environment)
         self.cgroups: list[MemoryCgroup] = []
         self.hogs: dict[str, Hog] = {}
+        self.clients: list[socket.socket] = []
         for node in self.cluster.nodes:
             try:
                 name = f"kvnode-departures-{node.ports.client}"
@@ -59,7 +60,14 @@ class Neighbours:
         for name, mib in wanted.items():
             self.hogs[name].hold(mib)
 
+    def connect(self, node: LocalNode) -> socket.socket:
+        """A client of `node`, closed at the end."""
+        self.clients.append(socket.create_connection(node.address))
+        return self.clients[-1]
+
     def close(self) -> None:
+        for client in self.clients:
+            client.close()
         for hog in self.hogs.values():
             hog.close()
         for node in self.cluster.nodes:
@@ -101,7 +109,7 @@ def test_one_leaves_and_the_others_wait_and_stay_if_they_have_room_again(
     neighbours: Neighbours,
 ) -> None:
     nodes = neighbours.cluster.nodes
-    clients = {node.name: socket.create_connection(node.address) for node in nodes}
+    clients = {node.name: neighbours.connect(node) for node in nodes}
     neighbours.press(nodes)
     deadline = time.monotonic() + DEADLINE_SECONDS
     while all(node.alive() for node in nodes):
@@ -111,15 +119,15 @@ def test_one_leaves_and_the_others_wait_and_stay_if_they_have_room_again(
     left = [node for node in nodes if node is not gone]
     for node in left:
         neighbours.hogs[node.name].hold(1)
-    clients[gone.name].close()
     assert gone.wait_exit(1) == 2
     while not all(told(node, "the node can stay") for node in left):
         assert time.monotonic() < deadline, [node.log_tail() for node in left]
         time.sleep(0.02)
     for node in left:
         assert node.alive(), f"it waits for {LEAVE_WAIT_SECONDS_MAX} s: {node.log_tail()}"
-        with clients[node.name] as dropped, contextlib.suppress(ConnectionResetError):
-            assert dropped.recv(1) == b"", "a node that waits has dropped its clients"
+        with contextlib.suppress(ConnectionResetError):
+            dropped = clients[node.name].recv(1)
+            assert dropped == b"", "a node that waits has dropped its clients"
         with redis.Redis(*node.address) as new:
             assert new.set("k", node.name)
     assert sum(cgroup.oom_kills() for cgroup in neighbours.cgroups) == 0

@@ -12,7 +12,14 @@ from kvnode.admission.departure import Turn
 from kvnode.admission.ladder import Rung
 from kvnode.limits import STRAIN_REPEAT_SECONDS, STRAIN_SECONDS
 from kvnode.node.node import Node
-from kvnode.node.strain import CALM, WIRE_VERSION_OF_STRAIN, Strain, Strains
+from kvnode.node.strain import (
+    CALM,
+    RUNG_GOES,
+    RUNG_WAITS,
+    WIRE_VERSION_OF_STRAIN,
+    Strain,
+    Strains,
+)
 from kvnode.node.wire import Strained
 from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
 from tests.support.nodes import Cluster, cluster_of, until
@@ -205,23 +212,44 @@ async def test_of_those_that_have_the_log_the_calm_one_is_preferred(tmp_path: Pa
             assert leader.succession.best_follower() == calm.identity.node_id
 
 
+def needed(nodes: Cluster) -> list[bool]:
+    """Of the nodes that run, whether each thinks that the others cannot do without it."""
+    turns = [node.succession.last_turn for node in nodes.nodes.values()]
+    return [turn is not None and turn.is_needed for turn in turns]
+
+
 async def test_a_node_knows_whether_the_others_can_do_without_it(tmp_path: Path) -> None:
     async with cluster_of(3, tmp_path) as nodes:
         await settled(nodes)
-        assert [nodes.nodes[number].succession.turn().place for number in (1, 2, 3)] == [0, 1, 2]
-        await until(
-            lambda: not any(node.succession.last_turn.is_needed for node in nodes.nodes.values())
-        )
+        await until(lambda: not any(needed(nodes)))
         await nodes.stop(3)
-        await until(
-            lambda: all(node.succession.last_turn.is_needed for node in nodes.nodes.values())
-        )
+        await until(lambda: all(needed(nodes)))
+
+
+async def test_who_goes_counts_as_gone_and_who_waits_goes_by_its_id(tmp_path: Path) -> None:
+    async with cluster_of(3, tmp_path) as nodes:
+        await settled(nodes)
+        first, second, third = sorted(nodes.nodes.values(), key=lambda node: node.identity.node_id)
+        for node in (second, first):
+            node.pressure.change(Rung.CLOSE)
+            node.condition.depart(RUNG_WAITS)
+        await until(lambda: third.succession.last_turn == Turn(2))
+        await until(lambda: second.succession.last_turn == Turn(1))
+        assert first.succession.turn() == Turn(0)
+        first.condition.depart(RUNG_GOES)
+        first.pressure.change(Rung.REFUSE)
+        await until(lambda: second.succession.last_turn == Turn(0, is_needed=True))
+        await until(lambda: third.succession.last_turn == Turn(1, is_needed=True))
+        first.condition.depart(0)
+        await until(lambda: strain_of(third, first) == Strain(REFUSE))
+        await until(lambda: second.succession.last_turn == Turn(0))
 
 
 async def test_two_nodes_take_no_turns(tmp_path: Path) -> None:
     async with cluster_of(2, tmp_path) as nodes:
         leader, (other,) = await settled(nodes)
-        assert leader.succession.turn() == other.succession.turn() == Turn()
+        assert leader.succession.turn() is None
+        assert other.succession.turn() is None
 
 
 async def test_a_late_loop_among_late_loops_keeps_its_office(

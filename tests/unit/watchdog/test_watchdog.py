@@ -124,9 +124,12 @@ async def test_who_is_not_next_drops_its_clients_and_leaves_in_its_turn(
     dogs: list[MemoryWatchdog], caplog: pytest.LogCaptureFixture
 ) -> None:
     dropped = asyncio.Event()
-    turns = [Turn(1, is_needed=True), Turn(1, is_needed=True), Turn()]
+    turns: list[Turn | None] = [Turn(1, is_needed=True), Turn(1, is_needed=True), None]
     dog = watching(
-        dogs, FakeMeter(150), turn=lambda: turns.pop(0) if turns else Turn(), on_wait=dropped.set
+        dogs,
+        FakeMeter(150),
+        turn=lambda: turns.pop(0) if turns else None,
+        on_wait=lambda is_waiting: dropped.set() if is_waiting else None,
     )
     with pytest.raises(MemoryPressure):
         await dog.run()
@@ -140,7 +143,8 @@ async def test_who_waited_and_has_room_again_stays(
     dogs: list[MemoryWatchdog], caplog: pytest.LogCaptureFixture
 ) -> None:
     meter = FakeMeter(150, 99)
-    dog = watching(dogs, meter, turn=lambda: Turn(1))
+    told: list[bool] = []
+    dog = watching(dogs, meter, turn=lambda: Turn(1), on_wait=told.append)
     running = asyncio.create_task(dog.run())
     await asyncio.to_thread(meter.reached.wait)
     before = meter.reads
@@ -151,6 +155,7 @@ async def test_who_waited_and_has_room_again_stays(
     with pytest.raises(asyncio.CancelledError):
         await running
     assert "the node can stay" in caplog.text
+    assert told == [True, False]
 
 
 async def test_a_cancelled_watchdog_stops_sampling(dogs: list[MemoryWatchdog]) -> None:
