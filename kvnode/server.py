@@ -224,7 +224,7 @@ class Server:
         """Whether the other nodes can do without this one; called in the watchdog's thread."""
         return self._node.succession.last_turn if self._node is not None else None
 
-    def _wait_for_turn(self, is_waiting: bool) -> None:  # noqa: FBT001 - a callback
+    def _wait_for_turn(self, is_waiting: bool) -> None:
         """The node has to leave, and the others hear of it; or it can stay after all."""
         if self._node is not None:
             self._node.condition.depart(RUNG_WAITS if is_waiting else 0)

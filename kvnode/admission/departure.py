@@ -4,8 +4,8 @@ Under one attack on all nodes their memory reaches the threshold at about the sa
 them left then, nobody would serve until they are back. So they go one after the other, without any
 agreement, by what each sees:
 
-* Who has to leave tells the others so (`kvnode.node.strain`), and that it goes when it goes. It waits
-  a quarter of a second first: time to hear of those who began to wait or to go a moment before.
+* Who has to leave tells the others so (`kvnode.node.strain`), and that it goes when it goes. It
+  waits a quarter of a second first: time to hear of those who began to wait or to go just before.
 * Of those who wait the first by id goes; the others stay behind it.
 * Who is *needed*, because the other voters it can reach, without those who go, are no majority,
   waits until they are back.
