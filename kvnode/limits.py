@@ -221,7 +221,11 @@ BLOCKED_CLIENTS_SILENT_MS = 2_000
 some elections long, so that no hiccup sends a queue's clients to its end."""
 
 HOLD_MS = 10_000
-"""How long a command is held through an election before its client gets an answer."""
+"""How long a command is held through an election before its client gets an answer: counted from
+where the commands before it last came on, so that a long pipeline is not an outage."""
+
+HOLD_BUSY_MS_MAX = 60_000
+"""The longest that one is held, however well those before it come on."""
 
 UNFINISHED_STUCK_MS_MAX = 2_000
 """When unfinished commands fill the room and none was finished for so long, a client is closed."""

@@ -28,13 +28,13 @@ from kvnode.limits import (
     BATCH_COMMANDS_MAX,
     BATCH_ROWS_MAX,
     BATCHES_IN_FLIGHT_MAX,
-    HOLD_MS,
     LEVEL_WAIT_MS,
     QUEUED_COMMANDS_MAX,
     RESEND_MS,
     STEP_PAUSE_MS,
     STEPS_ALONE_MS,
 )
+from kvnode.node.patience import Patience
 from kvnode.service import PatientPending, Pending
 from kvnode.store import ops
 from kvnode.store.batch import encode_ops, fits
@@ -168,6 +168,7 @@ class Proposer:
         self._resend_from: int | None = None
         self._registration_sent_at: float | None = None
         self._is_paused = False
+        self._patience = Patience()
         self._held: Refused | None = None
         self.set_level(ops.BASE_LEVEL)
         self.incarnation = 0
@@ -379,6 +380,7 @@ class Proposer:
             return
         if applied.outcome is not Outcome.APPLIED:
             return
+        self._patience.came_on(self._monotonic())
         batch = self._drop(applied.sequence)
         if batch is None or batch.pendings is None:
             return
@@ -440,9 +442,10 @@ class Proposer:
         if self._early and (now - self._early[0][1]) * 1000 >= LEVEL_WAIT_MS:
             self._awaits_level = False
             self._submit_early()
-        self._refuse_until(now - HOLD_MS / 1000)
+        overdue = self._patience.ends_for(now)
+        self._refuse_until(overdue)
         for batch in self._window.values():
-            if batch.pendings is not None and (now - batch.submitted_at) * 1000 >= HOLD_MS:
+            if batch.pendings is not None and batch.submitted_at <= overdue:
                 self._answer_unknown(batch, stays=True)
         head = next(iter(self._window.values()), None)
         if head is not None and (now - head.sent_at) * 1000 >= RESEND_MS:

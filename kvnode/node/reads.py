@@ -22,6 +22,7 @@ from typing import Protocol
 
 from kvnode.errors import Refused
 from kvnode.limits import COSTLY_READ_MS, HOLD_MS, READ_SLICE_MS, READS_WAITING_MAX
+from kvnode.node.patience import Patience
 from kvnode.service import READ_STOPPING, Pending, RenderedPending
 
 ENGINE_FULL = Refused("OOM the engine of this node is full and behind; the read was not executed")
@@ -89,6 +90,7 @@ class ReadRounds:
         self._count = 0
         self._is_paused = False
         self._stopping = False
+        self._patience = Patience()
         self.reason = NO_LEADER
         """Why reads wait too long, if they do."""
         self.refused = 0
@@ -173,7 +175,7 @@ class ReadRounds:
     def _run(self, reads: deque[_Arrived], deadline: float) -> bool:
         """Run the first of them, and more until the deadline; True when none is left."""
         port, monotonic = self._port, self._monotonic
-        before = monotonic()
+        before = now = began = monotonic()
         while reads:
             pending, _ = reads[0]
             if port.may_execute() or port.may_execute_small(pending):
@@ -190,6 +192,8 @@ class ReadRounds:
             if now >= deadline:
                 break
             before = now
+        if now > began:
+            self._patience.came_on(now)
         return not reads
 
     def has_due(self, applied: int) -> bool:
@@ -211,7 +215,7 @@ class ReadRounds:
         for request_id, round_ in sorted(self._rounds.items()):
             if (now - round_.asked_at) * 1000 >= ROUND_RETRY_MS:
                 self._ask_again(request_id)
-        self._refuse_until(now - HOLD_MS / 1000, self.reason)
+        self._refuse_until(self._patience.ends_for(now), now - HOLD_MS / 1000, self.reason)
         self._is_paused = False
 
     def resume(self) -> None:
@@ -221,12 +225,15 @@ class ReadRounds:
     def _ask_again(self, request_id: int) -> None:
         self._waiting = self._rounds.pop(request_id).reads + self._waiting
 
-    def _refuse_until(self, submitted_before: float, reason: Refused) -> None:
-        """Refuse what has waited too long: for a round, for its index to be applied, to run."""
+    def _refuse_until(self, submitted_before: float, aside_before: float, reason: Refused) -> None:
+        """Refuse what has waited too long: for a round, for its index to be applied, to run.
+
+        Those that stand aside wait for room, and not for those before them.
+        """
         self._waiting = self._refuse_some(self._waiting, submitted_before, reason)
         self._stale = deque(self._refuse_some(self._stale, submitted_before, reason))
         no_room = NO_ROOM if reason is self.reason else reason
-        self._aside = deque(self._refuse_some(self._aside, submitted_before, no_room))
+        self._aside = deque(self._refuse_some(self._aside, aside_before, no_room))
         for _ in range(len(self._released)):
             index, reads = self._released.popleft()
             if left := self._refuse_some(reads, submitted_before, reason):
@@ -257,4 +264,4 @@ class ReadRounds:
             self._waiting += self._released.popleft()[1]
         self._waiting += self._aside
         self._aside.clear()
-        self._refuse_until(float("inf"), READ_STOPPING)
+        self._refuse_until(float("inf"), float("inf"), READ_STOPPING)

@@ -9,9 +9,11 @@ import pytest
 from kvnode.admission.ledger import Ledger
 from kvnode.errors import Refused
 from kvnode.limits import (
+    BATCH_BYTES_MAX,
     BATCH_COMMANDS_MAX,
     BATCH_ROWS_MAX,
     BATCHES_IN_FLIGHT_MAX,
+    HOLD_BUSY_MS_MAX,
     HOLD_MS,
     LEVEL_WAIT_MS,
     RESEND_MS,
@@ -255,6 +257,30 @@ def test_a_command_that_left_is_unknown_after_the_deadline_and_its_batch_keeps_i
     assert [sent[1] for sent in setup.leader.sent][-2:] == [1, 2]
     setup.applied(1, [1], Outcome.APPLIED)
     assert waiting.results == [proposals.UNKNOWN]
+
+
+def test_a_command_is_held_longer_while_those_before_it_come_on_and_not_for_ever() -> None:
+    """The end of a pipeline of large ZADDs was told after ten seconds that nobody knew."""
+    setup = Setup()
+    line = setup.submit(9, size=BATCH_BYTES_MAX)
+    setup.proposer.flush()
+    for number in range(1, HOLD_BUSY_MS_MAX // HOLD_MS + 1):
+        setup.now += (HOLD_MS - 1) / 1000
+        setup.applied(number, [number], Outcome.APPLIED)
+        setup.later(0)
+        assert [waiting.results for waiting in line[number:]] == [[]] * (len(line) - number)
+    setup.later(HOLD_MS - 1)
+    assert line[6].results == [proposals.UNKNOWN]
+    assert line[8].results == [proposals.NO_LEADER]
+
+
+def test_commands_behind_one_that_does_not_come_on_are_held_no_longer() -> None:
+    setup = Setup()
+    first, second = setup.submit(2, size=BATCH_BYTES_MAX)
+    setup.proposer.flush()
+    setup.applied(1, [1], Outcome.APPLIED)
+    setup.later(HOLD_MS)
+    assert (first.results, second.results) == ([1], [proposals.UNKNOWN])
 
 
 class Patient(Waiting, PatientPending):

@@ -314,6 +314,19 @@ def test_small_replies_pass_those_for_which_there_is_no_room_and_these_come_firs
     assert not setup.rounds.is_idle
 
 
+def test_a_read_is_held_longer_while_those_before_it_run() -> None:
+    setup = Setup()
+    setup.each_read_takes(HOLD_MS / 4)
+    line = setup.released(8)
+    for ran in range(1, len(line)):
+        setup.rounds.release(0)
+        setup.rounds.sweep()
+        assert done(line) == ran
+        assert line[-1].results == []
+    setup.later(HOLD_MS)
+    assert line[-1].results == [NO_LEADER]
+
+
 def test_who_waits_too_long_for_room_is_told_so() -> None:
     setup = Setup()
     setup.port.room = 0
