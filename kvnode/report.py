@@ -17,6 +17,7 @@ from typing import Any
 
 from kvnode import __version__
 from kvnode.admin import Check
+from kvnode.admission.allocator import find_free_bytes
 from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
 from kvnode.admission.pressure import Pressure
@@ -103,6 +104,7 @@ class NodeReport:
         self.watchdog: MemoryWatchdog | None = None
         self.pressure = Pressure()
         self.ledger = Ledger()
+        self._allocator_free_bytes = find_free_bytes()
         self.node: Node | None = None
         self.membership: Membership | None = None
         """Who changes the membership, once the node has started."""
@@ -268,7 +270,10 @@ class NodeReport:
         return document
 
     def _memory_figures(self) -> dict[str, int]:
-        figures = {"in_flight_bytes": self.in_flight_bytes()}
+        figures = {
+            "in_flight_bytes": self.in_flight_bytes(),
+            "allocator_free_bytes": self._allocator_free_bytes(),
+        }
         watchdog = self.watchdog
         if watchdog is not None:
             figures |= {
@@ -376,7 +381,7 @@ class NodeReport:
         bind = self.metrics_registry.bind
         for figure in (
             *("rss_anon_bytes", "workers_bytes", "cgroup_bytes"),
-            *("threshold_bytes", "limit_bytes"),
+            *("threshold_bytes", "limit_bytes", "allocator_free_bytes"),
         ):
             bind(f"kvnode_memory_{figure}", partial(self._memory_figure, figure))
         bind("kvnode_memory_rung", lambda: self.pressure.rung)

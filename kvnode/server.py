@@ -25,12 +25,13 @@ import uvloop
 from kvnode.acquaintances import Acquaintances
 from kvnode.address import listen_failed
 from kvnode.admin import AdminServer, hold
+from kvnode.admission.allocator import find_trim
 from kvnode.admission.budget import Budget
 from kvnode.admission.departure import Turn
 from kvnode.admission.ladder import Rung
 from kvnode.admission.ledger import Ledger
 from kvnode.admission.memory import memory_limit_bytes
-from kvnode.admission.relief import Relief, find_trim
+from kvnode.admission.relief import Relief
 from kvnode.config.serve import ServeConfig
 from kvnode.directory import DataDirectory
 from kvnode.errors import ExitCode, FatalError, MemoryPressure

@@ -18,7 +18,6 @@ so that it is not taken for load: once, and again when five points more are held
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import sys
 import threading
@@ -28,7 +27,7 @@ from typing import Final
 from kvnode.admission.ladder import Rung
 from kvnode.admission.pressure import Pressure
 
-__all__ = ["Relief", "find_trim"]
+__all__ = ["Relief"]
 
 INTERVAL_SECONDS: Final = 1.0
 """Between two looks."""
@@ -36,17 +35,6 @@ INTERVAL_SECONDS: Final = 1.0
 EARLY_TWELFTHS: Final = 10
 GROWN_TWELFTHS: Final = 1
 """Of where the first rung begins, at 60 % of the limit: 50 %, and 5 %."""
-
-
-def find_trim() -> Callable[[], object] | None:
-    """Return glibc's `malloc_trim(0)`, None where the C library is another one."""
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError):
-        return None
-    trim.argtypes = (ctypes.c_size_t,)
-    trim.restype = ctypes.c_int
-    return lambda: trim(0)
 
 
 class Relief:

@@ -161,6 +161,10 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _gauge("kvnode_memory_rss_anon_bytes", "Anonymous resident memory of this process."),
     _gauge("kvnode_memory_workers_bytes", "Anonymous resident memory of its workers."),
     _gauge("kvnode_memory_cgroup_bytes", "Memory of the limited cgroup that cannot be evicted."),
+    _gauge(
+        "kvnode_memory_allocator_free_bytes",
+        "What malloc keeps of what was freed; 0 without glibc.",
+    ),
     _gauge("kvnode_memory_limit_bytes", "Smallest of the machine's memory and the cgroup's limit."),
     _gauge("kvnode_memory_threshold_bytes", "The watchdog's threshold; 0 when it is off."),
     _gauge(

@@ -6,9 +6,8 @@
 One node in a memory cgroup is attacked, first by 200 clients that pipeline values of 1 MB, then by
 1,000 that ask for replies of 4 MB and read none. Ten times a second the node's /status tells its
 anonymous memory and the bytes in flight by kind. What is compared is growth since before the
-attack, in the larger half of the samples. glibc keeps a part of what was freed; `--mapped` makes it
-give every large block back (at twice the processor time for large values), so that what is left is
-what nobody counts.
+attack, in the larger half of the samples. glibc keeps a part of what was freed and tells how much;
+`--mapped` makes it give every large block back (at twice the processor time for large values).
 
 With `--before`, the same node from another tree answers SETs of 256 clients by turns with this one.
 Compared is the processor time per SET: on a busy machine throughput says more about the others.
@@ -92,9 +91,14 @@ def _attack(node: LocalNode, name: str, seconds: float) -> list[dict[str, Any]]:
 
 
 def _tell(name: str, before: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-    base, counted_before = before["rss_anon_bytes"], sum(before["in_flight"].values())
+    base = before["rss_anon_bytes"]
     grown = sorted(
-        (sample["rss_anon_bytes"] - base, sum(sample["in_flight"].values()) - counted_before, at)
+        (
+            sample["rss_anon_bytes"] - base,
+            _in_flight(sample) - _in_flight(before),
+            sample["allocator_free_bytes"] - before["allocator_free_bytes"],
+            at,
+        )
         for at, sample in enumerate(samples)
     )
     grown = [each for each in grown[len(grown) // 2 :] if each[0] >= GROWTH_BYTES_MIN]
@@ -102,14 +106,24 @@ def _tell(name: str, before: dict[str, Any], samples: list[dict[str, Any]]) -> N
     if not grown:
         print(f"  never {GROWTH_BYTES_MIN // MIB} MiB more: there is nothing to explain")
         return
-    shares = [counted / growth for growth, counted, _ in grown]
-    growth, counted, at = grown[-1]
+    shares = [counted / growth for growth, counted, _, _ in grown]
+    explained = [(counted + free) / growth for growth, counted, free, _ in grown]
+    growth, counted, free, at = grown[-1]
     kinds = {k: round(v / MIB, 1) for k, v in samples[at]["in_flight"].items() if v >= MIB // 10}
     print(
-        f"  at the peak {growth / MIB:.0f} MiB more, {counted / MIB:.0f} of them counted: {kinds}\n"
-        f"  counted / grown: median {statistics.median(shares):.2f}, "
-        f"{min(shares):.2f} to {max(shares):.2f}"
+        f"  at the peak {growth / MIB:.0f} MiB more, {counted / MIB:.0f} of them counted: {kinds}; "
+        f"{free / MIB:.0f} free in the allocator\n"
+        f"  in flight / grown: {_spread(shares)}\n"
+        f"  in flight and free / grown: {_spread(explained)}"
     )
+
+
+def _in_flight(memory: dict[str, Any]) -> int:
+    return sum(memory["in_flight"].values())
+
+
+def _spread(shares: list[float]) -> str:
+    return f"median {statistics.median(shares):.2f}, {min(shares):.2f} to {max(shares):.2f}"
 
 
 # --- cost ---------------------------------------------------------------------------------------

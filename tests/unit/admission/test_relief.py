@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import threading
 from collections.abc import Iterator
 
@@ -13,7 +12,7 @@ import pytest
 from kvnode.admission import relief
 from kvnode.admission.ladder import Rung
 from kvnode.admission.pressure import Pressure
-from kvnode.admission.relief import Relief, find_trim
+from kvnode.admission.relief import Relief
 
 CALM, SHED, REFUSE, CLOSE = Rung
 
@@ -151,11 +150,3 @@ async def test_free_memory_goes_back_before_it_is_taken_for_load(
     assert trimmed == [0, 1, 1, 1, 2, 2, 2, 3, 4, 4]
     assert helper.collected == 0, "the collector is for rungs"
     helper.close()
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux'")
-def test_glibc_can_trim() -> None:
-    trim = find_trim()
-    if trim is None:
-        pytest.skip("the C library is not glibc")
-    assert trim() in {0, 1}
