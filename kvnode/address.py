@@ -42,6 +42,13 @@ class Address:
         except ValueError:
             return False
 
+    @property
+    def reachable(self) -> Address:
+        """Where a program on this machine connects to who listens here: loopback for a wildcard."""
+        if not self.is_wildcard:
+            return self
+        return Address("::1" if ":" in self.host else "127.0.0.1", self.port)
+
 
 def parse_address(text: str, *, port_min: int = 1) -> Address:
     """Read "host:port" or "[::1]:port"; `port_min` 0 allows "any free port"."""

@@ -20,6 +20,7 @@ import click
 from kvnode import __version__
 from kvnode.commands.member import member
 from kvnode.commands.output import complain, json_option, print_json, print_table
+from kvnode.commands.probe import probe
 from kvnode.commands.recover import recover
 from kvnode.commands.status import status
 from kvnode.commands.wal import wal
@@ -32,13 +33,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_CODES = """\b
 Exit codes:
   0   asked to stop, or all is well
-  1   a bug; `status`: no leader; `member`, `recover`: refused
+  1   a bug; `status`: no leader; `probe`, `member`, `recover`: refused
   2   memory pressure (serve)
   3   a start would repair the log (wal)
   10  disk full at start
   64  wrong usage
   65  log corrupt
-  69  unreachable (status, member)
+  69  unreachable (status, probe, member)
   74  I/O error
   75  address or data directory in use; `member`: nobody could decide
   78  wrong identity, configuration or feature level
@@ -157,7 +158,7 @@ def config_show(as_json: bool, **flags: str | bool | None) -> int:
     return ExitCode.OK
 
 
-for command in (status, member, recover, wal):
+for command in (status, probe, member, recover, wal):
     program.add_command(command)
 
 

@@ -166,6 +166,7 @@ class NodeReport:
             "crc_backend": crc.BACKEND,
             "memory": self._memory(),
             "last_exit": self._last_exit(),
+            "clients": len(self.resp.clients) if self.resp else 0,
             "load": self._load(),
         }
         if self.delay:

@@ -49,7 +49,7 @@ admin_option = click.option(
 
 
 def admin_addresses(texts: Sequence[str]) -> list[Address]:
-    """Return the admin ports to ask.
+    """Return the admin ports to ask: those given, else where the node of this environment listens.
 
     Raises:
         UsageError: one of the texts is no address.
@@ -57,9 +57,22 @@ def admin_addresses(texts: Sequence[str]) -> list[Address]:
     if not texts:
         texts = (os.environ.get("KVNODE_ADMIN") or "127.0.0.1:8379",)
     try:
-        return [parse_address(part.strip()) for text in texts for part in text.split(",")]
+        addresses = [parse_address(part.strip()) for text in texts for part in text.split(",")]
     except ValueError as error:
         raise UsageError(f"--admin: {error}") from error
+    return [address.reachable for address in addresses]
+
+
+def only_admin(texts: Sequence[str]) -> Address:
+    """Return the one admin port to ask, for what concerns one node.
+
+    Raises:
+        UsageError: there are several, or the text is no address.
+    """
+    addresses = admin_addresses(texts)
+    if len(addresses) != 1:
+        raise UsageError("--admin: give one address, this is about one node")
+    return addresses[0]
 
 
 def fetch_status(address: Address) -> dict[str, Any] | str:

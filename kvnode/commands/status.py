@@ -1,13 +1,23 @@
-"""`kvnode status`: asks nodes how they are."""
+"""`kvnode status`: asks nodes how they are.
+
+With `--get` it is made for scripts that have neither a JSON parser nor patience: one line for each
+value that is asked for, in that order, and an empty one for what is null or not there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from kvnode.address import Address
-from kvnode.commands.admin_client import admin_addresses, admin_option, fetch_status
+from kvnode.commands.admin_client import (
+    admin_addresses,
+    admin_option,
+    fetch_status,
+    only_admin,
+)
 from kvnode.commands.output import complain, json_option, print_json, print_table
 from kvnode.errors import ExitCode
 
@@ -18,11 +28,25 @@ NO_LEADER = 1
 @click.command(epilog="\b\nExit codes: 0 healthy, 1 no leader, 64 wrong usage, 69 unreachable.")
 @admin_option
 @json_option
-def status(admins: tuple[str, ...], as_json: bool) -> int:
+@click.option(
+    "--get",
+    "paths",
+    multiple=True,
+    metavar="NAME",
+    help="Print only this value of /status, such as leader or memory.rung; more names may follow.",
+)
+@click.argument("more", nargs=-1, metavar="[NAME]...")
+def status(
+    admins: tuple[str, ...], as_json: bool, paths: tuple[str, ...], more: tuple[str, ...]
+) -> int:
     """Ask nodes how they are and show the members of the cluster.
 
     With several addresses all must answer; the table is the leader's view if the leader is asked.
     """
+    if paths:
+        return _get(only_admin(admins), paths + more, as_json=as_json)
+    if more:
+        raise click.UsageError(f"Got unexpected extra argument ({more[0]})")
     answers = [(address, fetch_status(address)) for address in admin_addresses(admins)]
     if as_json:
         nodes = [
@@ -45,6 +69,57 @@ def _health(answers: Answers) -> int:
     if documents and not all(document.get("leader") for document in documents):
         return NO_LEADER
     return ExitCode.OK if len(documents) == len(answers) else ExitCode.UNREACHABLE
+
+
+# --- single values ------------------------------------------------------------------------------
+
+
+def _get(address: Address, paths: Sequence[str], *, as_json: bool) -> int:
+    answer = fetch_status(address)
+    if isinstance(answer, str):
+        complain(f"{address} is unreachable: {answer}")
+    elif as_json:
+        print_json({path: find(answer, path) for path in paths})
+    else:
+        for path in paths:
+            click.echo(as_line(find(answer, path)))
+    return _health([(address, answer)])
+
+
+def find(document: object, path: str) -> object:
+    """Return what a dotted path leads to; None if there is nothing.
+
+    A number leads into a list, and so does the name of a member: `members.n2.lag`.
+    """
+    for name in path.split("."):
+        if isinstance(document, list):
+            document = {str(place): one for place, one in enumerate(document)} | {
+                str(one.get("name")): one for one in document if isinstance(one, dict)
+            }
+        if not isinstance(document, dict):
+            return None
+        document = document.get(name)
+    return document
+
+
+def as_line(value: object) -> str:
+    """Write a value as one line: true or false, decimals, text as it is, nothing for null."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.6f}".rstrip("0").rstrip(".")
+        case dict() | list():
+            import json
+
+            return json.dumps(value)
+        case _:
+            return " ".join(str(value).splitlines())
+
+
+# --- the table ----------------------------------------------------------------------------------
 
 
 def _print_status(answers: Answers) -> None:

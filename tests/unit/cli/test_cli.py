@@ -392,3 +392,49 @@ def test_status_asks_where_this_node_listens(nodes: list[FakeNode]) -> None:
 def test_the_command_line_loads_nothing_heavy(heavy: str) -> None:
     program = f"import sys, kvnode.cli; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# --- status --get -------------------------------------------------------------------------------
+
+
+def test_single_values_come_one_per_line_in_the_order_asked(nodes: list[FakeNode]) -> None:
+    told = document("leader", "n1", lag=4) | {
+        "memory": {"rung": "calm"},
+        "ready": True,
+        "seconds": 0.000125,
+        "whole": 2.0,
+        "text": "two\nlines",
+    }
+    paths = ("leader", "memory.rung", "ready", "commit", "heals_at", "memory.x.y", "leader.x")
+    result = run("status", "--admin", asked(nodes, told), "--get", *paths)
+    assert (result.exit_code, result.stdout) == (0, "n1\ncalm\ntrue\n9\n\n\n\n")
+    address = asked(nodes, told)
+    result = run("status", "--get", "seconds", "--get", "whole", "text", KVNODE_ADMIN=address)
+    assert result.stdout == "0.000125\n2\ntwo lines\n"
+
+
+def test_single_values_of_a_member_are_found_by_its_name(nodes: list[FakeNode]) -> None:
+    address = asked(nodes, document("leader", "n1", lag=4))
+    result = run("status", "--admin", address, "--get", "members.n2.lag", "members.0.role")
+    assert result.stdout == "4\nleader\n"
+    result = run("status", "--admin", address, "--get", "members.n2", "--json")
+    assert json.loads(result.stdout)["members.n2"]["lag"] == 4
+
+
+def test_asking_for_single_values_changes_no_exit_code(nodes: list[FakeNode]) -> None:
+    result = run("status", "--admin", asked(nodes, document("x", None)), "--get", "leader", "term")
+    assert (result.exit_code, result.stdout) == (1, "\n3\n")
+    result = run("status", "--admin", f"127.0.0.1:{_free_port()}", "--get", "leader")
+    assert (result.exit_code, result.stdout) == (69, "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--admin", "h:1,h:2", "--get", "leader"], ["leader"], ["--get"]]
+)
+def test_single_values_are_of_one_node_and_asked_for_by_get(arguments: list[str]) -> None:
+    assert run("status", *arguments).exit_code == 64
+
+
+def test_the_admin_port_of_this_environment_is_asked_by_loopback(nodes: list[FakeNode]) -> None:
+    port = asked(nodes, document("leader", "n1")).rpartition(":")[2]
+    assert run("status", KVNODE_ADMIN=f"0.0.0.0:{port}").exit_code == 0
