@@ -276,7 +276,7 @@ def test_memory_stays_bounded_when_what_it_held_was_compacted() -> None:
     log.commit_to(10)
     log.take_committed(1 << 20)
     log.applied_to(10)
-    assert log._cache_bytes <= 5 * SIZE
+    assert log.cache_bytes <= 5 * SIZE
     assert log.entries(8, 11, 1 << 20)[0] == entries(1, 1, 1, first=8)
 
 
@@ -417,7 +417,7 @@ def test_entries_are_cut_by_bytes_but_at_least_one_is_returned() -> None:
 
 def test_a_replay_keeps_only_the_newest_entries_in_memory() -> None:
     log = restored(*[1] * 50, cache_bytes_max=5 * SIZE)
-    assert log._cache_bytes <= 5 * SIZE
+    assert log.cache_bytes <= 5 * SIZE
     assert log.entries(1, 4, 1 << 20)[0] == entries(1, 1, 1), "the others come from the disk"
 
 
@@ -437,7 +437,7 @@ def test_memory_keeps_what_is_not_applied_even_beyond_its_bound() -> None:
     log.take_committed(1 << 20)
     log.applied_to(5)
     assert log._cache_first == 1 + 4
-    assert log._cache_bytes == 3 * SIZE
+    assert log.cache_bytes == 3 * SIZE
 
 
 def test_memory_keeps_what_is_not_stable_whatever_was_applied() -> None:
@@ -454,7 +454,7 @@ def test_memory_is_bounded_while_apply_stands_still() -> None:
     log.append(entries(*[1] * 9))
     log.hand_out(1)
     log.synced(1)
-    assert log._cache_bytes <= 4 * SIZE
+    assert log.cache_bytes <= 4 * SIZE
 
 
 def test_a_suffix_replaced_below_what_memory_holds_leaves_a_whole_log() -> None:
@@ -462,4 +462,4 @@ def test_a_suffix_replaced_below_what_memory_holds_leaves_a_whole_log() -> None:
     log.maybe_append(2, 1, entries(2, 2, first=3))
     assert terms_of(log) == [1, 1, 2, 2]
     assert log.entries(3, 5, 1 << 20)[0] == entries(2, 2, first=3)
-    assert log._cache_bytes == 2 * SIZE
+    assert log.cache_bytes == 2 * SIZE
