@@ -16,11 +16,16 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 INPUTS ?= 10000000
 TESTED := scripts tests/support/cluster.py tests/support/history.py \
 	tests/support/linearizability.py tests/chaos tests/differential tests/torture tests/sim \
-	tests/overload tests/support/cgroup.py
+	tests/overload tests/support/cgroup.py tests/support/docker.py tests/docker
+# The image: its name, and how it is built. The classic builder is there in every Docker.
+IMAGE ?= kvnode:latest
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+DOCKER_BUILD ?= DOCKER_BUILDKIT=0 docker build --network host
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check raft-coverage bench bench-peers sim sim-bugs chaos-smoke chaos-members overload \
-	conformance differential fuzz-wal torture torture-broken torture-disk lock clean
+	conformance differential fuzz-wal torture torture-broken torture-disk image base-image docker-test lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,10 +114,24 @@ torture-disk: $(STAMP) ## power losses on a real ext4, and disks that fail; need
 	nice -n 10 $(BIN)/python -m pytest -s --timeout 3600 tests/process/test_real_disk*.py \
 		--disk-rounds $(ROUNDS) --disk-seed $(SEED)
 
-lock: ## make requirements-dev.txt anew (needs uv)
+image: ## the container image (IMAGE=name:tag)
+	$(DOCKER_BUILD) --file docker/Dockerfile --tag $(IMAGE) \
+		--build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_CERT \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) .
+
+base-image: ## a Docker Engine and the image's base where there is no registry; needs root
+	scripts/base-image.sh
+
+docker-test: $(STAMP) ## build the real image and run it; needs a Docker Engine
+	$(BIN)/python -m pytest -s tests/docker
+
+lock: ## make requirements-dev.txt and docker/requirements.txt anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--extra dev --no-emit-index-url --no-header --upgrade \
 		--output-file requirements-dev.txt pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--extra fast --no-emit-index-url --no-header --no-annotate --upgrade \
+		--constraints requirements-dev.txt --output-file docker/requirements.txt pyproject.toml
 
 clean: ## remove what was built, and the environment
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
