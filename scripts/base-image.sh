@@ -38,7 +38,7 @@ install() {
     say "installing $2"
     {
         apt-get update -q
-        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$2"
+        DEBIAN_FRONTEND=noninteractive apt-get install -q -y "$2"
     } >>"$DIRECTORY/apt.log" 2>&1 || fail "$2 could not be installed: $DIRECTORY/apt.log"
 }
 
