@@ -16,6 +16,7 @@ import redis
 import yaml
 
 from kvnode.config.options import OPTIONS
+from kvnode.config.values import parse_cluster
 from kvnode.limits import STOP_SECONDS_MAX
 from tests.support.docker import (
     PASSWORD,
@@ -99,8 +100,8 @@ def test_every_node_is_a_member_by_its_own_name_with_data_of_its_own() -> None:
     for name, service in services.items():
         environment = service["environment"]
         assert environment["KVNODE_NODE"] == name
-        members = [entry.split("=") for entry in environment["KVNODE_CLUSTER"].split(",")]
-        assert {member: address for member, address in members} == {
+        members = parse_cluster(environment["KVNODE_CLUSTER"])
+        assert {member: str(address) for member, address in members.items()} == {
             member: f"{member}:7379" for member in services
         }
         assert service["volumes"] == [f"{name}:/data"]
