@@ -1,0 +1,12 @@
+"""All workloads by name."""
+
+from __future__ import annotations
+
+from tests.chaos.workloads.counters import Counters
+from tests.chaos.workloads.ledger import Ledger
+from tests.chaos.workloads.protocol import Workload
+from tests.chaos.workloads.registers import Registers
+
+WORKLOADS: dict[str, type[Workload]] = {
+    workload.name: workload for workload in (Registers, Counters, Ledger)
+}

@@ -1,0 +1,87 @@
+"""A ledger: keys that are written exactly once, each by one client.
+
+APPEND, so that a write that is applied twice shows. Cheap to check in any number, so clients send
+many at a time: every acknowledged one is there at the end, once, and no refused one is.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import ClassVar
+
+import hiredis
+
+from tests.chaos.checks.exactly_once import check_ledger
+from tests.chaos.checks.judgement import Judgement
+from tests.chaos.client import Connection
+from tests.chaos.record import Record
+from tests.chaos.workloads.protocol import (
+    Client,
+    Endpoint,
+    Unfinished,
+    Workload,
+    classify,
+    fetch,
+    text,
+)
+from tests.support.history import Outcome
+
+APPEND = "append"
+PIPELINE_MAX = 6
+KEYS_PER_READ = 500
+
+
+class Ledger(Workload):
+    """See the module."""
+
+    name: ClassVar[str] = "ledger"
+    clients_per_node: ClassVar[int] = 3
+
+    def client(self, number: int, node: Endpoint, rng: random.Random, record: Record) -> Client:
+        """One that writes."""
+        return LedgerClient(self, number, node, rng, record)
+
+    async def read_back(self, node: str, connection: Connection, record: Record) -> None:
+        """All keys, a few hundred at a time."""
+        keys = [entry.key for entry in record.of(self.name)]
+        for start in range(0, len(keys), KEYS_PER_READ):
+            part = keys[start : start + KEYS_PER_READ]
+            (found,) = await fetch(connection, ("MGET", *part))
+            assert isinstance(found, list), found
+            for key, value in zip(part, found, strict=True):
+                record.final(node, key, text(value))
+
+    def check(self, record: Record) -> Judgement:
+        """Every node has what was acknowledged."""
+        judgement = Judgement()
+        check_ledger(list(record.of(self.name)), record.finals, judgement)
+        return judgement
+
+
+class LedgerClient(Client):
+    """Appends to keys that nobody wrote before and nobody will write again."""
+
+    def __init__(
+        self, workload: Ledger, number: int, node: Endpoint, rng: random.Random, record: Record
+    ) -> None:
+        super().__init__(workload.name, number, node, rng, record)
+        self.ledger = workload
+
+    async def step(self) -> None:
+        """A few at a time, in one pipeline."""
+        values = [self.unique() for _ in range(self.random.randint(1, PIPELINE_MAX))]
+        entries = [self.begin(APPEND, self.ledger.key(value), value) for value in values]
+        try:
+            replies = await self.exchange(
+                [("APPEND", entry.key, str(entry.argument)) for entry in entries]
+            )
+        except Unfinished as error:
+            for entry in entries:
+                entry.finish(error.outcome, note=error.text)
+            return
+        for entry, reply in zip(entries, replies, strict=True):
+            if isinstance(reply, hiredis.ReplyError):
+                wrong = self.noted(classify(str(reply)), entry.invoked_ns)
+                entry.finish(wrong.outcome, note=wrong.text)
+            else:
+                entry.finish(Outcome.DONE)
