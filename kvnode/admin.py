@@ -9,11 +9,11 @@
 | `/hash?index=N` | state hash at applied index N, or the newest; 404 if it is not kept |
 | `/members` | the members, a JSON list as in `/status` |
 
-These only read and take GET and HEAD. What changes the membership is a POST below `/members/`; see
-`kvnode.admin_changes`. There is one request per connection, and every connection has a deadline, so
-that nothing can be held open. h11 does the grammar of HTTP/1.1; all facts come from an
-`AdminSource`, so the port also works when there is no node behind it: `hold` serves the reason of a
-fatal error until somebody has seen it.
+These only read and take GET and HEAD. What changes the membership is a POST below `/members/`, what
+takes this node out of service one to `/drain`; see `kvnode.admin_changes`. There is one request per
+connection, and every connection has a deadline, so that nothing can be held open. h11 does the
+grammar of HTTP/1.1; all facts come from an `AdminSource`, so the port also works when there is no
+node behind it: `hold` serves the reason of a fatal error until somebody has seen it.
 """
 
 from __future__ import annotations

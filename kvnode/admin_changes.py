@@ -1,4 +1,4 @@
-"""The admin port's pages that change something: a POST becomes a `ChangeRequest`, and back.
+"""The admin port's pages that are asked by POST: it becomes a `ChangeRequest`, and back.
 
 | Path | Body (JSON, every field a text but `promote`) |
 |---|---|
@@ -7,6 +7,8 @@
 | `/members/remove` | `member` |
 | `/members/replace` | `member`, `other` |
 | `/members/transfer` | `member`, or nothing: the best follower |
+| `/drain`, `/drain/undo` | nothing: the node that is asked is meant |
+| `/drain/check` | nothing; refused with a reason per line, and nothing is changed |
 
 The answer is `{"verdict", "text", "node_id"}`: 200 when it is done, 409 when it was refused, 503
 when nobody could decide (it may be asked for again). Who closes the connection stops waiting, which
@@ -35,16 +37,28 @@ from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
 
 _log = logging.getLogger("kvnode.admin")
 
-PATH: Final = "/members/"
-
 _FIELDS: Final[dict[Action, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     Action.ADD: (("member",), ("peer_address", "client_address", "promote")),
     Action.PROMOTE: (("member",), ()),
     Action.REMOVE: (("member",), ()),
     Action.REPLACE: (("member", "other"), ()),
     Action.TRANSFER: ((), ("member",)),
+    Action.DRAIN: ((), ()),
+    Action.UNDRAIN: ((), ()),
+    Action.SPARE: ((), ()),
 }
 """What a body must hold, and what it may hold."""
+
+_PATHS: Final = {
+    "/members/add": Action.ADD,
+    "/members/promote": Action.PROMOTE,
+    "/members/remove": Action.REMOVE,
+    "/members/replace": Action.REPLACE,
+    "/members/transfer": Action.TRANSFER,
+    "/drain": Action.DRAIN,
+    "/drain/undo": Action.UNDRAIN,
+    "/drain/check": Action.SPARE,
+}
 
 _STATUS: Final = {Verdict.DONE: 200, Verdict.REFUSED: 409, Verdict.AGAIN: 503}
 
@@ -55,10 +69,7 @@ class BadRequest(Exception):
 
 def action_of(path: str) -> Action | None:
     """Return what a POST to `path` asks for, None if nothing can be changed there."""
-    for action in _FIELDS:
-        if path == PATH + action.value:
-            return action
-    return None
+    return _PATHS.get(path)
 
 
 def read_change(action: Action, body: bytes) -> ChangeRequest:
@@ -74,7 +85,7 @@ def read_change(action: Action, body: bytes) -> ChangeRequest:
             raise BadRequest(f"{action.value} needs the field {name!r}")
     for name in document:
         if name not in needed + optional:
-            known = ", ".join(needed + optional)
+            known = ", ".join(needed + optional) or "none"
             raise BadRequest(f"{action.value} has no field {name!r}; it has {known}")
     for name, value in document.items():
         document[name] = _value(name, value)

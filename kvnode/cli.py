@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from kvnode import __version__
+from kvnode.commands.drain import drain
 from kvnode.commands.member import member
 from kvnode.commands.output import complain, json_option, print_json, print_table
 from kvnode.commands.probe import probe
@@ -33,13 +34,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_CODES = """\b
 Exit codes:
   0   asked to stop, or all is well
-  1   a bug; `status`: no leader; `probe`, `member`, `recover`: refused
+  1   a bug; `status`: no leader; `probe`, `drain`, `member`, `recover`: refused
   2   memory pressure (serve)
   3   a start would repair the log (wal)
   10  disk full at start
   64  wrong usage
   65  log corrupt
-  69  unreachable (status, probe, member)
+  69  unreachable (status, probe, drain, member)
   74  I/O error
   75  address or data directory in use; `member`: nobody could decide
   78  wrong identity, configuration or feature level
@@ -158,7 +159,7 @@ def config_show(as_json: bool, **flags: str | bool | None) -> int:
     return ExitCode.OK
 
 
-for command in (status, probe, member, recover, wal):
+for command in (status, probe, drain, member, recover, wal):
     program.add_command(command)
 
 

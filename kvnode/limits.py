@@ -615,6 +615,19 @@ ADMIN_BODY_BYTES_MAX = 4 * KIB
 ADMIN_CHANGE_TIMEOUT_MS = 30_000
 """So long an operator waits for the cluster to decide; an election is a small part of it."""
 
+DRAIN_HAND_OVER_RETRY_SECONDS = 1.0
+"""A draining leader offers leadership this often at most: a failed offer holds up writes for an
+election timeout."""
+
+SPARE_ANSWER_SECONDS_MAX = 3.0
+"""So long the leader may take to say whether the others can do without a member."""
+
+SPARE_LAG_ENTRIES_MAX = 1_000
+"""While a voter is further behind than this no other one should be stopped."""
+
+SPARE_DISK_FREE_PERCENT_MIN = 20
+"""With less room a node that comes back may not be able to write its snapshot and its log."""
+
 ADMIN_FAILURES_LOGGED_EVERY_MS = 10_000
 """Somebody who guesses passwords must not fill the log as well."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from kvnode.admission.pressure import Pressure
 from kvnode.config.serve import ServeConfig
 from kvnode.directory import DataDirectory
 from kvnode.node.node import Node
+from kvnode.node.parting import Room
 from kvnode.node.recovery import Recovered
 from kvnode.node.snapshot_library import SnapshotLibrary
 from kvnode.obs.gc_pauses import GcPauses
@@ -130,6 +132,11 @@ class NodeReport:
         """All that was to be brought back is there: this node's session is behind it in the log."""
         return self.node is not None and self.node.proposer.incarnation > 0
 
+    @property
+    def is_draining(self) -> bool:
+        """Somebody is about to stop this node."""
+        return self.node is not None and self.node.strains.own.is_draining
+
     # --- readiness --------------------------------------------------------------------------------
 
     def checks(self) -> list[Check]:
@@ -141,6 +148,7 @@ class NodeReport:
         return [
             ("started", self.is_started, "" if self.is_started else "starting"),
             ("serving", not self.is_stopping, "stopping" if self.is_stopping else ""),
+            ("draining", not self.is_draining, "asked to" if self.is_draining else ""),
             ("leader", leader is not None, leader or "no leader is known"),
             ("log", not node.writer.is_full, "no room" if node.writer.is_full else ""),
             ("engine", not node.applier.is_full, "no room" if node.applier.is_full else ""),
@@ -162,11 +170,13 @@ class NodeReport:
             "version": __version__,
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "ready": all(passed for _, passed, _ in self.checks()),
+            "draining": self.is_draining,
             "insecure": config.insecure,
             "crc_backend": crc.BACKEND,
             "memory": self._memory(),
             "last_exit": self._last_exit(),
             "clients": len(self.resp.clients) if self.resp else 0,
+            "disk": self.room()._asdict(),
             "load": self._load(),
         }
         if self.delay:
@@ -197,6 +207,15 @@ class NodeReport:
             "level": status.level,
             "members": [_member_document(member) for member in status.members],
         }
+
+    def room(self) -> Room:
+        """Of the file system that has the data, as df counts it: without what is root's alone."""
+        try:
+            found = os.statvfs(self._config.data)
+        except OSError:
+            return Room(0, 0)
+        used = found.f_blocks - found.f_bfree
+        return Room(found.f_bavail * found.f_frsize, (used + found.f_bavail) * found.f_frsize)
 
     def _load(self) -> dict[str, float]:
         """How busy this node is: what an operator compares before moving clients or leadership."""
@@ -360,6 +379,7 @@ class NodeReport:
         self.gc_pauses.start()
         bind, config = self.metrics_registry.bind, self._config
         bind("kvnode_ready", lambda: float(all(passed for _, passed, _ in self.checks())))
+        bind("kvnode_draining", lambda: float(self.is_draining))
         bind("kvnode_insecure", lambda: float(config.insecure))
         bind("kvnode_crc_accelerated", _crc_accelerated)
         bind("kvnode_exits_total", self._exit_counts)

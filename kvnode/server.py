@@ -37,6 +37,7 @@ from kvnode.directory import DataDirectory
 from kvnode.errors import ExitCode, FatalError, MemoryPressure
 from kvnode.leaving import Leaving
 from kvnode.node.control import NodeControl
+from kvnode.node.draining import Draining
 from kvnode.node.faults import is_disk_failure
 from kvnode.node.log_writer import ThreadWorker
 from kvnode.node.node import Node
@@ -264,7 +265,7 @@ class Server:
         self._employ_workers(node)
         self._collector.settle()  # twenty milliseconds, so before the first tick
         await node.start(config.peer_listen.host, config.peer_listen.port)
-        self._report.membership = node.changes
+        self._report.membership = Draining(node, self._report.room)
         self._report.library = recovered.library
         self._report.bind_node(node)
         control = NodeControl(node)

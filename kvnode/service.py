@@ -137,6 +137,8 @@ class MemberStatus:
     """Of the memory ladder, as far as it told; from 2 on it cannot become the leader."""
     loop_late: bool = False
     """Its event loop cannot keep up, as far as it told."""
+    draining: bool = False
+    """It is about to be stopped, as far as it told, and does not want to lead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +239,7 @@ class LogDiskStatus:
 
 
 class Action(StrEnum):
-    """What can be asked of the membership."""
+    """What operators can ask for: of the membership, and before one member is stopped."""
 
     ADD = "add"
     """Reserve a name; the member itself comes with `serve --join`."""
@@ -247,6 +249,11 @@ class Action(StrEnum):
     REMOVE = "remove"
     REPLACE = "replace"
     TRANSFER = "transfer"
+    DRAIN = "drain"
+    """The node that is asked shall not lead, and clients shall go elsewhere."""
+    UNDRAIN = "undrain"
+    SPARE = "spare"
+    """Can the others do without the member now? Changes nothing; refused with a reason per line."""
 
 
 class Verdict(StrEnum):

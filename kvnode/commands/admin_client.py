@@ -18,6 +18,7 @@ import click
 
 from kvnode import limits
 from kvnode.address import Address, parse_address
+from kvnode.config.values import parse_duration_ms
 from kvnode.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -100,6 +101,26 @@ def _connection(address: Address, timeout_seconds: float) -> HTTPConnection:
     return http.client.HTTPConnection(address.host, address.port, timeout=timeout_seconds)
 
 
+password_option = click.option(
+    "--password-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Holds the nodes' password [default: $KVNODE_REQUIREPASS_FILE].",
+)
+
+
+def parse_timeout(text: str) -> float:
+    """Return the seconds of a --timeout.
+
+    Raises:
+        UsageError: it is no duration.
+    """
+    try:
+        return parse_duration_ms(text) / 1000
+    except ValueError as error:
+        raise UsageError(f"--timeout: {error}") from error
+
+
 def read_password(path: Path | None) -> bytes | None:
     """Return the password in a file, or in that of KVNODE_REQUIREPASS_FILE; None without either.
 
@@ -174,14 +195,14 @@ class Changer:
         self._clock = clock
         self._pause = pause
 
-    def ask(self, action: str, body: dict[str, object]) -> Outcome:
-        """Ask until somebody decides, nobody can be reached, or the time is over."""
+    def ask(self, path: str, body: dict[str, object]) -> Outcome:
+        """POST to this path until somebody decides, nobody is reached, or the time is over."""
         deadline = self._clock() + self._timeout_seconds
         while True:
             outcomes = []
             for address in self._addresses:
                 left = max(deadline - self._clock(), ANSWER_SECONDS_MIN)
-                outcomes.append(self._ask(address, action, body, left))
+                outcomes.append(self._ask(address, path, body, left))
                 if outcomes[-1].exit_code not in {ExitCode.UNREACHABLE, UNDECIDED}:
                     return outcomes[-1]
             undecided = [outcome for outcome in outcomes if outcome.exit_code == UNDECIDED]
@@ -191,9 +212,7 @@ class Changer:
                 return undecided[-1]
             self._pause(RETRY_SECONDS)
 
-    def _ask(
-        self, address: Address, action: str, body: dict[str, object], seconds: float
-    ) -> Outcome:
+    def _ask(self, address: Address, path: str, body: dict[str, object], seconds: float) -> Outcome:
         import http.client
         import json
 
@@ -206,7 +225,7 @@ class Changer:
                 return Outcome(ExitCode.UNREACHABLE, why, admin=str(address))
             connection.sock.settimeout(seconds)
             content = json.dumps(body).encode()
-            connection.request("POST", f"/members/{action}", content, self._headers)
+            connection.request("POST", path, content, self._headers)
             response = connection.getresponse()
             return _outcome(address, response.status, response.read(limits.MIB))
         except (OSError, http.client.HTTPException) as error:
@@ -239,5 +258,5 @@ def _outcome(address: Address, status: int, content: bytes) -> Outcome:
     except (ValueError, KeyError, TypeError):
         if status == 503:
             return Outcome(UNDECIDED, text, "again", admin=str(address))
-        why = f"{address} does not change members: it answered {status}"
+        why = f"{address} cannot do this: it answered {status}"
         return Outcome(ExitCode.UNREACHABLE, why, admin=str(address))

@@ -14,10 +14,12 @@ from kvnode.commands.admin_client import (
     admin_addresses,
     admin_option,
     fetch_status,
+    parse_timeout,
+    password_option,
     read_password,
 )
 from kvnode.commands.output import complain, json_option, print_json, print_table
-from kvnode.config.values import parse_duration_ms, parse_name
+from kvnode.config.values import parse_name
 from kvnode.errors import ExitCode, UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -40,12 +42,7 @@ def member() -> None:
 def change_options(command: Command) -> Command:
     """Give a command the options of all that ask for a change."""
     for add in (
-        click.option(
-            "--password-file",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Holds the nodes' password [default: $KVNODE_REQUIREPASS_FILE].",
-        ),
+        password_option,
         click.option(
             "--timeout",
             default="30s",
@@ -69,12 +66,8 @@ def ask_for_change(
     password_file: Path | None,
 ) -> int:
     """Ask the cluster for a change and tell what became of it; the exit code."""
-    try:
-        seconds = parse_duration_ms(timeout) / 1000
-    except ValueError as error:
-        raise UsageError(f"--timeout: {error}") from error
-    changer = Changer(admin_addresses(admins), read_password(password_file), seconds)
-    outcome = changer.ask(action, body)
+    changer = Changer(admin_addresses(admins), read_password(password_file), parse_timeout(timeout))
+    outcome = changer.ask(f"/members/{action}", body)
     if as_json:
         print_json(
             {

@@ -16,9 +16,8 @@ from typing import Any, Final
 import click
 
 from kvnode.address import Address, parse_address
-from kvnode.commands.admin_client import read_password
+from kvnode.commands.admin_client import parse_timeout, read_password
 from kvnode.commands.output import complain, json_option, print_json
-from kvnode.config.values import parse_duration_ms
 from kvnode.errors import ExitCode, UsageError
 
 FAILED: Final = 1
@@ -49,10 +48,7 @@ KEY_EXPIRES_MS: Final = b"60000"
 def probe(text: str | None, timeout: str, password_file: Path | None, as_json: bool) -> int:
     """Write a key through a node and read it back; tell how long each took."""
     address = client_address(text)
-    try:
-        seconds = parse_duration_ms(timeout) / 1000
-    except ValueError as error:
-        raise UsageError(f"--timeout: {error}") from error
+    seconds = parse_timeout(timeout)
     told = {"address": str(address), **_attempt(address, seconds, read_password(password_file))}
     code: int = told.pop("exit_code")
     if as_json:

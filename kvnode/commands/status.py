@@ -154,6 +154,8 @@ def _state(member: dict[str, Any]) -> str:
         return "recovering"
     if rung := member.get("rung"):
         return f"short of memory ({rung})"
+    if member.get("draining"):
+        return "draining"
     return "late" if member.get("loop_late") else "ok"
 
 

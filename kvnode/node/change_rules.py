@@ -68,6 +68,7 @@ class View:
         own_peer_address: where its peers reach the leader; "" if it was not told.
         own_client_address: the same for clients.
         own_level: the newest feature level that it knows.
+        draining: node ids of those that are about to be stopped, the leader perhaps among them.
     """
 
     own: int
@@ -79,6 +80,7 @@ class View:
     own_peer_address: str = ""
     own_client_address: str = ""
     own_level: int = LEVEL
+    draining: frozenset[int] = frozenset()
 
     def named(self, name: str) -> Member | None:
         """The member of that name or id (16 hex digits); None if there is none."""
@@ -122,7 +124,9 @@ def done(text: str, node_id: int = 0) -> ChangeAnswer:
 
 
 def decide(view: View, request: ChangeRequest, new_id: int) -> Decision:
-    """What a leader does about a request; `new_id` is the id of a member to be made."""
+    """What a leader does about a change; `new_id` is the id of a member to be made."""
+    if request.action in (Action.DRAIN, Action.UNDRAIN):
+        return refused(f"{request.action} is asked of the node itself")
     if request.action is Action.TRANSFER:
         return _transfer(view, request)
     if view.registry is None:

@@ -34,6 +34,7 @@ from kvnode.node.change_rules import (
     refused,
 )
 from kvnode.node.hello import JoinAnswer, JoinRequest
+from kvnode.node.parting import obstacles
 from kvnode.node.wire import ChangeDecided, ChangeForward
 from kvnode.obs.log import event
 from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
@@ -248,13 +249,31 @@ class Changes:
     def _decide(self, request: ChangeRequest, answer: Answer) -> None:
         if not self._node.duties.leads:
             answer(NO_LEADER)
+        elif request.action is Action.SPARE:
+            answer(self._spare(request.member))
         elif self._proposed is not None or self._node.raft.log.changes:
             # One that an earlier leader left behind may become true yet: what is refused by today's
             # membership might happen all the same.
             answer(BUSY)
         else:
-            decision = decide(self._view(), request, self._rng.getrandbits(64) or 1)
+            decision = decide(self.view(), request, self._rng.getrandbits(64) or 1)
             self._carry_out(decision, answer)
+
+    def _spare(self, name: str) -> ChangeAnswer:
+        """Whether the others can do without a member."""
+        node, view = self._node, self.view()
+        member = view.named(name)
+        if member is None:
+            return refused(f"{name} is no member")
+        reasons = obstacles(
+            view,
+            member,
+            is_changing=self._proposed is not None or bool(node.raft.log.changes),
+            can_hand_over=node.succession.caught_up_follower() is not None,
+        )
+        if reasons:
+            return refused("\n".join(reasons), member.node_id)
+        return ChangeAnswer(Verdict.DONE, f"{member.name} can be stopped", member.node_id)
 
     def _carry_out(self, decision: Decision, answer: Answer | None) -> None:
         if isinstance(decision, ChangeAnswer):
@@ -276,8 +295,8 @@ class Changes:
         if chosen is None:
             return ChangeAnswer(Verdict.AGAIN, "no other voter can lead at the moment")
         name = node.roster.name_of(chosen)
-        if not node.strains.of(chosen).may_lead:
-            return refused(f"{name} cannot lead now: it is short of memory", chosen)
+        if why := node.strains.of(chosen).why_not_lead():
+            return refused(f"{name} cannot lead now: it is {why}", chosen)
         if not node.raft.transfer_leader(chosen):
             return ChangeAnswer(Verdict.AGAIN, f"{name} cannot lead at the moment")
         node.pulse.wake()
@@ -288,7 +307,7 @@ class Changes:
         index = self._node.duties.propose_change(change)
         if index is None:
             return BUSY
-        self._proposed = _Proposed(index, answer, outcome(self._view(), change))
+        self._proposed = _Proposed(index, answer, outcome(self.view(), change))
         event(_log, logging.INFO, "changing the membership", change=str(change), index=index)
         self._node.pulse.wake()
         return None
@@ -329,11 +348,12 @@ class Changes:
             self._pursue(number)
         if not self._node.duties.leads or self._proposed is not None:
             return
-        duty = next_duty(self._view(), remove_silent_ms=self._remove_silent_ms)
+        duty = next_duty(self.view(), remove_silent_ms=self._remove_silent_ms)
         if duty is not None:
             self._carry_out(duty, None)
 
-    def _view(self) -> View:
+    def view(self) -> View:
+        """What this node, as the leader, goes by."""
         node = self._node
         own = node.identity.node_id
         members, progress = node.roster.members, node.raft.progress()
@@ -350,7 +370,13 @@ class Changes:
             {node_id: held.storage_id for node_id, held in node.machine.sessions().items()},
             node.identity.peer_address,
             node.identity.client_address,
+            draining=frozenset(one for one in members if self._is_draining(one)),
         )
+
+    def _is_draining(self, node_id: int) -> bool:
+        strains = self._node.strains
+        strain = strains.own if node_id == self._node.identity.node_id else strains.of(node_id)
+        return strain.is_draining
 
     def heard_ms(self, peer: int) -> int | None:
         """How long ago a peer was heard; None if it never was."""

@@ -135,7 +135,11 @@ class Condition:
             text = "the event loop cannot keep up" if is_late else "the event loop keeps up again"
             event(_log, logging.WARNING, text, lag_ms=round(lag_s * 1000))
             strains.change(strains.own._replace(is_late=is_late))
-        if node.duties.leads and (strains.own.rung or self.lag.should_hand_over(now)):
+        if not node.duties.leads:
+            return
+        if strains.own.is_draining:
+            node.succession.step_aside(now)
+        elif strains.own.rung or self.lag.should_hand_over(now):
             node.succession.leave_strain(now)
 
     # --- what was lost ----------------------------------------------------------------------------

@@ -8,10 +8,10 @@ The first frame in each direction::
     answer   := [WELCOME, storage_id, incarnation, version, client_address, recovering, level]
               | [REFUSED, reason, text]                                 acceptor -> dialler
 
-The fields from `level` on came with wire version 3; version 4 changed nothing here, but has further
-messages (`kvnode.node.wire`). A node of an older version is spoken to in that one, which is how a
-cluster is updated node by node: who is refused for the version dials again with the one before
-(`PeerLink`), and who accepts answers in the version that it was spoken to in.
+The fields from `level` on came with wire version 3; versions 4 and 5 changed nothing here, but have
+further messages (`kvnode.node.wire`). A node of an older version is spoken to in that one, which is
+how a cluster is updated node by node: who is refused for the version dials again with the one
+before (`PeerLink`), and who accepts answers in the version that it was spoken to in.
 
 A node that wants to become a member has no place in that yet. It sends one frame, gets one, and
 the connection is closed::
@@ -31,7 +31,7 @@ import msgpack
 from kvnode.node.frames import MalformedFrame, encode_frame, take, unpack
 
 MAGIC = "kvnode-peer"
-WIRE_VERSION = 4
+WIRE_VERSION = 5
 WIRE_VERSION_MIN = 2
 
 _LEVELS = 3

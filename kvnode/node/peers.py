@@ -19,6 +19,7 @@ from kvnode.node.wire import (
     ChangeForward,
     CoverageAnswer,
     CoverageQuery,
+    Fitness,
     Forward,
     ForwardRejected,
     Register,
@@ -65,6 +66,7 @@ class Peers:
             ChangeForward: node.changes.on_forward,
             ChangeDecided: lambda _, message: node.changes.on_decided(message),
             Strained: self._on_strained,
+            Fitness: self._on_strained,
         }
         """By type, messages of nodes; all others are Raft's."""
 
@@ -90,7 +92,7 @@ class Peers:
     ) -> None:
         self._node.snapshots.on_message(sender, message)
 
-    def _on_strained(self, sender: int, message: Strained) -> None:
+    def _on_strained(self, sender: int, message: Strained | Fitness) -> None:
         self._node.strains.told(sender, message)
         self._node.succession.look()
 

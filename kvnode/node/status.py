@@ -109,6 +109,7 @@ def _describe_member(
         heard_ms=seen.heard_ms if seen else None,
         rung=strain.rung,
         loop_late=strain.is_late,
+        draining=strain.is_draining,
     )
 
 

@@ -3,12 +3,14 @@
 A node is *strained* while it stands on a rung of the memory ladder (GUARANTEES §7: 0 is calm, 1
 sheds heavy commands, 2 refuses writes, 3 closes clients) or its event loop cannot keep up. It says
 so when it changes and once a second while it lasts, and what it said holds for three seconds. So a
-lost message costs a second, a node that died is forgotten, and nodes that are calm say nothing.
+lost message costs a second, a node that died is forgotten, and nodes that are calm say nothing. A
+node that is drained (`kvnode.node.draining`) says so in the same way.
 
 Beyond the rungs of the ladder two more tell that memory ran out: 4 has to leave and waits for its
 turn, 5 is going (`kvnode.admission.departure`). Who does not know them takes them for a high rung.
 
-A node of wire version 3 can neither tell nor be told; it counts as calm.
+A node of wire version 3 can neither tell nor be told; it counts as calm. One of version 4 does not
+know of draining: it is told of a rung that nobody leads from.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from kvnode.limits import STRAIN_REPEAT_SECONDS, STRAIN_SECONDS
-from kvnode.node.wire import Strained
+from kvnode.node.wire import Fitness, Strained
 
 WIRE_VERSION_OF_STRAIN = 4
+WIRE_VERSION_OF_DRAINING = 5
 
 RUNG_UNFIT = 2
 """Who refuses writes cannot lead."""
@@ -38,11 +41,19 @@ class Strain(NamedTuple):
     """Of the memory ladder, `RUNG_WAITS` or `RUNG_GOES`."""
     is_late: bool = False
     """Its event loop cannot keep up."""
+    is_draining: bool = False
+    """Somebody is about to stop it."""
 
     @property
     def may_lead(self) -> bool:
         """Leadership may be handed to it at all."""
-        return self.rung < RUNG_UNFIT
+        return self.rung < RUNG_UNFIT and not self.is_draining
+
+    def why_not_lead(self) -> str:
+        """What keeps it from leading, in words; "" if nothing does."""
+        if self.rung >= RUNG_UNFIT:
+            return "short of memory"
+        return "draining" if self.is_draining else ""
 
 
 CALM = Strain()
@@ -58,7 +69,7 @@ class Sender(Protocol):
     def wire_version(self, peer: int) -> int:
         """The version that a peer is spoken to in; 0 while it is not connected."""
 
-    def send(self, peer: int, message: Strained) -> None:
+    def send(self, peer: int, message: Fitness | Strained) -> None:
         """Queue one message; it may get lost."""
 
 
@@ -97,8 +108,12 @@ class Strains:
             self._wake()
 
     def _tell_one(self, peer: int) -> None:
-        if self._transport.wire_version(peer) >= WIRE_VERSION_OF_STRAIN:
-            self._transport.send(peer, Strained(*self.own))
+        version, (rung, is_late, is_draining) = self._transport.wire_version(peer), self.own
+        if version >= WIRE_VERSION_OF_DRAINING:
+            self._transport.send(peer, Fitness(*self.own))
+        elif version >= WIRE_VERSION_OF_STRAIN:
+            unfit = max(rung, RUNG_UNFIT) if is_draining else rung
+            self._transport.send(peer, Strained(unfit, is_late))
 
     def sweep(self) -> None:
         """Say it again if it is time to; forget what nobody said again."""
@@ -108,7 +123,7 @@ class Strains:
         for peer in [peer for peer, (_, until) in self._others.items() if now >= until]:
             del self._others[peer]
 
-    def told(self, peer: int, message: Strained) -> None:
+    def told(self, peer: int, message: Fitness | Strained) -> None:
         """A peer said how hard it has it."""
         if (strain := Strain(*message)) == CALM:
             self._others.pop(peer, None)

@@ -4,7 +4,8 @@ Nobody who is so short of memory that it refuses writes is ever chosen, and who 
 (`kvnode.node.strain`) only where nobody is calm. A leader that gets under strain itself looks for a
 node that is better off: for one on rung 0 when it is short of memory, for one whose loop keeps up
 when its own does not. If there is none it goes on: each leaves for itself, and an election among
-equals costs more than it brings.
+equals costs more than it brings. A node that is drained is not chosen either, and if it leads all
+the same it hands on as soon as somebody who is caught up can take over.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kvnode.admission.departure import Turn
-from kvnode.limits import PROMOTION_LAG_ENTRIES_MAX, STRAINED_HAND_OVER_HOLD_OFF_SECONDS
+from kvnode.limits import (
+    DRAIN_HAND_OVER_RETRY_SECONDS,
+    PROMOTION_LAG_ENTRIES_MAX,
+    STRAINED_HAND_OVER_HOLD_OFF_SECONDS,
+)
 from kvnode.node.disk_health import DiskHealth, better_leader
 from kvnode.node.strain import RUNG_GOES, RUNG_WAITS
 from kvnode.obs.log import event
@@ -56,6 +61,7 @@ class Succession:
         self._wake = wake
         self._changed = asyncio.Event()
         self._held_off_until = 0.0
+        self._steps_aside_at = 0.0
         self.last_turn: Turn | None = None
         """The newest `turn`, for another thread."""
         """What `turn` said in the last sweep; read by any thread."""
@@ -86,10 +92,18 @@ class Succession:
         caught_up = max(electable.values(), default=0) - PROMOTION_LAG_ENTRIES_MAX
 
         def merit(peer: int) -> tuple[bool, int, bool, int, int]:
-            rung, is_late = strain(peer)
+            rung, is_late, _ = strain(peer)
             return electable[peer] >= caught_up, -rung, not is_late, electable[peer], peer
 
         return max(able, key=merit, default=None)
+
+    def caught_up_follower(self) -> int | None:
+        """The best follower, if it has about all of this leader's log; None: nobody has."""
+        target = self.best_follower()
+        if target is None:
+            return None
+        behind = self._raft.last_index - self._electable()[target]
+        return target if behind <= PROMOTION_LAG_ENTRIES_MAX else None
 
     async def hand_over(self, seconds: float) -> bool:
         """Give leadership to the best follower, if this node leads. True when another one leads."""
@@ -132,6 +146,18 @@ class Succession:
         event(_log, logging.WARNING, text, to=self._roster.name_of(target))
         self._wake()
 
+    def step_aside(self, now: float) -> None:
+        """A draining leader hands on; who follows a long way behind would only hold up writes."""
+        if now < self._steps_aside_at or self._raft.status().transferee != NONE:
+            return
+        target = self.caught_up_follower()
+        if target is None or not self._raft.transfer_leader(target):
+            return
+        self._steps_aside_at = now + DRAIN_HAND_OVER_RETRY_SECONDS
+        text = "draining: leadership is offered to another node"
+        event(_log, logging.INFO, text, to=self._roster.name_of(target))
+        self._wake()
+
     # --- leaving ----------------------------------------------------------------------------------
 
     def turn(self) -> Turn | None:
@@ -163,7 +189,7 @@ class Succession:
             return
         self.hold_off(now)
         text = "leadership is offered to a node that is better off"
-        rung, is_late = self._strains.own
+        rung, is_late, _ = self._strains.own
         to = self._roster.name_of(target)
         event(_log, logging.WARNING, text, to=to, own_rung=rung, own_loop_late=is_late)
         self._wake()
@@ -172,8 +198,11 @@ class Succession:
         """Of the followers on rung 0 that have it easier than this node the best; None: none."""
         commit, strains = self._raft.commit, self._strains
         able = [
-            (strains.of(peer), -match, peer)
+            (strain, -match, peer)
             for peer, match in self._electable().items()
-            if match >= commit and strains.of(peer).rung == 0 and strains.of(peer) < strains.own
+            if match >= commit
+            and (strain := strains.of(peer)).rung == 0
+            and strain.may_lead
+            and strain < strains.own
         ]
         return min(able)[2] if able else None

@@ -128,10 +128,19 @@ class ChangeDecided(
 
 
 class Strained(NamedTuple("Strained", [("rung", int), ("is_late", bool)])):
-    """How hard the sender has it: `kvnode.node.strain`. From wire version 4 on."""
+    """How hard the sender has it: `kvnode.node.strain`. Spoken in wire version 4 only."""
 
     __slots__ = ()
     CODE: ClassVar[int] = 110
+
+
+class Fitness(
+    NamedTuple("Fitness", [("rung", int), ("is_late", bool), ("is_draining", bool)]),
+):
+    """How fit the sender is to lead: `kvnode.node.strain`. From wire version 5 on."""
+
+    __slots__ = ()
+    CODE: ClassVar[int] = 111
 
 
 class Verdict(IntEnum):
@@ -156,6 +165,7 @@ NodeMessage = (
     | ChangeForward
     | ChangeDecided
     | Strained
+    | Fitness
 )
 AnyMessage = Message | NodeMessage
 
@@ -177,6 +187,7 @@ _NODE_FIELDS: dict[int, tuple[type[Any], tuple[type, ...]]] = {
     ChangeForward.CODE: (ChangeForward, (int, str, str, str, str, str, int, bool, int)),
     ChangeDecided.CODE: (ChangeDecided, (int, str, str, int)),
     Strained.CODE: (Strained, (int, bool)),
+    Fitness.CODE: (Fitness, (int, bool, bool)),
 }
 
 

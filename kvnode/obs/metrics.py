@@ -60,6 +60,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "kvnode_info", "Always 1; the labels tell who this is.", "node", "cluster_id", "version"
     ),
     _gauge("kvnode_ready", "1 when all readiness checks pass."),
+    _gauge("kvnode_draining", "1 while the node is drained: somebody is about to stop it."),
     _gauge("kvnode_insecure", "1 when reachable from other machines without a password."),
     _counter("kvnode_exits_total", "Exits of earlier processes by exit code, or killed.", "code"),
     # Consensus

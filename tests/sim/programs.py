@@ -87,8 +87,8 @@ def program(level: int) -> Iterator[Callable[[Node], None]]:
 def _limit(node: Any, level: int) -> None:
     if level == LEVEL:
         return
-    hello, view = node.peers.hello, node.changes._view
+    hello, view = node.peers.hello, node.changes.view
     node.peers.hello = lambda: hello()._replace(level=level)
-    node.changes._view = lambda: replace(view(), own_level=level)
+    node.changes.view = lambda: replace(view(), own_level=level)
     if level < MEMBERS_LEVEL:
         node.changes.sweep = lambda: None

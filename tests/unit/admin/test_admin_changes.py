@@ -21,6 +21,7 @@ from kvnode.errors import LogCorrupt
 from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
 
 LOOPBACK = Address("127.0.0.1", 0)
+CHANGES = set(Action) - {Action.JOIN, Action.DRAIN, Action.UNDRAIN, Action.SPARE}
 DONE = ChangeAnswer(Verdict.DONE, "n4 is a voter", node_id=0xABC)
 
 
@@ -90,8 +91,14 @@ async def exchange(address: Address, sent: bytes) -> tuple[int, bytes, bytes]:
 
 @pytest.mark.parametrize(
     ("path", "action"),
-    [(f"/members/{action}", action) for action in Action if action is not Action.JOIN]
-    + [("/members/join", None), ("/members", None), ("/members/", None), ("/members/add/", None)],
+    [
+        *((f"/members/{action}", action) for action in Action if action in CHANGES),
+        ("/drain", Action.DRAIN),
+        ("/drain/undo", Action.UNDRAIN),
+        ("/drain/check", Action.SPARE),
+        *((path, None) for path in ("/members/join", "/members", "/members/", "/members/add/")),
+        *((path, None) for path in ("/members/drain", "/members/spare", "/drain/", "/drain/x")),
+    ],
 )
 def test_every_change_has_one_path_and_joining_none(path: str, action: Action | None) -> None:
     assert action_of(path) is action
@@ -110,6 +117,8 @@ def test_every_change_has_one_path_and_joining_none(path: str, action: Action | 
         (Action.REMOVE, {"member": "0" * 16}, ChangeRequest(Action.REMOVE, "0" * 16)),
         (Action.REPLACE, {"member": "a", "other": "b"}, ChangeRequest(Action.REPLACE, "a", "b")),
         (Action.TRANSFER, {}, ChangeRequest(Action.TRANSFER)),
+        (Action.DRAIN, {}, ChangeRequest(Action.DRAIN)),
+        (Action.SPARE, {}, ChangeRequest(Action.SPARE)),
         (Action.TRANSFER, {"member": "n2"}, ChangeRequest(Action.TRANSFER, "n2")),
     ],
 )

@@ -6,9 +6,7 @@ import base64
 import json
 import os
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +17,11 @@ from kvnode import cli
 from kvnode.address import Address
 from kvnode.commands.admin_client import RETRY_SECONDS, Changer
 from kvnode.commands.member import state_of
+from tests.support.fake_admin import FakeNode
 
 DONE = {"verdict": "done", "text": "n4 is a voter", "node_id": "0" * 15 + "4"}
 REFUSED = {"verdict": "refused", "text": "n4 is 512 entries behind", "node_id": "0" * 16}
 AGAIN = {"verdict": "again", "text": "there is no leader", "node_id": "0" * 16}
-
-
-class FakeNode:
-    """An admin port: POSTs get the next answer of a list (the last one stays), GETs a status."""
-
-    def __init__(self, *answers: tuple[int, object], status: object = None) -> None:
-        self.asked: list[tuple[str, dict[str, Any], dict[str, str]]] = []
-        left = list(answers)
-        node = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.answer(200, status)
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                node.asked.append((self.path, json.loads(body), headers))
-                code, content = left.pop(0) if len(left) > 1 else left[0]
-                if content is not None:
-                    self.answer(code, content)
-
-            def answer(self, code: int, content: object) -> None:
-                self.send_response(code)
-                self.end_headers()
-                text = content if isinstance(content, str) else json.dumps(content)
-                self.wfile.write(text.encode())
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self._server.server_port
-        self.address = f"127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @pytest.fixture
@@ -133,10 +91,10 @@ def test_each_command_is_one_request(
         (409, REFUSED, 1, "kvnode: n4 is 512 entries behind\n"),
         (400, "member: 'n4' is not a name\n", 64, "kvnode: member: 'n4' is not a name\n"),
         (401, "a password is needed\n", 1, "kvnode: a password is needed: give --password-file\n"),
-        (404, "no such page\n", 69, "does not change members: it answered 404\n"),
-        (405, "only GET and HEAD\n", 69, "does not change members: it answered 405\n"),
-        (200, "{}", 69, "does not change members: it answered 200\n"),
-        (200, "[]", 69, "does not change members: it answered 200\n"),
+        (404, "no such page\n", 69, "cannot do this: it answered 404\n"),
+        (405, "only GET and HEAD\n", 69, "cannot do this: it answered 405\n"),
+        (200, "{}", 69, "cannot do this: it answered 200\n"),
+        (200, "[]", 69, "cannot do this: it answered 200\n"),
         (200, '{"verdict": "maybe", "text": "", "node_id": ""}', 69, "it answered 200\n"),
     ],
 )

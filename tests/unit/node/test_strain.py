@@ -11,16 +11,16 @@ import pytest
 from kvnode.admission.departure import Turn
 from kvnode.admission.ladder import Rung
 from kvnode.limits import STRAIN_REPEAT_SECONDS, STRAIN_SECONDS
+from kvnode.node.hello import WIRE_VERSION
 from kvnode.node.node import Node
 from kvnode.node.strain import (
     CALM,
     RUNG_GOES,
     RUNG_WAITS,
-    WIRE_VERSION_OF_STRAIN,
     Strain,
     Strains,
 )
-from kvnode.node.wire import Strained
+from kvnode.node.wire import Fitness, Strained
 from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
 from tests.support.nodes import Cluster, cluster_of, until
 
@@ -32,16 +32,17 @@ class Told:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.sent: list[tuple[int, Strained]] = []
+        self.sent: list[tuple[int, Fitness | Strained]] = []
+        self.version = WIRE_VERSION
         self.strains = Strains(self, lambda: None, lambda: self.now)
 
     peers: Sequence[int] = (2, 3)
 
     def wire_version(self, peer: int) -> int:
         del peer
-        return WIRE_VERSION_OF_STRAIN
+        return self.version
 
-    def send(self, peer: int, message: Strained) -> None:
+    def send(self, peer: int, message: Fitness | Strained) -> None:
         self.sent.append((peer, message))
 
 
@@ -51,7 +52,7 @@ class Told:
 def test_a_change_is_told_to_all_at_once_and_repeated_while_it_lasts() -> None:
     told = Told()
     told.strains.change(Strain(SHED))
-    assert told.sent == [(2, Strained(SHED, False)), (3, Strained(SHED, False))]
+    assert told.sent == [(2, Fitness(SHED, False, False)), (3, Fitness(SHED, False, False))]
     told.sent.clear()
     told.strains.change(Strain(SHED))
     told.strains.sweep()
@@ -66,7 +67,7 @@ def test_the_end_of_it_is_told_and_then_nothing_more() -> None:
     told.strains.change(Strain(0, is_late=True))
     told.sent.clear()
     told.strains.change(CALM)
-    assert told.sent == [(2, Strained(0, False)), (3, Strained(0, False))]
+    assert told.sent == [(2, Fitness(0, False, False)), (3, Fitness(0, False, False))]
     told.sent.clear()
     told.now += 10
     told.strains.sweep()
@@ -79,16 +80,16 @@ def test_a_peer_that_comes_back_hears_of_it() -> None:
     told.strains.change(Strain(REFUSE))
     told.sent.clear()
     told.strains.connected(3)
-    assert told.sent == [(3, Strained(REFUSE, False))]
+    assert told.sent == [(3, Fitness(REFUSE, False, False))]
 
 
 def test_what_a_peer_said_holds_until_it_says_otherwise_falls_silent_or_comes_anew() -> None:
-    told, strained = Told(), Strained(REFUSE, True)
+    told, strained = Told(), Fitness(REFUSE, True, False)
     strains = told.strains
     assert strains.of(2) == CALM
     strains.told(2, strained)
     assert strains.of(2) == Strain(REFUSE, is_late=True)
-    strains.told(2, Strained(0, False))
+    strains.told(2, Fitness(0, False, False))
     assert strains.of(2) == CALM
 
     strains.told(2, strained)
@@ -98,6 +99,28 @@ def test_what_a_peer_said_holds_until_it_says_otherwise_falls_silent_or_comes_an
     strains.told(3, strained)
     strains.forget(3)
     assert strains.of(3) == CALM
+
+
+@pytest.mark.parametrize(
+    ("own", "strained"),
+    [
+        (Strain(SHED, is_late=True), Strained(SHED, True)),
+        (Strain(is_draining=True), Strained(REFUSE, False)),
+        (Strain(RUNG_WAITS, is_draining=True), Strained(RUNG_WAITS, False)),
+    ],
+)
+def test_a_peer_that_does_not_know_of_draining_hears_of_a_rung_that_nobody_leads_from(
+    own: Strain, strained: Strained
+) -> None:
+    told = Told()
+    told.version = 4
+    told.strains.change(own)
+    assert told.sent == [(2, strained), (3, strained)]
+    told.strains.told(2, strained)
+    assert told.strains.of(2).may_lead is own.may_lead
+    told.version, told.sent = 3, []
+    told.strains.sweep()
+    assert not told.sent
 
 
 def test_a_message_may_get_lost_without_an_interruption() -> None:

@@ -17,6 +17,7 @@ from kvnode.node.wire import (
     ChangeForward,
     CoverageAnswer,
     CoverageQuery,
+    Fitness,
     Forward,
     ForwardRejected,
     Register,
@@ -64,6 +65,7 @@ def test_messages_of_raft_and_of_the_node_come_back_equal_and_in_order() -> None
         ChangeForward(1, "join", "d", "c", "h:1", "h:2", 2**64 - 1, True, 3),
         ChangeDecided(1, "done", "a sentence", 7),
         Strained(2, is_late=True),
+        Fitness(2, is_late=True, is_draining=True),
     ]
     stamp, back = wire.decode_messages(body(wire.encode_messages(1234, messages)))
     assert (stamp, back) == (1234, messages)

@@ -10,6 +10,7 @@ import pytest
 from kvnode.admission.ladder import Rung
 from kvnode.admission.memory import Reading
 from kvnode.config.serve import load
+from kvnode.node.strain import CALM as CALM_STRAIN
 from kvnode.obs.log import LogWriter
 from kvnode.report import NodeReport
 from kvnode.watchdog import MemoryWatchdog
@@ -35,6 +36,7 @@ def report() -> NodeReport:
         writer=SimpleNamespace(is_full=False),
         applier=SimpleNamespace(is_full=False),
         proposer=SimpleNamespace(incarnation=1),
+        strains=SimpleNamespace(own=CALM_STRAIN),
     )
     made.node = node
     made.is_started = True
@@ -48,6 +50,12 @@ def test_a_node_that_refuses_writes_for_memory_is_not_ready(
     report.pressure.change(rung)
     assert [check[0] for check in report.checks() if not check[1]] == [] if ready else ["memory"]
     assert all(check[1] for check in report.checks()) is ready
+
+
+def test_a_node_that_is_drained_is_not_ready_and_says_so(report: NodeReport) -> None:
+    assert not report.is_draining
+    report.node.strains.own = CALM_STRAIN._replace(is_draining=True)  # type: ignore[union-attr]
+    assert [check for check in report.checks() if not check[1]] == [("draining", False, "asked to")]
 
 
 def test_a_rung_names_itself_in_readyz(report: NodeReport) -> None:
