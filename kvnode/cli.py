@@ -24,6 +24,7 @@ from kvnode.commands.output import complain, json_option, print_json, print_tabl
 from kvnode.commands.probe import probe
 from kvnode.commands.recover import recover
 from kvnode.commands.status import status
+from kvnode.commands.top import top
 from kvnode.commands.wal import wal
 from kvnode.config.options import OPTIONS
 from kvnode.config.serve import held_address, load
@@ -40,7 +41,7 @@ Exit codes:
   10  disk full at start
   64  wrong usage
   65  log corrupt
-  69  unreachable (status, probe, drain, member)
+  69  unreachable (status, top, probe, drain, member)
   74  I/O error
   75  address or data directory in use; `member`: nobody could decide
   78  wrong identity, configuration or feature level
@@ -159,7 +160,7 @@ def config_show(as_json: bool, **flags: str | bool | None) -> int:
     return ExitCode.OK
 
 
-for command in (status, probe, drain, member, recover, wal):
+for command in (status, top, probe, drain, member, recover, wal):
     program.add_command(command)
 
 

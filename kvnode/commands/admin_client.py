@@ -76,23 +76,35 @@ def only_admin(texts: Sequence[str]) -> Address:
     return addresses[0]
 
 
-def fetch_status(address: Address) -> dict[str, Any] | str:
+def fetch_status(address: Address, seconds: float = STATUS_TIMEOUT_SECONDS) -> dict[str, Any] | str:
     """Return the status document of the node at `address`, or why it cannot be had."""
-    import http.client
     import json
 
-    connection = _connection(address, STATUS_TIMEOUT_SECONDS)
+    content = fetch(address, "/status", seconds)
+    if isinstance(content, str):
+        return content
     try:
-        connection.request("GET", "/status")
+        document = json.loads(content)
+    except ValueError as error:
+        return str(error)
+    return document if isinstance(document, dict) else "its status is not a JSON object"
+
+
+def fetch(address: Address, path: str, seconds: float) -> bytes | str:
+    """Return a page of the admin port at `address`, or why it cannot be had."""
+    import http.client
+
+    connection = _connection(address, seconds)
+    try:
+        connection.request("GET", path)
         response = connection.getresponse()
         if response.status != 200:
             return f"answered {response.status} {response.reason}"
-        document = json.loads(response.read())
+        return response.read()
     except (OSError, http.client.HTTPException, ValueError) as error:
         return str(error) or type(error).__name__
     finally:
         connection.close()
-    return document if isinstance(document, dict) else "its status is not a JSON object"
 
 
 def _connection(address: Address, timeout_seconds: float) -> HTTPConnection:
