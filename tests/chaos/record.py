@@ -26,6 +26,9 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 ENTRIES_MAX = 2_000_000
 """Half a gigabyte. Long campaigns are cut into epochs, each with keys and a record of its own."""
 
+TEXT_CHARACTERS_MAX = 160
+"""Of an argument or a result, for people."""
+
 FINAL_CLIENT = -1
 """The number of the client who reads everything back in calm weather."""
 
@@ -89,8 +92,8 @@ class Entry:
     def __str__(self) -> str:
         """One line for people; moments in milliseconds."""
         end = "…" if self.ended_ns is None else f"{self.ended_ns / 1e6:.3f}"
-        asked = "" if self.argument is None else f" {json.dumps(self.argument)}"
-        told = f" -> {json.dumps(self.result)}" if self.is_done else ""
+        asked = "" if self.argument is None else f" {_short(self.argument)}"
+        told = f" -> {_short(self.result)}" if self.is_done else ""
         note = f" ({self.note})" if self.note else ""
         return (
             f"client {self.client} at {self.node}, {self.key}: {self.what}{asked}{told}, "
@@ -290,6 +293,12 @@ def load(path: Path) -> Record:
             else:
                 raise ValueError(f"{path}: what is {part!r}?")
     return record
+
+
+def _short(value: Json) -> str:
+    text = json.dumps(value)
+    half = TEXT_CHARACTERS_MAX // 2
+    return text if len(text) <= TEXT_CHARACTERS_MAX else f"{text[:half]} … {text[-half:]}"
 
 
 def _plain(value: object) -> object:

@@ -14,7 +14,7 @@ import asyncio
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Protocol
 
 import hiredis
@@ -109,6 +109,9 @@ class Client(ABC):
         try:
             replies = await self.exchange(commands)
             errors = [str(reply) for reply in replies if isinstance(reply, hiredis.ReplyError)]
+            inside = [str(one) for one in _elements(replies) if isinstance(one, hiredis.ReplyError)]
+            if inside:
+                raise self.noted(Unfinished(Outcome.UNKNOWN, inside[0]), entry.invoked_ns)
             if errors:
                 # A transaction may be left half queued: a new connection has no such past.
                 if len(commands) > 1:
@@ -209,6 +212,13 @@ class Workload(ABC):
     @abstractmethod
     def check(self, record: Record) -> Judgement:
         """Judge what its clients saw, and what was there in the end."""
+
+
+def _elements(replies: Sequence[Reply]) -> Iterator[Reply]:
+    """What the arrays among the replies hold: EXEC answers with one."""
+    for reply in replies:
+        if isinstance(reply, list):
+            yield from reply
 
 
 async def fetch(connection: Connection, *commands: Command) -> list[Reply]:
