@@ -11,6 +11,7 @@ Commands import what they need when they run: `kvnode status` must not load an e
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -164,8 +165,19 @@ for command in (status, top, probe, drain, member, recover, wal):
     program.add_command(command)
 
 
+def _obey_sigterm() -> None:
+    """Until the event loop listens to signals there is nothing to put in order: leave at once.
+
+    The kernel has no default action for the first process of a container. Without this a stop
+    that comes while the rest is imported would go unheard, and end in SIGKILL after all its grace.
+    """
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(ExitCode.OK))
+
+
 def main() -> NoReturn:
     """Entry point of the `kvnode` script."""
+    if sys.argv[1:2] == ["serve"]:
+        _obey_sigterm()
     program.main(prog_name="kvnode")
 
 

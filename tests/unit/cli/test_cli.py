@@ -438,3 +438,24 @@ def test_single_values_are_of_one_node_and_asked_for_by_get(arguments: list[str]
 def test_the_admin_port_of_this_environment_is_asked_by_loopback(nodes: list[FakeNode]) -> None:
     port = asked(nodes, document("leader", "n1")).rpartition(":")[2]
     assert run("status", KVNODE_ADMIN=f"0.0.0.0:{port}").exit_code == 0
+
+
+def test_a_stop_is_heard_before_the_event_loop_listens(tmp_path: Path) -> None:
+    """The first process of a container has no default action to fall back to: SIGTERM would go
+    unheard, and the whole grace of the stop be waited for."""
+    program = (
+        "import os, signal, sys, kvnode.server\n"
+        "from kvnode import cli\n"
+        "kvnode.server.run = lambda settings: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "cli.main()\n"
+        "raise AssertionError('it went on')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, "serve", "--data", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=CLEAN,
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
