@@ -160,8 +160,8 @@ def test_health_follows_readiness_and_memory_pressure_ends_with_2(containers: Co
     until(lambda: node.health() == "healthy", "it is healthy")
     hog = Hog(node)
     try:
-        memory = node.status()["memory"]
-        own_mib = memory["rss_anon_bytes"] + memory["workers_bytes"] >> 20
+        hog.hold(1)
+        own_mib = node.status()["memory"]["cgroup_bytes"] >> 20
         hog.hold(MEMORY_MIB * 75 // 100 - own_mib)
         until(lambda: node.health() == "unhealthy", "it refuses writes, so it is unhealthy")
         assert "[-]memory" in node.exec("kvnode-ready").stdout
