@@ -240,11 +240,14 @@ class Churn:
             await nemesis.bring_back(machine)
 
     async def zombie(self) -> None:
-        """A removed node is started once more: it must end by itself, or get nowhere."""
-        machine = self._spare()
-        if machine is None or machine.node_id not in self._known.removed:
+        """A removed node is started once more: it must end by itself, or get nowhere.
+
+        Not while another runs on an old copy, which may remember this one as a member: together they
+        could be the majority of a cluster that is long gone.
+        """
+        machine, nemesis = self._spare(), self._nemesis
+        if machine is None or machine.node_id not in self._known.removed or nemesis.has_foreign:
             return
-        nemesis = self._nemesis
         nemesis.busy.add(machine.number)
         self._observer.note(f"{machine.name} is started although it was removed")
         machine.start()

@@ -258,6 +258,11 @@ class Nemesis:
         """The machines of all members, and of those who ask."""
         return [machine for machine in self.machines if self.serves(machine)]
 
+    @property
+    def has_foreign(self) -> bool:
+        """Some machine runs on a foreign directory."""
+        return bool(self._set_aside)
+
     def running(self) -> list[Machine]:
         """The machines of members with a process; it may be paused."""
         return [machine for machine in self.serving() if machine.is_up]
@@ -560,12 +565,16 @@ class Nemesis:
         await self.bring_back(machine)
 
     def _is_known(self, machine: Machine, old: Storage | None) -> bool:
-        """Whether every other node would know the directory (None: an empty one) as foreign."""
+        """Whether every other node would know the directory (None: an empty one) as foreign.
+
+        Removed ones that were started again are asked as well: they are members of the cluster that
+        an old copy remembers.
+        """
         oldest = 0 if old is None or old.identity is None else old.identity.incarnation + 1
         others = [
             self._set_aside.get(m.number, m.storage).identity
-            for m in self.serving()
-            if m is not machine
+            for m in self.machines
+            if m is not machine and (self.serves(m) or m.loop is not None)
         ]
         facts = [identity.peers.get(machine.node_id) for identity in others if identity]
         return bool(facts) and all(fact and fact.incarnation > oldest for fact in facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -291,6 +292,31 @@ def test_an_old_directory_is_put_in_only_where_the_others_own_ones_know_better()
     assert run.nemesis._is_known(first, first.storage.copy())
     run.nemesis._set_aside[second.number] = second.new_storage()
     assert not run.nemesis._is_known(first, first.storage.copy())
+
+
+def test_a_removed_machine_and_an_old_directory_that_it_does_not_know_never_run_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They were the majority of the cluster that both remembered (seed 18363)."""
+    run = Run(1, Setting(has_faults=False))
+    first, second, third = run.machines
+    for other, incarnation in ((second, 5), (third, 1)):
+        assert other.storage.identity is not None
+        facts = {first.number: PeerFacts(first.storage.storage_id, incarnation)}
+        other.storage.identity = replace(other.storage.identity, peers=facts)
+    churn = run.nemesis._churn
+    churn._known.removed.add(third.node_id)
+    assert run.nemesis._is_known(first, first.storage.copy())
+    with monkeypatch.context() as patch:
+        patch.setattr(third, "loop", object())
+        assert not run.nemesis._is_known(first, first.storage.copy())
+    started: list[None] = []
+    monkeypatch.setattr(third, "start", lambda: started.append(None))
+    for set_aside in ({first.number: first.storage}, {}):
+        run.nemesis._set_aside = set_aside
+        with contextlib.suppress(StopIteration):
+            churn.zombie().send(None)
+        assert bool(started) is not bool(set_aside)
 
 
 def test_foreign_directories_are_never_put_in_on_more_than_a_minority() -> None:
