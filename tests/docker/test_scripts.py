@@ -1,4 +1,4 @@
-"""The shell scripts of the image: the health check, and the way to a base image without a registry."""
+"""The shell scripts of the image: the health check, and a base image without a registry."""
 
 from __future__ import annotations
 

@@ -242,8 +242,8 @@ class Churn:
     async def zombie(self) -> None:
         """A removed node is started once more: it must end by itself, or get nowhere.
 
-        Not while another runs on an old copy, which may remember this one as a member: together they
-        could be the majority of a cluster that is long gone.
+        Not while another runs on an old copy, which may remember this one as a member: together
+        they could be the majority of a cluster that is long gone.
         """
         machine, nemesis = self._spare(), self._nemesis
         if machine is None or machine.node_id not in self._known.removed or nemesis.has_foreign:
