@@ -246,4 +246,4 @@ def state_of(one: dict[str, Any]) -> str:
     if one.get("connected") is False:
         heard = one.get("heard_ms")
         return "silent" if heard is None else f"silent {heard / 1000:.0f}s"
-    return "ok"
+    return "draining" if one.get("draining") else "ok"

@@ -11,6 +11,7 @@ voter has nobody to hand to and is drained at once.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,6 +94,8 @@ class _Question:
         self._done = done
         self._status = node.status()
         self._own_reasons = own_obstacles(self._status, room)
+        self._withdraw: Callable[[], None] = _nothing
+        self._silence: asyncio.TimerHandle | None = None
 
     def ask(self) -> Callable[[], None]:
         """Ask; returns what ends the waiting."""
@@ -100,15 +103,14 @@ class _Question:
         if self._status.leader is None or is_only_voter(self._status):
             return node.loop.call_soon(self._tell, []).cancel
         wish = ChangeRequest(Action.SPARE, f"{node.identity.node_id:016x}")
-        withdraw = node.changes.request_change(wish, self._on_answer)
-        timer = node.loop.call_later(SPARE_ANSWER_SECONDS_MAX, self._on_silence)
+        self._withdraw = node.changes.request_change(wish, self._on_answer)
+        self._silence = node.loop.call_later(SPARE_ANSWER_SECONDS_MAX, self._on_silence)
+        return self._end
 
-        def end() -> None:
-            withdraw()
-            timer.cancel()
-
-        self._end = end
-        return end
+    def _end(self) -> None:
+        self._withdraw()
+        if self._silence is not None:
+            self._silence.cancel()
 
     def _on_answer(self, answer: ChangeAnswer) -> None:
         self._end()
@@ -124,3 +126,7 @@ class _Question:
         if reasons := self._own_reasons + reasons:
             answer = replace(answer, verdict=Verdict.REFUSED, text="\n".join(reasons))
         self._done(answer)
+
+
+def _nothing() -> None:
+    """Withdraws a question that was not put yet."""

@@ -280,6 +280,7 @@ def test_a_held_node_says_why_it_has_no_list(nodes: list[FakeNode]) -> None:
         ({"recovering": True, "connected": False}, "recovering"),
         ({"connected": False, "heard_ms": None}, "silent"),
         ({"connected": False, "heard_ms": 61_000}, "silent 61s"),
+        ({"connected": True, "draining": True}, "draining"),
         ({"connected": True}, "ok"),
         ({}, "ok"),
     ],

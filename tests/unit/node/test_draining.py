@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from kvnode.admission.ladder import Rung
+from kvnode.node import draining
 from kvnode.node.draining import Draining
 from kvnode.node.node import Node
 from kvnode.node.parting import Room
+from kvnode.node.wire import ChangeForward
 from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
 from kvnode.store.ops import SET
 from tests.support.nodes import Cluster, cluster_of, until, write
@@ -149,3 +153,15 @@ async def test_without_a_leader_the_answer_comes_at_once(tmp_path: Path) -> None
         await nodes.stop(other.identity.node_id)
         await until(lambda: one.status().leader is None)
         assert (await ask(one, Action.SPARE)).text == "no leader is known"
+
+
+async def test_a_leader_that_says_nothing_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cluster_of(3, tmp_path) as nodes:
+        leader, (one, _) = await settled(nodes)
+        monkeypatch.setattr(draining, "SPARE_ANSWER_SECONDS_MAX", 0.01)
+        leader.peers._takers[ChangeForward] = lambda sender, message: None
+        answer = await ask(one, Action.SPARE)
+        assert answer.verdict is Verdict.REFUSED
+        assert answer.text == f"the leader, {leader.identity.name}, did not answer"
