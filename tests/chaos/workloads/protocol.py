@@ -25,6 +25,7 @@ from tests.chaos.record import Entry, Incident, Json, Record
 from tests.support.history import Outcome
 
 RECONNECT_SECONDS = 0.02
+UNBLOCKED = "UNBLOCKED"
 
 
 class Endpoint(Protocol):
@@ -50,7 +51,7 @@ class Unfinished(Exception):
 
 def classify(text: str) -> Unfinished:
     """What an error reply says about the command: refused, unless it says that nobody knows."""
-    is_unknown = text.startswith(("UNKNOWN", "UNBLOCKED"))
+    is_unknown = text.startswith(("UNKNOWN", UNBLOCKED))
     return Unfinished(Outcome.UNKNOWN if is_unknown else Outcome.REFUSED, text)
 
 
@@ -143,7 +144,9 @@ class Client(ABC):
         raise self.noted(error, since)
 
     def noted(self, error: Unfinished, since_ns: int) -> Unfinished:
-        """Note what a client would call an error."""
+        """Note what a client would call an error; one that waited may be told to go."""
+        if error.text.startswith(UNBLOCKED):
+            return error
         self.record.incidents.append(
             Incident(self.number, self.node.name, since_ns, time.monotonic_ns(), error.text)
         )
