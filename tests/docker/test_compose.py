@@ -153,6 +153,10 @@ def test_the_three_nodes_form_a_cluster_and_outlive_any_of_them(containers: Cont
     followers = [node for name, node in nodes.items() if name != leader]
     with nodes[leader].client() as client:
         client.set("k", "v")
+    drained = nodes[leader].exec("kvnode", "drain", "--wait", "--timeout", "5s")
+    assert drained.returncode == 0, drained.stderr
+    assert not nodes[leader].is_ready()
+    assert nodes[leader].status()["role"] == "follower"
     assert nodes[leader].stop() == 0
     for node in followers:
         until(node.is_ready, "the others go on")

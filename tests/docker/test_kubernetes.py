@@ -111,7 +111,10 @@ def test_a_pod_has_no_more_rights_than_it_needs_and_the_time_to_stop(
     documents: list[Document],
 ) -> None:
     pod = one(documents, "StatefulSet")["spec"]["template"]["spec"]
-    assert pod["terminationGracePeriodSeconds"] > STOP_SECONDS_MAX
+    *command, timeout = container_of(documents)["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == ["kvnode", "drain", "--wait", "--timeout"]
+    drain_seconds = int(timeout.removesuffix("s"))
+    assert pod["terminationGracePeriodSeconds"] >= drain_seconds + STOP_SECONDS_MAX
     assert pod["enableServiceLinks"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 10001
