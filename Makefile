@@ -16,7 +16,8 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 INPUTS ?= 10000000
 TESTED := scripts tests/support/cluster.py tests/support/history.py \
 	tests/support/linearizability.py tests/chaos tests/differential tests/torture tests/sim \
-	tests/overload tests/support/cgroup.py tests/support/docker.py tests/docker
+	tests/overload tests/support/cgroup.py tests/support/docker.py tests/docker \
+	tests/rolling
 # The image: its name, and how it is built. The classic builder is there in every Docker.
 IMAGE ?= kvnode:latest
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
