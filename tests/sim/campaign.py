@@ -35,6 +35,7 @@ FLOORS = {
     "levels_raised": 0.03,
     "notes_lost": 0.05,
     "changes_refused": 0.3,
+    "drained": 0.3,
 }
 """Per seed, on average over many: a swarm with less than this has become idle."""
 

@@ -109,6 +109,7 @@ class Tally:
     levels_raised: int = 0
     notes_lost: int = 0
     changes_refused: int = 0
+    drained: int = 0
 
 
 class Machine:

@@ -22,6 +22,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kvnode.errors import ConfigurationError, DiskFailed, DiskFull, FatalError, LogCorrupt
+from kvnode.node.draining import Draining
+from kvnode.node.parting import Room
+from kvnode.service import Action, ChangeAnswer, ChangeRequest, Verdict
 from kvnode.store.ops import LEVEL
 from tests.sim.churn import CHANGES, Churn, newest_level
 from tests.sim.machine import CLUSTER_NUMBER, Machine, Storage, Tally
@@ -53,7 +56,11 @@ FAULTS = (
     "foreign",
     "stop",
     "transfer",
+    "drain",
 )
+
+DISK = Room(free_bytes=1 << 40, size_bytes=1 << 40)
+"""A data directory's file system, as far as draining asks for it."""
 
 SNAPSHOTS_BYTES = (1_000, 2_000, 5_000, 1 << 40)
 """Bytes logged between two snapshots; the last means none."""
@@ -414,6 +421,25 @@ class Nemesis:
         if machine is not None and machine.node is not None and machine.loop is not None:
             machine.loop.create_task(machine.node.succession.hand_over(1.0))
 
+    async def _drain(self) -> None:
+        """An operator takes a machine out of service, asks for it, and takes it back."""
+        machine = self.pick()
+        if machine is None or machine.node is None:
+            return
+        node = machine.node
+        draining = Draining(node, lambda: DISK)
+
+        def began(answer: ChangeAnswer) -> None:
+            self._tally.drained += answer.verdict is Verdict.DONE
+
+        draining.request_change(ChangeRequest(Action.DRAIN), began)
+        await self._wait(0.3)
+        if machine.node is node:
+            draining.request_change(ChangeRequest(Action.SPARE), _ignored)
+            await self._wait(0.3)
+        if machine.node is node:
+            draining.request_change(ChangeRequest(Action.UNDRAIN), _ignored)
+
     async def _clock(self) -> None:
         """A wall clock jumps."""
         machine = self._rng.choice(self.serving())
@@ -578,3 +604,7 @@ class Nemesis:
         ]
         facts = [identity.peers.get(machine.node_id) for identity in others if identity]
         return bool(facts) and all(fact and fact.incarnation > oldest for fact in facts)
+
+
+def _ignored(_: ChangeAnswer) -> None:
+    """Whatever the answer is."""
