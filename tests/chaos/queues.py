@@ -19,13 +19,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import hiredis
 
 from scripts.local_cluster import LocalNode
+from tests.chaos.checks.queues import Account, Push
 from tests.chaos.client import Command, Connection, Reply
 from tests.chaos.workload import Client, Record, Unfinished
 from tests.support.history import Outcome
@@ -44,84 +44,6 @@ PUSH_PAUSE_SECONDS = 0.03
 
 WAIT_SECONDS_MAX = 2.0
 LEAVE_SECONDS_MAX = 0.1
-STRAY_NS = 15_000_000_000
-"""So long after its client is gone an op may still come into the log."""
-
-EXAMPLES_MAX = 3
-
-
-@dataclass(slots=True)
-class Push:
-    """When an element was sent, and when that ended with what; a moment in ns."""
-
-    begin_ns: int
-    end_ns: float
-    outcome: Outcome
-
-
-@dataclass(slots=True)
-class Account:
-    """What was pushed to some queues, and what was popped from them.
-
-    Attributes:
-        pushes: by element.
-        pops: begin and end of each pop that had the element, in ns.
-        doubts: when each pop ended of which nobody knows what it had, in ns.
-    """
-
-    pushes: dict[str, Push] = field(default_factory=dict)
-    pops: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    doubts: list[int] = field(default_factory=list)
-
-    def judge(self, left: Sequence[str]) -> list[str]:
-        """What is wrong, when this is what is still there."""
-        times = Counter({element: len(pops) for element, pops in self.pops.items()})
-        times.update(left)
-        wrong = {
-            "elements are there twice": [e for e, count in times.items() if count > 1],
-            "elements were never pushed": [e for e in times if e not in self.pushes],
-            "refused elements came": [
-                e for e, push in self.pushes.items() if push.outcome is Outcome.REFUSED and times[e]
-            ],
-            "elements are lost": self._lost(times),
-        }
-        return [
-            f"{len(elements)} {what}, for example {', '.join(elements[:EXAMPLES_MAX])}"
-            for what, elements in wrong.items()
-            if elements
-        ]
-
-    def _lost(self, found: Counter[str]) -> list[str]:
-        """Acknowledged, not found, and more than the pops in doubt can have taken along."""
-        missing = sorted(
-            (push.begin_ns, element)
-            for element, push in self.pushes.items()
-            if push.outcome is Outcome.DONE and not found[element]
-        )
-        doubts = sorted(self.doubts)
-        # The last element goes to the last pop, and so on: if any pairing works, this one does.
-        while missing and doubts and missing[-1][0] <= doubts[-1] + STRAY_NS:
-            missing.pop()
-            doubts.pop()
-        return [element for _, element in missing]
-
-    def judge_order(self, left: Sequence[str]) -> list[str]:
-        """Which went before one that had to go first; `left` was never popped."""
-        spans = {element: pops[0] for element, pops in self.pops.items()}
-        known = [e for e in (*spans, *left) if e in self.pushes]
-        pushed = sorted((self.pushes[e].end_ns, e) for e in known)
-        wrong = []
-        at, latest, first = 0, -math.inf, ""
-        for element in sorted(known, key=lambda e: self.pushes[e].begin_ns):
-            while at < len(pushed) and pushed[at][0] < self.pushes[element].begin_ns:
-                earlier = pushed[at][1]
-                begin = spans[earlier][0] if earlier in spans else math.inf
-                if begin > latest:
-                    latest, first = begin, earlier
-                at += 1
-            if element in spans and spans[element][1] < latest:
-                wrong.append(f"{STRAIGHT}: {element} was popped before {first}, pushed before it")
-        return wrong[:EXAMPLES_MAX]
 
 
 @dataclass(slots=True)
@@ -148,7 +70,7 @@ class Accounts:
         straight, *waited = [_texts(found) for found in lists]
         return [
             *self.straight.judge(straight),
-            *self.straight.judge_order(straight),
+            *self.straight.judge_order(STRAIGHT, straight),
             *self.waited.judge([element for found in waited for element in found]),
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tests.chaos.queues import STRAY_NS, Account, Push
+from tests.chaos.checks.queues import STRAY_NS, Account, Push
 from tests.support.history import Outcome
 
 
@@ -60,14 +60,14 @@ def test_an_unknown_push_may_be_there_or_not_and_a_refused_one_must_not() -> Non
 
 def test_an_element_that_overtakes_one_pushed_before_it_is_noticed() -> None:
     elements = pushed("a", "b")
-    assert Account(elements, {"a": [(5, 6)], "b": [(7, 8)]}).judge_order([]) == []
-    assert Account(elements, {"a": [(5, 8)], "b": [(5, 8)]}).judge_order([]) == []
-    assert Account(elements, {"a": [(9, 10)], "b": [(7, 8)]}).judge_order([])
-    assert Account(elements, {"b": [(7, 8)]}).judge_order(["a"])
+    assert Account(elements, {"a": [(5, 6)], "b": [(7, 8)]}).judge_order("q", []) == []
+    assert Account(elements, {"a": [(5, 8)], "b": [(5, 8)]}).judge_order("q", []) == []
+    assert Account(elements, {"a": [(9, 10)], "b": [(7, 8)]}).judge_order("q", [])
+    assert Account(elements, {"b": [(7, 8)]}).judge_order("q", ["a"])
 
 
 def test_elements_pushed_at_the_same_time_have_no_order() -> None:
     together = {e: Push(0, 5, Outcome.DONE) for e in "ab"}
-    assert Account(together, {"a": [(9, 10)], "b": [(7, 8)]}).judge_order([]) == []
+    assert Account(together, {"a": [(9, 10)], "b": [(7, 8)]}).judge_order("q", []) == []
     later = {**pushed("a", outcome=Outcome.UNKNOWN), "b": Push(7, 8, Outcome.DONE)}
-    assert Account(later, {"a": [(19, 20)], "b": [(11, 12)]}).judge_order([]) == []
+    assert Account(later, {"a": [(19, 20)], "b": [(11, 12)]}).judge_order("q", []) == []
