@@ -25,7 +25,7 @@ REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 DOCKER_BUILD ?= DOCKER_BUILDKIT=0 docker build --network host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check raft-coverage bench bench-peers sim sim-bugs chaos-smoke chaos-members overload \
+.PHONY: help setup demo test check raft-coverage bench bench-peers sim sim-bugs chaos chaos-smoke chaos-members overload \
 	conformance differential fuzz-wal torture torture-broken torture-disk image base-image docker-test lock clean
 
 help: ## list the targets
@@ -82,6 +82,9 @@ sim: $(STAMP) ## 500 simulated clusters, each with its own misfortunes (SEEDS=A.
 
 sim-bugs: $(STAMP) ## plant mistakes in the product: the simulator finds each (JOBS=)
 	$(BIN)/python -m tests.sim.hunt --jobs $(JOBS)
+
+chaos: $(STAMP) ## every fault that this machine allows, one or two at a time (SEED=, SECONDS=)
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
 
 chaos-smoke: $(STAMP) ## kill -9 under load, then check every promise (SEED=, SECONDS=)
 	$(BIN)/python -m tests.chaos.smoke --seconds $(SECONDS) --seed $(SEED)

@@ -51,6 +51,12 @@ class ForgetfulFileSystem(PosixFileSystem):
         self._torn: set[int] = set()
         """Inodes of which a write reached the disk in part."""
 
+    @property
+    def unsynced_bytes(self) -> int:
+        """What a kill now would take along."""
+        with self._lock:
+            return sum(len(u.data) for writes in self._unsynced.values() for u in writes)
+
     def open(self, path: Path, *, create: bool = False) -> int:
         """Open; a file that is made or emptied has no un-synced bytes yet."""
         fd = super().open(path, create=create)

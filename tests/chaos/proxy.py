@@ -79,6 +79,13 @@ class Rule:
     reset_odds: float = 0.0
     duplicated: bool = False
 
+    @property
+    def holds_up(self) -> bool:
+        """Bytes come later than without it."""
+        return bool(
+            self.blocked or self.delay_s or self.jitter_s or self.bytes_per_s or self.piece_bytes
+        )
+
 
 PASS = Rule()
 BLOCK = Rule(blocked=True)
@@ -140,14 +147,11 @@ class Stream:
     def take(self, data: bytes) -> None:
         """Bytes have come."""
         rule = self.rule
-        if rule is PASS and not self._queue and self.taps is not None:
-            self._pass_on(data, late=False)
-            return
         if rule.reset_odds and self._network.dice.random() < rule.reset_odds:
-            self._network.tallies[self.pair].resets += 1
-            if self.taps is not None:
-                for transport in self.taps:
-                    reset(transport)
+            self.break_off()
+            return
+        if not rule.holds_up and not self._queue and self.taps is not None:
+            self._pass_on(data, late=False)
             return
         loop = self._network.loop
         size = rule.piece_bytes or len(data)
@@ -159,6 +163,12 @@ class Stream:
             self._queue.append((self._due, piece))
         self._queued += len(data)
         self._release()
+
+    def break_off(self) -> None:
+        """Reset the connection, to both sides."""
+        self._network.tallies[self.pair].resets += 1
+        for transport in self.taps or ():
+            reset(transport)
 
     def end(self) -> None:
         """Who sends has closed: who receives learns it behind all bytes, and not through a cut."""
@@ -499,6 +509,18 @@ class Network:
             self._changed.clear()
 
         self._run(change())
+
+    def break_lines(self, pairs: Iterable[Pair]) -> None:
+        """Reset all connections between these that there are now."""
+        wanted = set(pairs)
+
+        async def break_them() -> None:
+            for front in self.fronts:
+                for stream in list(front.streams()):
+                    if stream.pair in wanted:
+                        stream.break_off()
+
+        self._run(break_them())
 
     def held(self, pairs: Iterable[Pair]) -> tuple[int, int]:
         """How many bytes, and how many new connections, wait now for a cut between these to end."""

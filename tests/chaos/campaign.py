@@ -1,0 +1,175 @@
+"""Epoch after epoch, until the time is over or something was found; then verdict and report."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from scripts.local_cluster import NodeFailed
+from tests.chaos import record as records
+from tests.chaos.checks.judgement import Judgement
+from tests.chaos.plan import Round, rounds
+from tests.chaos.record import Incident, Record
+from tests.chaos.running import EPOCH_SECONDS, Order, Storm, Tale, offers
+from tests.chaos.smoke import RESULTS, compare_hashes
+from tests.chaos.stage import Setting, Stage
+from tests.chaos.workloads.choice import WORKLOADS
+from tests.chaos.workloads.protocol import Workload
+
+ERRORS_SHOWN_MAX = 3
+
+
+def run(order: Order) -> int:
+    """Run an order; the exit code is the verdict."""
+    print(f"chaos, seed {order.seed}, {order.seconds:g} s, {order.broken or 'the real build'}")
+    print(f"  {order.nodes} nodes on disks: {', '.join(order.disks)}")
+    print(f"  faults: {', '.join(f'{name}={rate:g}' for name, rate in order.faults.items())}")
+    print(f"  workloads: {', '.join(order.workloads)}")
+    directory = Path(tempfile.mkdtemp(prefix="kvnode-chaos-"))
+    stage = Stage(directory, Setting(order.nodes, order.seed, order.disks, order.broken))
+    tale = Tale()
+    played: list[Round] = []
+    try:
+        stage.found()
+        uvloop.run(_epochs(order, stage, tale, played))
+    except NodeFailed as failure:
+        tale.judgement.violations.append(f"a node failed: {failure}")
+    finally:
+        stage.close()
+    _finish(order, tale, played, directory)
+    return tale.judgement.exit_code
+
+
+async def _epochs(order: Order, stage: Stage, tale: Tale, played: list[Round]) -> None:
+    plan = _noted(rounds(order.seed, offers(order), order.pair_odds), played)
+    deadline = time.monotonic() + order.seconds
+    for epoch in itertools.count():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        workloads = [WORKLOADS[name](epoch) for name in order.workloads]
+        storm = Storm(stage, workloads, order.seed + epoch, plan, tale)
+        await storm.run(min(left, EPOCH_SECONDS))
+        found = await _judge(storm, workloads)
+        tale.judgement.add(found)
+        tale.epochs += 1
+        if found.violations:
+            records.save(stage.directory / f"record-{epoch}.jsonl", storm.record)
+        if storm.broken_off or (found.violations and not order.keep_going):
+            return
+
+
+def _noted(plan: Any, played: list[Round]) -> Any:
+    """The plan, while what is taken from it is written down."""
+    for one in plan:
+        played.append(one)
+        print(f"  {one}", flush=True)
+        yield one
+
+
+async def _judge(storm: Storm, workloads: Sequence[Workload]) -> Judgement:
+    judgement = Judgement()
+    if storm.broken_off:
+        judgement.violations.append(f"a node did not come back: {storm.broken_off}")
+    else:
+        judgement.violations += await storm.read_back()
+        judgement.violations += await compare_hashes(storm.stage.nodes)
+    for workload in workloads:
+        judgement.add(workload.check(storm.record))
+    judgement.violations += _unexcused(storm.record)
+    judgement.violations += _exits(storm.record)
+    judgement.void += [
+        f"{d.fault} on {', '.join(d.targets)} did not take hold"
+        for d in storm.record.disturbances
+        if d.evidence is None
+    ]
+    return judgement
+
+
+def _unexcused(record: Record) -> list[str]:
+    """Clients of nodes that no fault excuses saw no error."""
+    wrong: list[Incident] = [
+        incident
+        for incident in record.incidents
+        if not any(
+            disturbance.covers(incident.node, incident.since_ns, incident.until_ns)
+            for disturbance in record.disturbances
+        )
+    ]
+    if not wrong:
+        return []
+    examples = "; ".join(
+        f"client {i.client} at {i.node}: {i.text} after {(i.until_ns - i.since_ns) / 1e9:.3f} s"
+        for i in wrong[:ERRORS_SHOWN_MAX]
+    )
+    return [f"{len(wrong)} errors at nodes that nothing was done to: {examples}"]
+
+
+def _exits(record: Record) -> list[str]:
+    """Every process that ended did so because of a fault that allows that code."""
+    return [
+        f"{end.node} ended with {end.code}:\n{end.log}"
+        for end in record.exits
+        if not any(
+            end.node in disturbance.targets
+            and end.code in disturbance.exits
+            and disturbance.since_ns <= end.at_ns
+            for disturbance in record.disturbances
+        )
+    ]
+
+
+def _finish(order: Order, tale: Tale, played: Sequence[Round], directory: Path) -> None:
+    """Tell people, write the report, keep what shows a violation."""
+    figures = {
+        "seed": order.seed,
+        "build": order.broken or "as it is",
+        "seconds": round(time.monotonic() - tale.began, 1),
+        "epochs": tale.epochs,
+        "rounds": tale.rounds,
+        "operations": tale.operations,
+        "faults": {
+            name: f"{tale.held[name]} of {count} took hold"
+            for name, count in sorted(tale.injected.items())
+        },
+        "not_injected": dict(tale.skipped),
+    }
+    for name, value in figures.items():
+        print(f"  {name}: {value}")
+    judgement = tale.judgement
+    for title, findings in (
+        ("VIOLATION", judgement.violations),
+        ("UNDECIDED", judgement.undecided),
+        ("VOID", judgement.void),
+    ):
+        for finding, count in Counter(findings).items():
+            print(f"{title}: {finding}" + (f" ({count} times)" if count > 1 else ""))
+    results = order.report or RESULTS
+    results.mkdir(parents=True, exist_ok=True)
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-chaos-{order.broken or 'kvnode'}-{order.seed}"
+    found = {
+        "violations": judgement.violations,
+        "undecided": judgement.undecided,
+        "void": judgement.void,
+    }
+    rounds_played = [
+        [asdict(strike) | {"whom": strike.whom.value} for strike in one.strikes] for one in played
+    ]
+    document = {**figures, **found, "plan": rounds_played}
+    (results / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    if judgement.violations and not order.broken:
+        print(f"kept: {directory}")
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+    if judgement.exit_code == 0:
+        print("nothing found: every promise was kept")
