@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tests.chaos.workloads.bank import Bank
 from tests.chaos.workloads.counters import Counters
+from tests.chaos.workloads.expiry import Expiry
 from tests.chaos.workloads.ledger import Ledger
+from tests.chaos.workloads.locks import Locks
 from tests.chaos.workloads.protocol import Workload
 from tests.chaos.workloads.queues import Queues
 from tests.chaos.workloads.registers import Registers
@@ -14,5 +16,16 @@ from tests.chaos.workloads.transactions import Transactions
 
 WORKLOADS: dict[str, type[Workload]] = {
     workload.name: workload
-    for workload in (Registers, Counters, Ledger, Transactions, Bank, Sets, Streams, Queues)
+    for workload in (
+        Registers,
+        Counters,
+        Ledger,
+        Transactions,
+        Bank,
+        Sets,
+        Streams,
+        Queues,
+        Expiry,
+        Locks,
+    )
 }
