@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import uvloop
 
 from kvnode.limits import GATHERED_COMMANDS_MIN
 from kvnode.node.clock import StampClock
@@ -105,6 +106,20 @@ async def test_only_a_leader_tells_the_time_and_nobody_follows_another(tmp_path:
         base_ms = follower.clock._base_ms
         follower.transport.receiver.on_messages(leader.identity.node_id, 0, [])
         assert follower.clock._base_ms == base_ms > 0
+
+
+def test_a_deadline_that_is_over_may_be_looked_at_twice_on_the_loop_of_the_product(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """uvloop's handle for what is due at once does not tell when: asking it ended the node."""
+    monkeypatch.setattr(StateMachine, "next_deadline_ms", lambda _: 1)
+
+    async def look_twice() -> None:
+        _, duties = await duties_of_a_node_just_elected()
+        duties.watch_deadlines()
+        duties.watch_deadlines()
+
+    uvloop.run(look_twice())
 
 
 # --- batches that share an entry ------------------------------------------------------------------
