@@ -17,16 +17,15 @@ import uvloop
 
 from scripts.local_cluster import NodeFailed
 from tests.chaos import record as records
+from tests.chaos import verdict
 from tests.chaos.checks.judgement import Judgement
+from tests.chaos.checks.wal import check_logs
 from tests.chaos.plan import Round, rounds
-from tests.chaos.record import Incident, Record
 from tests.chaos.running import EPOCH_SECONDS, Order, Storm, Tale, offers
 from tests.chaos.smoke import RESULTS, compare_hashes
 from tests.chaos.stage import Setting, Stage
 from tests.chaos.workloads.choice import WORKLOADS
 from tests.chaos.workloads.protocol import Workload
-
-ERRORS_SHOWN_MAX = 3
 
 
 def run(order: Order) -> int:
@@ -84,49 +83,10 @@ async def _judge(storm: Storm, workloads: Sequence[Workload]) -> Judgement:
     else:
         judgement.violations += await storm.read_back()
         judgement.violations += await compare_hashes(storm.stage.nodes)
-    for workload in workloads:
-        judgement.add(workload.check(storm.record))
-    judgement.violations += _unexcused(storm.record)
-    judgement.violations += _exits(storm.record)
-    judgement.void += [
-        f"{d.fault} on {', '.join(d.targets)} did not take hold"
-        for d in storm.record.disturbances
-        if d.evidence is None
-    ]
+    judgement.add(verdict.judge(storm.record, workloads))
+    everybody = [*storm.stage.nodes, *storm.stage.former]
+    check_logs({node.name: node.log_path for node in everybody}, judgement)
     return judgement
-
-
-def _unexcused(record: Record) -> list[str]:
-    """Clients of nodes that no fault excuses saw no error."""
-    wrong: list[Incident] = [
-        incident
-        for incident in record.incidents
-        if not any(
-            disturbance.covers(incident.node, incident.since_ns, incident.until_ns)
-            for disturbance in record.disturbances
-        )
-    ]
-    if not wrong:
-        return []
-    examples = "; ".join(
-        f"client {i.client} at {i.node}: {i.text} after {(i.until_ns - i.since_ns) / 1e9:.3f} s"
-        for i in wrong[:ERRORS_SHOWN_MAX]
-    )
-    return [f"{len(wrong)} errors at nodes that nothing was done to: {examples}"]
-
-
-def _exits(record: Record) -> list[str]:
-    """Every process that ended did so because of a fault that allows that code."""
-    return [
-        f"{end.node} ended with {end.code}:\n{end.log}"
-        for end in record.exits
-        if not any(
-            end.node in disturbance.targets
-            and end.code in disturbance.exits
-            and disturbance.since_ns <= end.at_ns
-            for disturbance in record.disturbances
-        )
-    ]
 
 
 def _finish(order: Order, tale: Tale, played: Sequence[Round], directory: Path) -> None:

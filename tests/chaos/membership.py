@@ -34,12 +34,12 @@ import uvloop
 
 from scripts.local_cluster import LocalNode, NodeFailed
 from tests.chaos import smoke, verdict
+from tests.chaos.checks.judgement import Judgement
 from tests.chaos.churn import VOTERS_MAX, Churn
 from tests.chaos.client import Connection, ConnectionLost
 from tests.chaos.crew import LIST, Crews
 from tests.chaos.forgetful import SEED_VARIABLE
 from tests.chaos.smoke import Outcome
-from tests.chaos.verdict import Judgement
 from tests.chaos.workload import Record, decode
 from tests.sim.verdict import judge_lists
 from tests.support.history import Kind, Operation, save
@@ -111,7 +111,7 @@ async def _judge_state(nodes: list[LocalNode], record: Record, judgement: Judgem
         judgement.violations += verdict.check_ledger(record, node.name, texts)
         counters = {k: v for k, v in answers.items() if isinstance(v, int)}
         judgement.violations += verdict.check_counters(record, counters)
-    judgement.violations += verdict.check_agreement(finals)
+    judgement.violations += verdict.differences(finals)
     judgement.violations += await smoke.compare_hashes(nodes)
 
 

@@ -192,6 +192,7 @@ class Record:
     Attributes:
         entries: operations in order of their beginning.
         finals: what each node answered in calm weather, by node and key.
+        answered: for each workload, the nodes that answered all its questions then.
         hashes: state hash by node and applied index.
         entries_max: how many operations may be noted.
     """
@@ -203,6 +204,7 @@ class Record:
     exits: list[Exit] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     finals: dict[str, dict[str, Json]] = field(default_factory=dict)
+    answered: dict[str, list[str]] = field(default_factory=dict)
     hashes: dict[str, dict[int, str]] = field(default_factory=dict)
     entries_max: int = ENTRIES_MAX
 
@@ -264,6 +266,8 @@ def save(path: Path, record: Record) -> None:
                 file.write(json.dumps([part, *values]) + "\n")
         for node, answers in record.finals.items():
             file.write(json.dumps(["finals", node, answers]) + "\n")
+        for workload, nodes in record.answered.items():
+            file.write(json.dumps(["answered", workload, nodes]) + "\n")
         for node, hashes in record.hashes.items():
             file.write(json.dumps(["hashes", node, list(hashes.items())]) + "\n")
 
@@ -283,6 +287,8 @@ def load(path: Path) -> Record:
                 columns[values[0]] = values[1:]
             elif part == "finals":
                 record.finals[values[0]] = values[1]
+            elif part == "answered":
+                record.answered[values[0]] = values[1]
             elif part == "hashes":
                 record.hashes[values[0]] = dict(values[1])
             elif part in columns:

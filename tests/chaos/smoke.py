@@ -37,11 +37,11 @@ import uvloop
 from scripts.local_cluster import LocalCluster, LocalNode, NodeFailed
 from tests.chaos import verdict
 from tests.chaos.broken_builds import BROKEN
+from tests.chaos.checks.judgement import Judgement
 from tests.chaos.client import Connection, ConnectionLost
 from tests.chaos.forgetful import SEED_VARIABLE
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.queues import Accounts, lists_are_known, make_queue_clients
-from tests.chaos.verdict import Judgement
 from tests.chaos.workload import COUNTERS, REGISTERS, Client, Record, decode, make_clients, shape_of
 from tests.support.history import Kind, save
 
@@ -200,7 +200,7 @@ async def _judge_state(
         judgement.violations += verdict.check_ledger(record, node.name, texts)
         counters = {k: v for k, v in answers.items() if isinstance(v, int)}
         judgement.violations += verdict.check_counters(record, counters)
-    judgement.violations += verdict.check_agreement(finals)
+    judgement.violations += verdict.differences(finals)
     judgement.violations += await _judge_queues(cluster.nodes[0], accounts)
     judgement.violations += await compare_hashes(cluster.nodes)
 

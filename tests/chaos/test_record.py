@@ -54,6 +54,7 @@ def test_a_saved_record_is_the_same_when_it_is_read_again(tmp_path: Path) -> Non
     record.exits.append(Exit(6, "n1", -9, "last words"))
     record.samples.append(Sample(7, "n1", 12345))
     record.final("n1", "r:1", ["a", 1])
+    record.answered["registers"] = ["n1"]
     record.hashes["n1"] = {7: "abc"}
     save(tmp_path / "record.jsonl", record)
     assert load(tmp_path / "record.jsonl") == record

@@ -54,7 +54,7 @@ async def test_a_calm_cluster_keeps_every_promise(cluster: NodeCluster, name: st
     seed = time.time_ns() % 1_000_000
     workload = WORKLOADS[name](epoch=seed)
     record = await work(cluster.nodes, workload, random.Random(seed))
-    judgement = workload.check(record)
+    judgement = workload.judge(record)
     assert judgement.violations == [], f"seed {seed}"
     assert judgement.undecided == [], f"seed {seed}"
     assert record.incidents == [], f"seed {seed}"

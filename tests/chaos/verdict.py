@@ -8,37 +8,45 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from scripts.local_cluster import LocalNode
+from tests.chaos.checks.judgement import EXAMPLES_MAX, Judgement
+from tests.chaos.checks.void import check_void
+from tests.chaos.checks.weather import (
+    check_agreement,
+    check_errors,
+    check_exits,
+    check_memory,
+    check_progress,
+)
 from tests.chaos.nemesis import Outage, Target
-from tests.chaos.workload import Incident, Record
+from tests.chaos.record import Record
+from tests.chaos.workload import Incident
+from tests.chaos.workload import Record as OldRecord
+from tests.chaos.workloads.protocol import Workload
 from tests.support.history import Kind, Operation, Outcome, by_key
 from tests.support.linearizability import Verdict, check
 
 RATE_MIN = 1_000.0
 """Commands a second; below it the nodes were never busy enough for a kill to hit anything."""
 KILLS_MIN = 5
-EXAMPLES_MAX = 3
 
 
-@dataclass(slots=True)
-class Judgement:
-    """What the checks found."""
-
-    violations: list[str] = field(default_factory=list)
-    undecided: list[str] = field(default_factory=list)
-    void: list[str] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> int:
-        """0 nothing found, 1 violation, 3 void or undecided."""
-        if self.violations:
-            return 1
-        return 3 if self.undecided or self.void else 0
+def judge(record: Record, workloads: Sequence[Workload]) -> Judgement:
+    """Everything that a record tells: of every workload, of the nodes, and whether it counts."""
+    judgement = Judgement()
+    for workload in workloads:
+        judgement.add(workload.judge(record))
+    for check_all in (check_errors, check_exits, check_progress, check_agreement, check_memory):
+        check_all(record, judgement)
+    check_void(record, [workload.name for workload in workloads], judgement)
+    return judgement
 
 
-def check_histories(record: Record, judgement: Judgement) -> None:
+# --- what the smoke run and the run of the membership ask -----------------------------------------
+
+
+def check_histories(record: OldRecord, judgement: Judgement) -> None:
     """Registers and counters: linearizable, key by key."""
     for key, operations in by_key(record.history).items():
         finding = check(operations, 0 if key.startswith("counter") else None)
@@ -48,7 +56,7 @@ def check_histories(record: Record, judgement: Judgement) -> None:
             judgement.undecided.append(f"{key}: {finding.text}")
 
 
-def check_counters(record: Record, finals: dict[str, int]) -> list[str]:
+def check_counters(record: OldRecord, finals: dict[str, int]) -> list[str]:
     """Every acknowledged INCR is in the final value, and none of them twice."""
     wrong = []
     for key, operations in by_key(record.history).items():
@@ -62,7 +70,7 @@ def check_counters(record: Record, finals: dict[str, int]) -> list[str]:
     return wrong
 
 
-def check_ledger(record: Record, node: str, found: dict[str, str | None]) -> list[str]:
+def check_ledger(record: OldRecord, node: str, found: dict[str, str | None]) -> list[str]:
     """Every acknowledged write is there, no refused one is, and no value is another's."""
     ledger = record.ledger
     lost = [key for key in ledger.done if found.get(key) is None]
@@ -100,7 +108,7 @@ def unexcused(incidents: Iterable[Incident], outages: Sequence[Outage]) -> list[
     ]
 
 
-def check_incidents(record: Record, outages: Sequence[Outage]) -> list[str]:
+def check_incidents(record: OldRecord, outages: Sequence[Outage]) -> list[str]:
     """Clients of nodes that lived saw no error at all."""
     wrong = unexcused(record.incidents, outages)
     if not wrong:
@@ -112,7 +120,7 @@ def check_incidents(record: Record, outages: Sequence[Outage]) -> list[str]:
     return [f"{len(wrong)} errors at nodes that were not killed: {examples}"]
 
 
-def check_agreement(finals: dict[str, dict[str, object]]) -> list[str]:
+def differences(finals: dict[str, dict[str, object]]) -> list[str]:
     """All nodes answer the same about every key."""
     (first, answers), *others = finals.items()
     wrong = []
@@ -140,7 +148,7 @@ def check_hashes(nodes: Sequence[LocalNode]) -> list[str]:
     return []
 
 
-def pauses_s(record: Record, outages: Sequence[Outage]) -> list[float]:
+def pauses_s(record: OldRecord, outages: Sequence[Outage]) -> list[float]:
     """For every kill of the leader: seconds until a write begun after it was acknowledged."""
     writes = sorted(record.writes)
     pauses = []

@@ -44,7 +44,7 @@ class Bank(Workload):
         """The hash with a line for each transfer."""
         return self.key("book")
 
-    async def read_back(self, node: str, connection: Connection, record: Record) -> None:
+    async def look(self, node: str, connection: Connection, record: Record) -> None:
         """The balances, and the line of each transfer."""
         (reply,) = await fetch(connection, ("HGETALL", self.accounts))
         record.final(node, self.accounts, balances(reply))
@@ -62,11 +62,11 @@ class Bank(Workload):
         judgement = Judgement()
         entries = list(record.of(self.name))
         transfers = [entry for entry in entries if entry.is_change]
-        check_ledger(transfers, record.finals, judgement)
+        check_ledger(transfers, self.finals(record), judgement)
         check_balances(
             [entry for entry in entries if not entry.is_change],
             transfers,
-            {node: (found[self.accounts], found) for node, found in record.finals.items()},
+            {node: (found[self.accounts], found) for node, found in self.finals(record).items()},
             judgement,
         )
         return judgement

@@ -34,7 +34,7 @@ class Counters(Workload):
         """One that counts."""
         return CounterClient(self, number, node, rng, record)
 
-    async def read_back(self, node: str, connection: Connection, record: Record) -> None:
+    async def look(self, node: str, connection: Connection, record: Record) -> None:
         """The last reads belong to the history."""
         for number in range(KEYS):
             entry = record.begin(self.name, FINAL_CLIENT, node, READ, self.key(number))

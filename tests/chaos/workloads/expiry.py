@@ -45,7 +45,7 @@ class Expiry(Workload):
         """One that writes keys, and looks at those of all."""
         return ExpiryClient(self, number, node, rng, record)
 
-    async def read_back(self, node: str, connection: Connection, record: Record) -> None:
+    async def look(self, node: str, connection: Connection, record: Record) -> None:
         """What is there when every deadline is over."""
         entries = list(record.of(self.name))
         latest = max(deadlines(entries), default=0) + AFTERWARDS_MS
@@ -63,7 +63,9 @@ class Expiry(Workload):
     def check(self, record: Record) -> Judgement:
         """Key by key, and the clock as a whole."""
         judgement = Judgement()
-        check_expiry(list(record.of(self.name)), record.finals, record.disturbances, judgement)
+        check_expiry(
+            list(record.of(self.name)), self.finals(record), record.disturbances, judgement
+        )
         return judgement
 
 

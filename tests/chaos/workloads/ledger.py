@@ -41,7 +41,7 @@ class Ledger(Workload):
         """One that writes."""
         return LedgerClient(self, number, node, rng, record)
 
-    async def read_back(self, node: str, connection: Connection, record: Record) -> None:
+    async def look(self, node: str, connection: Connection, record: Record) -> None:
         """All keys, a few hundred at a time."""
         keys = [entry.key for entry in record.of(self.name)]
         for start in range(0, len(keys), KEYS_PER_READ):
@@ -54,7 +54,7 @@ class Ledger(Workload):
     def check(self, record: Record) -> Judgement:
         """Every node has what was acknowledged."""
         judgement = Judgement()
-        check_ledger(list(record.of(self.name)), record.finals, judgement)
+        check_ledger(list(record.of(self.name)), self.finals(record), judgement)
         return judgement
 
 

@@ -37,7 +37,7 @@ class Locks(Workload):
         """One that takes a lock, writes, and lets go."""
         return LockClient(self, number, node, rng, record)
 
-    async def read_back(self, node: str, connection: Connection, record: Record) -> None:
+    async def look(self, node: str, connection: Connection, record: Record) -> None:
         """The writes that were accepted under each lock, and the last token."""
         for number in range(LOCKS):
             lock = self.key(number)
@@ -49,7 +49,7 @@ class Locks(Workload):
     def check(self, record: Record) -> Judgement:
         """Lock by lock."""
         judgement = Judgement()
-        finals = next(iter(record.finals.values()), {})
+        finals = next(iter(self.finals(record).values()))
         for lock, entries in by_key(record.of(self.name)).items():
             check_lock(lock, entries, finals.get(lock), judgement)
         return judgement

@@ -201,7 +201,6 @@ class Workload(ABC):
     async def prepare(self, connection: Connection) -> None:  # noqa: B027  # most need nothing
         """Make what has to be there before the clients come; once, in calm weather."""
 
-    @abstractmethod
     async def read_back(self, node: str, connection: Connection, record: Record) -> None:
         """Ask a node, in calm weather when all clients have ended, what is there.
 
@@ -211,10 +210,27 @@ class Workload(ABC):
         Raises:
             ConnectionLost, TimeoutError, hiredis.ReplyError: it does not answer, or not well.
         """
+        await self.look(node, connection, record)
+        record.answered.setdefault(self.name, []).append(node)
+
+    @abstractmethod
+    async def look(self, node: str, connection: Connection, record: Record) -> None:
+        """Ask a node for everything."""
+
+    def finals(self, record: Record) -> dict[str, dict[str, Json]]:
+        """What is there in the end, by each node that could tell."""
+        nodes = record.answered.get(self.name, ())
+        return {node: record.finals.get(node, {}) for node in nodes}
+
+    def judge(self, record: Record) -> Judgement:
+        """Judge what its clients saw, and what was there in the end."""
+        if self.finals(record):
+            return self.check(record)
+        return Judgement(undecided=[f"{self.name}: nobody could tell what is there in the end"])
 
     @abstractmethod
     def check(self, record: Record) -> Judgement:
-        """Judge what its clients saw, and what was there in the end."""
+        """Judge what its clients saw, and what was there in the end; some node has told."""
 
 
 def _elements(replies: Sequence[Reply]) -> Iterator[Reply]:

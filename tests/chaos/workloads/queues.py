@@ -60,7 +60,7 @@ class Queues(Workload):
         """One that pushes, or one that pops: taking turns."""
         return QueueClient(self, number, node, rng, record)
 
-    async def read_back(self, node: str, connection: Connection, record: Record) -> None:
+    async def look(self, node: str, connection: Connection, record: Record) -> None:
         """What is left, when what clients had in hand that left has come back."""
         deadline = time.monotonic() + RETURN_SECONDS_MAX
         keys = [self.straight, *self.waited]
@@ -74,7 +74,7 @@ class Queues(Workload):
 
     def check(self, record: Record) -> Judgement:
         """Every element is accounted for."""
-        node = next(iter(record.finals), "")
+        node = next(iter(self.finals(record)))
         return Judgement(violations=self._judge(record, node))
 
     def _judge(self, record: Record, node: str) -> list[str]:

@@ -37,7 +37,7 @@ class Sets(Workload):
         """One that does all of it."""
         return SetClient(self, number, node, rng, record)
 
-    async def read_back(self, node: str, connection: Connection, record: Record) -> None:
+    async def look(self, node: str, connection: Connection, record: Record) -> None:
         """What is left in both sets of every pair."""
         for number in range(PAIRS):
             pair = self.key(number)
@@ -47,7 +47,7 @@ class Sets(Workload):
     def check(self, record: Record) -> Judgement:
         """Pair by pair."""
         judgement = Judgement()
-        finals = next(iter(record.finals.values()), {})
+        finals = next(iter(self.finals(record).values()))
         for pair, entries in by_key(record.of(self.name)).items():
             check_pair(pair, entries, finals.get(pair), judgement)
         return judgement

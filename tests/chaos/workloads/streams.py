@@ -50,7 +50,7 @@ class Streams(Workload):
         for number in range(STREAMS):
             await fetch(connection, ("XGROUP", "CREATE", self.key(number), GROUP, "0", "MKSTREAM"))
 
-    async def read_back(self, node: str, connection: Connection, record: Record) -> None:
+    async def look(self, node: str, connection: Connection, record: Record) -> None:
         """Entries, what is pending, and how far the group has come."""
         for number in range(STREAMS):
             key = self.key(number)
@@ -77,7 +77,7 @@ class Streams(Workload):
     def check(self, record: Record) -> Judgement:
         """Stream by stream."""
         judgement = Judgement()
-        finals = next(iter(record.finals.values()), {})
+        finals = next(iter(self.finals(record).values()))
         for key, entries in by_key(record.of(self.name)).items():
             check_stream(key, entries, finals.get(key), judgement)
         return judgement

@@ -45,7 +45,7 @@ class Transactions(Workload):
         generation = self.appends // (LISTS * LENGTH)
         return self.key(generation * LISTS + rng.randrange(LISTS))
 
-    async def read_back(self, node: str, connection: Connection, record: Record) -> None:
+    async def look(self, node: str, connection: Connection, record: Record) -> None:
         """All lists that there ever were."""
         lists = (self.appends // (LISTS * LENGTH) + 1) * LISTS
         for start in range(0, lists, LISTS_PER_READ):
@@ -57,7 +57,7 @@ class Transactions(Workload):
     def check(self, record: Record) -> Judgement:
         """Strictly serializable."""
         judgement = Judgement()
-        finals = next(iter(record.finals.values()), {})
+        finals = next(iter(self.finals(record).values()))
         check_transactions(list(record.of(self.name)), finals, judgement)
         return judgement
 
