@@ -596,7 +596,8 @@ commit applied recovering draining fatal.reason" 2>/dev/null)
   } <<LINES
 $lines
 LINES
-  [ -n "$S_NODE" ]
+  # One that is held because of its configuration does not know its name.
+  [ -n "$S_NODE$S_FATAL" ]
 }
 
 container_state() {
@@ -702,9 +703,10 @@ check_cluster() {
   for ((node = 0; node < ${#IDS[@]}; node++)); do
     id=${IDS[node]}
     ask_status "$node" || because "$id cannot be asked how it is" || return 1
+    [ -z "$S_FATAL" ] || because "$id is held: $S_FATAL" || return 1
     [ "$S_NODE" = "$id" ] || because "on ${TARGETS[node]} there is $S_NODE, not $id" || return 1
     [ "$S_READY" = true ] || [ "$S_DRAINING" = true ] \
-      || because "$id is not ready${S_FATAL:+: $S_FATAL}" || return 1
+      || because "$id is not ready" || return 1
     [ "$S_DRAINING" != true ] || because "$id is draining; kvnode drain --undo" || return 1
     [ "$S_RECOVERING" != true ] || because "$id is recovering, and counts in no quorum" || return 1
     [ -n "$S_LEADER" ] || because "$id knows no leader" || return 1

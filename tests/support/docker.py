@@ -323,6 +323,10 @@ class Containers:
             *("--env", f"KVNODE_REQUIREPASS_FILE={PASSWORD_PATH}"),
         )
 
+    def will_remove_image(self, tag: str) -> None:
+        """An image that somebody else built; it is removed when its containers are."""
+        self._made.insert(0, ("rmi", tag))
+
     def node(self, suffix: str, *flags: str) -> Container:
         """Start a single node as it should be run, its clients' port published on loopback."""
         publish = ("--publish", f"127.0.0.1::{CLIENT_PORT}")
