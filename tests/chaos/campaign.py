@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import shutil
@@ -19,13 +20,18 @@ from scripts.local_cluster import NodeFailed
 from tests.chaos import record as records
 from tests.chaos import verdict
 from tests.chaos.checks.judgement import Judgement
-from tests.chaos.checks.wal import check_logs
+from tests.chaos.checks.wal import check_logs, verify
+from tests.chaos.digest import digest
 from tests.chaos.plan import Round, rounds
+from tests.chaos.report import Chronicle, publish
 from tests.chaos.running import EPOCH_SECONDS, Order, Storm, Tale, offers
 from tests.chaos.smoke import RESULTS, compare_hashes
 from tests.chaos.stage import Setting, Stage
 from tests.chaos.workloads.choice import WORKLOADS
 from tests.chaos.workloads.protocol import Workload
+
+RECORDS_KEPT_MAX = 5
+"""Epochs without a finding whose records are kept with the report; ten megabytes each."""
 
 
 def run(order: Order) -> int:
@@ -37,19 +43,37 @@ def run(order: Order) -> int:
     directory = Path(tempfile.mkdtemp(prefix="kvnode-chaos-"))
     stage = Stage(directory, Setting(order.nodes, order.seed, order.disks, order.broken))
     tale = Tale()
+    chronicle = Chronicle(command=command_of(order))
     played: list[Round] = []
     try:
         stage.found()
-        uvloop.run(_epochs(order, stage, tale, played))
+        uvloop.run(_epochs(order, stage, tale, chronicle, played))
     except NodeFailed as failure:
         tale.judgement.violations.append(f"a node failed: {failure}")
     finally:
         stage.close()
-    _finish(order, tale, played, directory)
+    _finish(order, tale, chronicle, played, directory)
     return tale.judgement.exit_code
 
 
-async def _epochs(order: Order, stage: Stage, tale: Tale, played: list[Round]) -> None:
+def command_of(order: Order) -> str:
+    """How to run the same plan again."""
+    words = {
+        "seconds": f"{order.seconds:g}",
+        "seed": order.seed,
+        "nodes": order.nodes,
+        "faults": ",".join(f"{name}={rate:g}" for name, rate in order.faults.items()),
+        "workloads": ",".join(order.workloads),
+        "pairs": order.pair_odds,
+        "broken": order.broken,
+    }
+    flags = " ".join(f"--{name} {value}" for name, value in words.items() if value != "")
+    return f"python -m tests.chaos {flags}"
+
+
+async def _epochs(
+    order: Order, stage: Stage, tale: Tale, chronicle: Chronicle, played: list[Round]
+) -> None:
     plan = _noted(rounds(order.seed, offers(order), order.pair_odds), played)
     deadline = time.monotonic() + order.seconds
     for epoch in itertools.count():
@@ -60,9 +84,12 @@ async def _epochs(order: Order, stage: Stage, tale: Tale, played: list[Round]) -
         storm = Storm(stage, workloads, order.seed + epoch, plan, tale)
         await storm.run(min(left, EPOCH_SECONDS))
         found = await _judge(storm, workloads)
+        if not storm.broken_off and time.monotonic() >= deadline:
+            found.violations += await _verify_logs(stage)
         tale.judgement.add(found)
+        chronicle.digests.append(digest(storm.record, found))
         tale.epochs += 1
-        if found.violations:
+        if found.violations or epoch < RECORDS_KEPT_MAX:
             records.save(stage.directory / f"record-{epoch}.jsonl", storm.record)
         if storm.broken_off or (found.violations and not order.keep_going):
             return
@@ -89,7 +116,15 @@ async def _judge(storm: Storm, workloads: Sequence[Workload]) -> Judgement:
     return judgement
 
 
-def _finish(order: Order, tale: Tale, played: Sequence[Round], directory: Path) -> None:
+async def _verify_logs(stage: Stage) -> list[str]:
+    """What `kvnode wal verify` finds wrong with the log of any node, in calm weather."""
+    found = [await asyncio.to_thread(verify, node.name, node.data) for node in stage.nodes]
+    return [text for text in found if text is not None]
+
+
+def _finish(
+    order: Order, tale: Tale, chronicle: Chronicle, played: Sequence[Round], directory: Path
+) -> None:
     """Tell people, write the report, keep what shows a violation."""
     figures = {
         "seed": order.seed,
@@ -127,6 +162,10 @@ def _finish(order: Order, tale: Tale, played: Sequence[Round], directory: Path) 
     ]
     document = {**figures, **found, "plan": rounds_played}
     (results / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    chronicle.facts = figures
+    logs = sorted(directory.glob("*.log")) if judgement.violations else []
+    page = publish(results / name, chronicle, judgement, [*logs, *directory.glob("*.jsonl")])
+    print(f"report: {page}")
     if judgement.violations and not order.broken:
         print(f"kept: {directory}")
     else:

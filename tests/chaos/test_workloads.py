@@ -48,6 +48,16 @@ async def work(nodes: list[LocalNode], workload: Workload, rng: random.Random) -
     return record
 
 
+def test_a_workload_sees_its_own_keys_only() -> None:
+    record = Record(answered={"sets": ["n1"]})
+    for workload in WORKLOADS.values():
+        for epoch in (1, 11):
+            record.final("n1", workload(epoch).key(1), workload.name)
+            record.final("n2", workload(epoch).key(1), workload.name)
+    assert WORKLOADS["sets"](1).finals(record) == {"n1": {"sets:1:1": "sets"}}
+    assert WORKLOADS["streams"](1).finals(record) == {}
+
+
 @pytest.mark.cluster
 @pytest.mark.parametrize("name", WORKLOADS)
 async def test_a_calm_cluster_keeps_every_promise(cluster: NodeCluster, name: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.chaos.checks.judgement import Judgement
+from tests.chaos.checks.smallest import smallest
 from tests.chaos.record import Entry
 from tests.support.history import Kind, Operation, Outcome
 from tests.support.linearizability import Finding, Verdict, check
@@ -63,7 +64,8 @@ def refuted(entries: Sequence[Entry], initial: int | None, steps_max: int = STEP
 def _decide(key: str, entries: Sequence[Entry], initial: int | None, judgement: Judgement) -> None:
     finding = refuted(entries, initial)
     if finding.verdict is Verdict.VIOLATION:
-        judgement.violate(f"{key}: {finding.text}", entries)
+        window = smallest(entries, lambda part: refuted(part, initial).verdict is Verdict.VIOLATION)
+        judgement.violate(f"{key}: {refuted(window, initial).text}", window)
     elif finding.verdict is Verdict.UNDECIDED:
         judgement.undecided.append(f"{key}: {finding.text}")
 

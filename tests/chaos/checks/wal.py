@@ -58,8 +58,8 @@ def witness(segment: bytes) -> int:
     return max((one.synced_upto for one in found if one is not None), default=0)
 
 
-def verify(directory: Path) -> str | None:
-    """What `kvnode wal verify` finds wrong with a node that has ended; None: nothing."""
+def verify(node: str, directory: Path) -> str | None:
+    """What `kvnode wal verify` finds wrong with a node's directory; None: nothing."""
     done = subprocess.run(
         [*kvnode_command(), "wal", "verify", str(directory)],
         capture_output=True,
@@ -69,4 +69,4 @@ def verify(directory: Path) -> str | None:
     )
     if done.returncode in (CLEAN, REPAIRABLE):
         return None
-    return f"{directory.name}: kvnode wal verify ended with {done.returncode}: {done.stdout}"
+    return f"{node}: kvnode wal verify ended with {done.returncode}: {done.stdout}"

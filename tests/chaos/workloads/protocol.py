@@ -218,9 +218,15 @@ class Workload(ABC):
         """Ask a node for everything."""
 
     def finals(self, record: Record) -> dict[str, dict[str, Json]]:
-        """What is there in the end, by each node that could tell."""
-        nodes = record.answered.get(self.name, ())
-        return {node: record.finals.get(node, {}) for node in nodes}
+        """What is there of its keys in the end, by each node that could tell."""
+        return {
+            node: {
+                key: value
+                for key, value in record.finals.get(node, {}).items()
+                if key.startswith(self.key(""))
+            }
+            for node in record.answered.get(self.name, ())
+        }
 
     def judge(self, record: Record) -> Judgement:
         """Judge what its clients saw, and what was there in the end."""
