@@ -16,6 +16,7 @@ from functools import partial
 
 from kvnode import cli, server, starting
 from kvnode.config.serve import ServeConfig
+from tests.chaos import points
 from tests.chaos.broken_builds import BROKEN
 from tests.chaos.forgetful import SEED_VARIABLE
 from tests.chaos.panel import Panel
@@ -48,6 +49,7 @@ def main(arguments: list[str]) -> None:
         BROKEN[broken]()
     panel = Panel.of_environment()
     install_clock(panel)
+    points.install(panel)
     run = server.run
 
     def run_on_bad_disk(config: ServeConfig, _file_system: FileSystem | None = None) -> int:

@@ -33,7 +33,6 @@ WATCH_SECONDS = 0.25
 SAMPLE_SECONDS = 2.0
 PROGRESS_SECONDS = 5.0
 CLIENTS_DRAIN_SECONDS_MAX = 30.0
-CALM_SECONDS_MAX = 60.0
 PAGE_BYTES = 4096
 
 
@@ -169,7 +168,7 @@ class Storm:
                     group.create_task(self._strike(strike, injections))
         except* NodeFailed as failures:
             raise NodeFailed(str(failures.exceptions[0])) from None
-        await self.stage.settle(CALM_SECONDS_MAX)
+        await self.stage.settle()
         now = time.monotonic_ns()
         struck = {name for injection in injections for name in injection.disturbance.targets}
         for injection in injections:

@@ -38,7 +38,6 @@ import pytest
 
 from scripts.local_cluster import (
     HOST,
-    READY_SECONDS_MAX,
     LocalCluster,
     LocalNode,
     NodeFailed,
@@ -50,6 +49,7 @@ from tests.chaos.forgetful import SEED_VARIABLE
 from tests.chaos.node import DISK_VARIABLE, PLAIN
 from tests.chaos.panel import Panel
 from tests.chaos.proxy import Network
+from tests.support.membership import voters_of
 from tests.support.real_disk import LoopDisk
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -59,7 +59,12 @@ LOOP_DISK_MIB = 96
 PIPE_BYTES = 4096
 POLL_SECONDS = 0.05
 LAST_WORDS_SECONDS_MAX = 1.0
+POWER_SECONDS_MAX = 10.0
+CALM_SECONDS_MAX = 60.0
+"""A node that does not serve by then, and is not killed again, will not."""
 KINDS = ("forgetful", "plain", "loop")
+REFUSED = (65, 78)
+"""Exit codes of a node that will never start again with the directory that it has."""
 
 
 class LogPipe:
@@ -106,6 +111,8 @@ class StageNode(LocalNode):
         panel: its switches and counters.
         holds: who wants it down.
         prefix: a command that starts its command, such as one that enters a cgroup.
+        is_damaged: its directory was spoilt, or changed for another: if it refuses to start, a new
+            node takes its place.
         ended: codes of ended processes that nobody was told of yet, with the end of the log.
     """
 
@@ -120,6 +127,7 @@ class StageNode(LocalNode):
         self.panel = Panel.at(panel_path)
         self.environment[panels.VARIABLE] = str(panel_path)
         self.holds: set[object] = set()
+        self.is_damaged = False
         self.prefix: tuple[str, ...] = ()
         self.pipe: LogPipe | None = None
         self.ended: list[tuple[int, str]] = []
@@ -195,12 +203,14 @@ class Stage:
         directory: where data, logs and panels go; made, never removed here.
         nodes: those that are, or are to be, members.
         former: those that were removed.
+        replaced: how many nodes an empty one took the place of.
     """
 
     directory: Path
     setting: Setting = field(default_factory=Setting)
     nodes: list[StageNode] = field(default_factory=list)
     former: list[StageNode] = field(default_factory=list)
+    replaced: int = 0
     network: Network = field(init=False)
     cluster: LocalCluster = field(init=False)
     _reservations: list[PortReservation] = field(default_factory=list)
@@ -335,15 +345,30 @@ class Stage:
         """`who` does not want the node down any more: it is started if nobody else does."""
         node.holds.discard(who)
         if not node.holds and not node.alive() and node in self.nodes:
-            node.start()
+            self._bring_up(node)
 
     def revive(self) -> None:
         """Start all that nobody wants down, as a supervisor would."""
         for node in self.nodes:
             if not node.holds and not node.alive():
-                node.start()
+                self._bring_up(node)
 
-    async def settle(self, seconds: float = READY_SECONDS_MAX) -> None:
+    def _bring_up(self, node: StageNode) -> None:
+        refused = node.process is not None and node.process.returncode in REFUSED
+        if node.is_damaged and refused:
+            if not any(other.alive() for other in self.nodes):
+                return  # nobody could let it in; another time
+            self.replace(node)
+        node.start()
+
+    def replace(self, node: StageNode) -> None:
+        """What an operator does when a node has lost its disk: an empty one joins in its place."""
+        node.is_damaged = False
+        self.replaced += 1
+        node.data.rename(node.data.with_name(f"{node.data.name}.quarantine-{self.replaced}"))
+        self.tell(node, *self.join_flags(node), "--replaces", node.name)
+
+    async def settle(self, seconds: float = CALM_SECONDS_MAX) -> None:
         """Start what is down, and wait until all nodes serve and one leads.
 
         Raises:
@@ -358,7 +383,25 @@ class Stage:
                     )
                 self.revive()
                 await asyncio.sleep(POLL_SECONDS)
+            node.is_damaged = False
         await self.wait_leader()
+        while not await asyncio.to_thread(self.all_vote):
+            if time.monotonic() > deadline:
+                raise NodeFailed(f"not all are voters after {seconds:g} s: {self.roles()}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    def all_vote(self) -> bool:
+        """Whether every node knows that it is a voter, and the others too."""
+        return all(known == set(self.names) for known in self.roles().values())
+
+    def roles(self) -> dict[str, set[str]]:
+        """The voters, as each node knows them."""
+        return {node.name: voters_of(node) for node in self.nodes}
+
+    @property
+    def names(self) -> list[str]:
+        """What the nodes are called."""
+        return [node.name for node in self.nodes]
 
     def lose_power(self, nodes: Iterable[StageNode]) -> None:
         """Kill -9; what was not synced is gone, where the disk allows that."""
@@ -367,7 +410,7 @@ class Stage:
             node.kill()
         for node in nodes:
             if node.loop is not None:
-                node.loop.power_cycle()
+                power_cycle(node.loop)
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -402,6 +445,26 @@ class Stage:
         self.cluster.close()
         for reservation in self._reservations:
             reservation.release()
+
+
+def power_cycle(disk: LoopDisk) -> None:
+    """Lose power and come back.
+
+    A container that was just started may hold a copy of the mount for a moment; then what comes
+    back is the old file system, without power.
+    """
+    deadline = time.monotonic() + POWER_SECONDS_MAX
+    disk.power_cycle()
+    while True:
+        try:
+            (disk.directory / "probe").touch()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+        disk.unmount()
+        disk.mount()
 
 
 def can_mount(directory: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.faults import network, processes
+from tests.chaos.faults import disks, network, processes
 from tests.chaos.faults.protocol import Fault
 
 FAULTS: dict[str, Fault] = {
@@ -10,9 +10,14 @@ FAULTS: dict[str, Fault] = {
     for fault in (
         *(processes.Kill(), processes.PowerLoss(), processes.Stop(), processes.StopLong()),
         *(processes.RollingRestart(), processes.FewDescriptors(), processes.LogStopped()),
+        processes.ArmedPoint(),
         *(network.PartitionOne(), network.PartitionHalf(), network.PartitionRing()),
         *(network.PartitionOneWay(), network.CutFromClients()),
         *(network.Slow(), network.Narrow(), network.Lossy(), network.LossyClients()),
         *(network.Dripping(), network.Doubled()),
+        *(disks.Full(), disks.Failing(), disks.ReadOnly(), disks.SlowSync()),
+        *(disks.LoopFull(), disks.LoopReadOnly()),
+        *(disks.ClosedSegment(), disks.BelowWitness(), disks.Snapshot()),
+        *(disks.StateFile(), disks.BothStateFiles(), disks.Wiped(), disks.OldDirectory()),
     )
 }

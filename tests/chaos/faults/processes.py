@@ -23,6 +23,7 @@ from tests.chaos.faults.protocol import (
 )
 from tests.chaos.panel import Slot
 from tests.chaos.plan import Whom
+from tests.chaos.points import POINTS, Point
 from tests.chaos.stage import Stage, StageNode
 
 FAMILY = "processes"
@@ -32,6 +33,10 @@ GAP_SECONDS_MAX = 0.15
 FEW_DESCRIPTORS = 16
 """How many more than it has a node gets when they are short."""
 STOPPED_STATE = "T"
+REACH_SECONDS_MAX = 8.0
+"""A point that a node has not come by until then it does not come by now."""
+ELECTION_SECONDS = 2.0
+ABSENCE_SECONDS = 5.0
 
 
 class Killed(Injection):
@@ -338,3 +343,80 @@ def unread_bytes(descriptor: int) -> int:
         return int(struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4))[0])
     except OSError:
         return 0
+
+
+class Armed(Killed):
+    """A node that died, or is to die, at a point of its own code."""
+
+    def __init__(self, fault: Fault, stage: Stage, node: StageNode, point: Point) -> None:
+        super().__init__(fault, stage, [node])
+        self.point = point
+        self.node = node
+        self._is_reached = False
+
+    async def wait_for_death(self, passes: int) -> bool:
+        """Arm the point, bring about what leads there, and wait until the node has died of it."""
+        node, panel = self.node, self.node.panel
+        panel[Slot.POINT_REACHED] = 0
+        panel[Slot.PASSES] = passes
+        if self.point.step.comes not in ("start", "install"):
+            panel[Slot.POINT] = self.point.number
+        await self._lead_there()
+        deadline = time.monotonic() + REACH_SECONDS_MAX
+        while node.alive() and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        self._is_reached = panel[Slot.POINT_REACHED] == self.point.number
+        panel[Slot.POINT] = 0
+        return self._is_reached
+
+    async def _lead_there(self) -> None:
+        """What comes always, or by itself under load, needs no help."""
+        node, comes = self.node, self.point.step.comes
+        if comes == "election":
+            leader = await asyncio.to_thread(self.stage.leader)
+            if leader is not None and leader is not node:
+                leader.send(signal.SIGSTOP)
+                await asyncio.sleep(ELECTION_SECONDS)
+                leader.send(signal.SIGCONT)
+        elif comes in ("start", "install"):
+            await asyncio.to_thread(node.kill)
+            if comes == "install":
+                await asyncio.sleep(ABSENCE_SECONDS)  # the others cut what it would need
+            node.panel[Slot.POINT] = self.point.number
+            node.start()
+
+    async def undo(self) -> None:
+        """Nothing is armed, and it starts again."""
+        self.node.panel[Slot.POINT] = 0
+        await super().undo()
+
+    def took_hold(self) -> str | None:
+        """It was there."""
+        if not self._is_reached:
+            return None
+        lost = self.node.panel[Slot.UNSYNCED_BYTES] if self.node.disk == "forgetful" else 0
+        return f"died {self.point}; {lost} bytes were not synced"
+
+
+class ArmedPoint(Fault):
+    """SIGKILL before or after a step of the code: persist, send, apply, snapshot or rename."""
+
+    name = "armed-point"
+    family = FAMILY
+    whom = (Whom.LEADER, Whom.FOLLOWER)
+    seconds = (0.1, 2.0)
+
+    async def inject(
+        self, stage: Stage, rng: random.Random, targets: Sequence[StageNode], seconds: float
+    ) -> Injection:
+        """Arm one of all points, and wait until it is reached."""
+        point = rng.choice(POINTS)
+        injection = Armed(self, stage, targets[0], point)
+        if point.step.comes == "election":
+            injection.disturbance.excused = stage.names  # who leads is stopped for a while
+        stage.hold_down(targets[0], injection)
+        passes = rng.choice([1, 1, 2, 3, 10, 50]) if point.step.comes == "always" else 1
+        if not await injection.wait_for_death(passes):
+            await injection.undo()
+            raise NotApplicable(f"{point} was not reached")
+        return injection
