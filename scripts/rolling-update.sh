@@ -909,17 +909,26 @@ keep_new() {
 # Puts the previous container back. Each step may have been done before.
 roll_back() {
   local node=$1
-  if docker_on "$node" "inspect $PREVIOUS >/dev/null 2>&1"; then
-    docker_on "$node" "inspect $CONTAINER_NAME >/dev/null 2>&1 || exit 0
-      $DOCKER logs --tail $LOG_LINES $CONTAINER_NAME 2>&1 | sed 's/^/    | /'" >&2
-    docker_on "$node" "inspect $CONTAINER_NAME >/dev/null 2>&1 || exit 0
-      $DOCKER stop -t $STOP_TIMEOUT_SECONDS $CONTAINER_NAME >/dev/null
-      $DOCKER rm -f $CONTAINER_NAME >/dev/null" \
-      $((STOP_TIMEOUT_SECONDS + REMOTE_TIMEOUT_SECONDS)) || return 1
-    docker_on "$node" "rename $PREVIOUS $CONTAINER_NAME || ! $DOCKER inspect $PREVIOUS >/dev/null 2>&1" \
-      || return 1
-  fi
-  docker_on "$node" "start $CONTAINER_NAME >/dev/null"
+  docker_on "$node" "inspect $PREVIOUS >/dev/null 2>&1"
+  case $? in
+    (0) swap_back "$node" || return 1 ;;
+    (1) ;; # it was not set aside yet, or is back already
+    (*) because "${TARGETS[node]} is not reached"; return 1 ;;
+  esac
+  docker_on "$node" "start $CONTAINER_NAME >/dev/null" || because "the old container does not start"
+}
+
+swap_back() {
+  local node=$1
+  docker_on "$node" "inspect $CONTAINER_NAME >/dev/null 2>&1 || exit 0
+    $DOCKER logs --tail $LOG_LINES $CONTAINER_NAME 2>&1 | sed 's/^/    | /'" >&2
+  docker_on "$node" "inspect $CONTAINER_NAME >/dev/null 2>&1 || exit 0
+    $DOCKER stop -t $STOP_TIMEOUT_SECONDS $CONTAINER_NAME >/dev/null
+    $DOCKER rm -f $CONTAINER_NAME >/dev/null" \
+    $((STOP_TIMEOUT_SECONDS + REMOTE_TIMEOUT_SECONDS)) \
+    || because "the new container cannot be removed" || return 1
+  docker_on "$node" "rename $PREVIOUS $CONTAINER_NAME || ! $DOCKER inspect $PREVIOUS >/dev/null 2>&1" \
+    || because "the old container cannot be renamed"
 }
 
 # A step of this node failed after it was stopped.

@@ -101,7 +101,7 @@ class Fleet:
             "POLL_SECONDS": "0.2",
             "SSH_RETRY_SECONDS": "0.1",
             "DRAIN_TIMEOUT_SECONDS": "1",
-            "SETTLE_TIMEOUT_SECONDS": "5",
+            "SETTLE_TIMEOUT_SECONDS": "20",
             "HEALTH_TIMEOUT_SECONDS": "40",
         } | variables
 

@@ -20,7 +20,7 @@ FAKES = Path(__file__).parent / "fake"
 OLD, NEW = "kvnode:old", "kvnode:new"
 NODES = {"n1": "host1", "n2": "host2", "n3": "host3"}
 
-SCRIPT_SECONDS_MAX = 60.0
+SCRIPT_SECONDS_MAX = 110.0
 
 
 @dataclass(frozen=True)

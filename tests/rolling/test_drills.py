@@ -51,7 +51,7 @@ def test_no_node_is_touched_while_the_leader_is_unreachable(fleet: Fleet, update
     finally:
         docker("unpause", leader.name)
     assert roll.code == REFUSED, roll.said
-    assert "cannot be asked" in roll.err
+    assert "refused: " in roll.err
 
 
 @pytest.mark.usefixtures("untouched")
@@ -74,9 +74,7 @@ def test_no_node_is_touched_while_no_follower_is_caught_up(fleet: Fleet, update:
 @pytest.mark.usefixtures("untouched")
 def test_no_node_is_touched_while_its_disk_is_nearly_full(fleet: Fleet, update: str) -> None:
     node = followers(fleet)[0]
-    roll = fleet.roll(
-        update, SETTLE_TIMEOUT_SECONDS="0", ROLLING_ORDER=node, DISK_FREE_PERCENT_MIN="100"
-    )
+    roll = fleet.roll(update, ROLLING_ORDER=node, DISK_FREE_PERCENT_MIN="100")
     assert roll.code == REFUSED, roll.said
     assert "its disk is nearly full" in roll.err
 
@@ -97,7 +95,7 @@ def test_two_rolls_at_once_are_one_too_many(fleet: Fleet, update: str) -> None:
 
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(
-    ("manners", "why"), [(MUTE, "not back after 2 s"), (HELD, "it is held")], ids=["mute", "held"]
+    ("manners", "why"), [(MUTE, "not back after 10 s"), (HELD, "it is held")], ids=["mute", "held"]
 )
 def test_a_node_that_never_gets_ready_is_given_its_old_image_back(
     fleet: Fleet, shared: Containers, tmp_path: Path, manners: str, why: str
@@ -106,7 +104,7 @@ def test_a_node_that_never_gets_ready_is_given_its_old_image_back(
     report = tmp_path / "report.json"
     with fleet.client("n1") as client:
         client.set("kept", why)
-        roll = fleet.roll(broken, "--report", str(report), HEALTH_TIMEOUT_SECONDS="2")
+        roll = fleet.roll(broken, "--report", str(report), HEALTH_TIMEOUT_SECONDS="10")
         assert client.get("kept") == why.encode()
     assert roll.code == FAILED, roll.said
     assert why in roll.err
@@ -133,7 +131,7 @@ def test_a_connection_that_dies_in_the_middle_is_cleaned_up_by_the_next_roll(
 ) -> None:
     node = followers(fleet)[0]
     fleet.fault(f"{NODES[node]}.dies")
-    roll = fleet.roll(update, ROLLING_ORDER=node, HEALTH_TIMEOUT_SECONDS="1")
+    roll = fleet.roll(update, ROLLING_ORDER=node)
     assert roll.code == FAILED, roll.said
     assert "the way back failed, too" in roll.err
     fleet.heal(f"{NODES[node]}.ssh")
