@@ -30,6 +30,9 @@ from tests.chaos.plan import PAIR_ODDS
 from tests.chaos.running import Order
 from tests.chaos.workloads.choice import WORKLOADS
 
+MEMORY_MIB = 1024
+"""The limit of a node's cgroup, until it is lowered."""
+
 
 def rates(text: str, disks: list[str]) -> dict[str, float]:
     """Faults by name with their rates; of those that nobody named, all that are possible here.
@@ -51,9 +54,16 @@ def rates(text: str, disks: list[str]) -> dict[str, float]:
 
 
 def disks_of(kind: str, seed: int, nodes: int) -> list[str]:
-    """A kind of disk for each node."""
+    """A kind of disk for each node.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no such kind.
+    """
     if kind != "auto":
-        return [kind] * nodes
+        kinds = kind.split(",")
+        if unknown := [one for one in kinds if one not in stage.KINDS]:
+            raise argparse.ArgumentTypeError(f"there is no disk of the kind {unknown[0]!r}")
+        return [kinds[number % len(kinds)] for number in range(nodes)]
     with tempfile.TemporaryDirectory(prefix="kvnode-chaos-") as place:
         loop = stage.can_mount(Path(place)) is None
     return stage.deal_disks(random.Random(seed), nodes, loop=loop)
@@ -81,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     add("--faults", default="", metavar="NAME[=RATE],…", help="default: all that can be done here")
     add("--workloads", default=",".join(WORKLOADS), metavar="NAME,…")
     add("--pairs", type=float, default=PAIR_ODDS, help="odds of two faults at a time")
-    add("--disks", choices=["auto", *stage.KINDS], default="auto")
+    add("--disks", default="auto", metavar="KIND,…", help=f"auto, or of {', '.join(stage.KINDS)}")
     add("--broken", choices=sorted(BROKEN), default="", help="nodes with a rule taken out")
     add("--keep-going", action="store_true", help="a violation does not end the run")
     add("--report", type=Path, metavar="DIR", help="where the report goes")
@@ -92,12 +102,12 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Command line; the exit code is the verdict."""
     arguments = parser().parse_args()
-    disks = disks_of(arguments.disks, arguments.seed, arguments.nodes)
-    if arguments.list:
-        list_all(disks)
-        return 0
     workloads = arguments.workloads.split(",")
     try:
+        disks = disks_of(arguments.disks, arguments.seed, arguments.nodes)
+        if arguments.list:
+            list_all(disks)
+            return 0
         faults = rates(arguments.faults, disks)
         if unknown := [name for name in workloads if name not in WORKLOADS]:
             raise argparse.ArgumentTypeError(f"there is no workload {unknown[0]!r}")
@@ -110,6 +120,7 @@ def main() -> int:
         faults=faults,
         workloads=workloads,
         disks=disks,
+        memory_mib=MEMORY_MIB if "less-memory" in faults else 0,
         pair_odds=arguments.pairs,
         broken=arguments.broken,
         keep_going=arguments.keep_going,

@@ -41,7 +41,10 @@ def run(order: Order) -> int:
     print(f"  faults: {', '.join(f'{name}={rate:g}' for name, rate in order.faults.items())}")
     print(f"  workloads: {', '.join(order.workloads)}")
     directory = Path(tempfile.mkdtemp(prefix="kvnode-chaos-"))
-    stage = Stage(directory, Setting(order.nodes, order.seed, order.disks, order.broken))
+    setting = Setting(
+        order.nodes, order.seed, order.disks, order.broken, memory_mib=order.memory_mib
+    )
+    stage = Stage(directory, setting)
     tale = Tale()
     chronicle = Chronicle(command=command_of(order))
     played: list[Round] = []
@@ -64,6 +67,7 @@ def command_of(order: Order) -> str:
         "nodes": order.nodes,
         "faults": ",".join(f"{name}={rate:g}" for name, rate in order.faults.items()),
         "workloads": ",".join(order.workloads),
+        "disks": ",".join(order.disks),
         "pairs": order.pair_odds,
         "broken": order.broken,
     }

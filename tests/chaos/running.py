@@ -44,6 +44,7 @@ class Order:
         seconds: of storm, in all epochs together.
         faults: their rates by name.
         disks: kinds of disks for the nodes, dealt out in turn.
+        memory_mib: the limit of a memory cgroup for each node; 0 for none.
         pair_odds: of two faults at a time.
         keep_going: a violation does not end the run.
     """
@@ -54,6 +55,7 @@ class Order:
     faults: Mapping[str, float] = field(default_factory=dict)
     workloads: Sequence[str] = tuple(WORKLOADS)
     disks: Sequence[str] = ("forgetful",)
+    memory_mib: int = 0
     pair_odds: float = 0.5
     broken: str = ""
     keep_going: bool = False

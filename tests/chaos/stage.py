@@ -49,6 +49,7 @@ from tests.chaos.forgetful import SEED_VARIABLE
 from tests.chaos.node import DISK_VARIABLE, PLAIN
 from tests.chaos.panel import Panel
 from tests.chaos.proxy import Network
+from tests.support.cgroup import MemoryCgroup
 from tests.support.membership import voters_of
 from tests.support.real_disk import LoopDisk
 
@@ -110,7 +111,7 @@ class StageNode(LocalNode):
         loop: the disk of a node on a loop device.
         panel: its switches and counters.
         holds: who wants it down.
-        prefix: a command that starts its command, such as one that enters a cgroup.
+        cgroup: of its memory, if it has one of its own.
         is_damaged: its directory was spoilt, or changed for another: if it refuses to start, a new
             node takes its place.
         ended: codes of ended processes that nobody was told of yet, with the end of the log.
@@ -128,7 +129,7 @@ class StageNode(LocalNode):
         self.environment[panels.VARIABLE] = str(panel_path)
         self.holds: set[object] = set()
         self.is_damaged = False
-        self.prefix: tuple[str, ...] = ()
+        self.cgroup: MemoryCgroup | None = None
         self.pipe: LogPipe | None = None
         self.ended: list[tuple[int, str]] = []
         self._noted: subprocess.Popen[bytes] | None = None
@@ -144,7 +145,7 @@ class StageNode(LocalNode):
         disk = {DISK_VARIABLE: self.disk if self.disk == "forgetful" else PLAIN}
         try:
             self.process = subprocess.Popen(
-                (*self.prefix, *self.arguments),
+                self.cgroup.command(self.arguments) if self.cgroup else self.arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -186,6 +187,7 @@ class Setting:
         disks: kinds of disks, dealt out in turn.
         broken: name of a broken build, or empty.
         flags: more flags for every node.
+        memory_mib: the limit of a memory cgroup for each node; 0 for none.
     """
 
     size: int = 3
@@ -193,6 +195,7 @@ class Setting:
     disks: Sequence[str] = ("forgetful",)
     broken: str = ""
     flags: Sequence[str] = ()
+    memory_mib: int = 0
 
 
 @dataclass(slots=True)
@@ -256,6 +259,10 @@ class Stage:
         node.disk = self.setting.disks[len(self.nodes) % len(self.setting.disks)]
         if node.disk == "loop":
             self._mount(node)
+        if self.setting.memory_mib:
+            limit = self.setting.memory_mib << 20
+            node.cgroup = MemoryCgroup.make(f"kvnode-chaos-{os.getpid()}-{name}", limit)
+            self.at_end(node.cgroup.remove)
         for port, target, peers in (
             (front.client, own.client, False),
             (front.peer, own.peer, True),
@@ -427,9 +434,9 @@ class Stage:
             stack.callback(self._release)
             for disk in self._disks:
                 stack.callback(disk.remove)
-            stack.callback(self.network.close)
             for undo in self._at_end:
                 stack.callback(undo)
+            stack.callback(self.network.close)
             stack.callback(self._stop)
 
     def _stop(self) -> None:

@@ -32,7 +32,9 @@ def disks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory, disks: list[str]) -> Iterator[Stage]:
-    stage = Stage(tmp_path_factory.mktemp("stage"), Setting(seed=SEED, disks=disks))
+    memory_mib = 0 if FAULTS["less-memory"].missing(disks) else 1024
+    setting = Setting(seed=SEED, disks=disks, memory_mib=memory_mib)
+    stage = Stage(tmp_path_factory.mktemp("stage"), setting)
     try:
         stage.found()
         yield stage
