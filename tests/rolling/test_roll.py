@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.rolling.stage import NEW, OLD, SCRIPT, Stage
+from tests.rolling.stage import NEW, OLD, SCRIPT, Roll, Stage
 
 UPDATED = f"kvnode={NEW} running"
 UNTOUCHED = f"kvnode={OLD} running"
@@ -25,17 +27,53 @@ def stage(tmp_path: Path) -> Stage:
 # --- a roll that goes well ---
 
 
-def test_followers_go_first_and_the_leader_last(stage: Stage) -> None:
-    roll = stage.roll()
-    assert (roll.code, roll.err) == (0, "")
-    assert stage.stopped == ["host2", "host3", "host1"]
-    assert stage.images() == [UPDATED] * 3
-    assert stage.read("leader") != "n1"
+@dataclass(frozen=True)
+class Rolled:
+    """A roll of all three, all that it left, and a second one."""
+
+    stage: Stage
+    roll: Roll
+    log: list[str]
+    report: dict[str, Any]
+    hostile: list[str]
+    trap: Path
+    again: Roll
+    log_again: list[str]
 
 
-def test_a_node_is_drained_stopped_set_aside_started_and_proved_in_this_order(stage: Stage) -> None:
-    stage.roll(ROLLING_ORDER="n2")
-    assert stage.done_to("host2") == [
+@pytest.fixture(scope="module")
+def rolled(tmp_path_factory: pytest.TempPathFactory) -> Rolled:
+    directory = tmp_path_factory.mktemp("rolled")
+    stage, trap, report = Stage(directory / "stage"), directory / "trap", directory / "report.json"
+    hostile = f"A='\"$HOME B=$(touch${{IFS}}{trap}) C=`id`;id D=*&|<>\\ E=a=b F= MY_TOKEN=sesame"
+    roll = stage.roll("--report", str(report), EXTRA_ENV=hostile)
+    log = stage.log
+    stage.forget()
+    again = stage.roll(EXTRA_ENV=hostile)
+    document = json.loads(report.read_text())
+    return Rolled(stage, roll, log, document, hostile.split(), trap, again, stage.log)
+
+
+def test_all_nodes_run_the_new_image_and_nothing_is_left(rolled: Rolled) -> None:
+    assert (rolled.roll.code, rolled.roll.err) == (0, "")
+    assert rolled.stage.images() == [UPDATED] * 3
+    assert rolled.stage.locks() == []
+
+
+def test_followers_go_first_and_the_leader_last(rolled: Rolled) -> None:
+    stopped = [line.split()[0] for line in rolled.log if line.split()[1] == "stop"]
+    assert stopped == ["host2", "host3", "host1"]
+    assert rolled.stage.read("leader") != "n1"
+
+
+def test_all_hosts_have_the_image_before_the_first_node_is_touched(rolled: Rolled) -> None:
+    assert [line.split()[1] for line in rolled.log[:4]] == ["pull", "pull", "pull", "drain"]
+
+
+def test_a_node_is_drained_set_aside_stopped_started_and_proved_in_this_order(
+    rolled: Rolled,
+) -> None:
+    assert [line.partition(" ")[2] for line in rolled.log if line.startswith("host2 ")] == [
         f"pull {NEW}",
         "drain 30s",
         "rename kvnode kvnode-previous",
@@ -47,59 +85,13 @@ def test_a_node_is_drained_stopped_set_aside_started_and_proved_in_this_order(st
     ]
 
 
-def test_all_hosts_have_the_image_before_the_first_node_is_touched(stage: Stage) -> None:
-    stage.roll()
-    assert [line.split()[1] for line in stage.log[:4]] == ["pull", "pull", "pull", "drain"]
-
-
-def test_the_order_is_the_operators_except_for_the_leader(stage: Stage) -> None:
-    stage.write("leader", "n3")
-    assert stage.roll(ROLLING_ORDER="n3,n2,n1").code == 0
-    assert stage.stopped == ["host2", "host1", "host3"]
-
-
-def test_a_node_that_leads_when_its_turn_comes_is_left_for_the_end(stage: Stage) -> None:
-    stage.write("leader", "n2")
-    assert stage.roll(ROLLING_ORDER="n1 n2 n3").code == 0
-    assert stage.stopped == ["host1", "host3", "host2"]
-
-
-def test_nodes_that_have_image_and_configuration_are_left_alone(stage: Stage) -> None:
-    stage.roll()
-    stage.forget()
-    roll = stage.roll()
-    assert roll.code == 0
-    assert roll.out.count("skipped") == 3
-    assert stage.stopped == []
-
-
-def test_another_configuration_is_reason_enough_to_replace_a_node(stage: Stage) -> None:
-    stage.roll_one()
-    stage.forget()
-    assert stage.roll_one(EXTRA_ENV="KVNODE_LOG_LEVEL=debug").code == 0
-    assert stage.stopped == ["host2"]
-
-
-def test_the_canary_is_first_even_if_it_leads(stage: Stage) -> None:
-    assert stage.roll("--canary", "n1").code == 0
-    assert stage.stopped == ["host1", "host3", "host2"], "n2 took over, and is the last"
-
-
-def test_no_lock_is_left(stage: Stage) -> None:
-    stage.roll_one()
-    assert stage.locks() == []
-
-
-def test_the_report_tells_each_node_and_each_step(stage: Stage, tmp_path: Path) -> None:
-    report = tmp_path / "report.json"
-    assert stage.roll("--report", str(report), ROLLING_ORDER="n2").code == 0
-    document = json.loads(report.read_text())
+def test_the_report_tells_each_node_and_each_step(rolled: Rolled) -> None:
+    document = rolled.report
     assert (document["outcome"], document["exit"], document["why"]) == ("done", 0, "")
-    [node] = document["nodes"]
-    assert (node["node"], node["outcome"]) == ("n2", "updated")
-    assert (node["from"], node["to"]) == ("0.1.0", "0.2.0")
-    steps = [step["step"] for step in node["steps"]]
-    assert steps == [
+    assert [node["node"] for node in document["nodes"]] == ["n2", "n3", "n1"]
+    node = document["nodes"][0]
+    assert (node["outcome"], node["from"], node["to"]) == ("updated", "0.1.0", "0.2.0")
+    assert [step["step"] for step in node["steps"]] == [
         "checked",
         "drained",
         "leader is n1",
@@ -110,20 +102,39 @@ def test_the_report_tells_each_node_and_each_step(stage: Stage, tmp_path: Path) 
     ]
 
 
-def test_values_arrive_as_they_were_given_and_run_nothing(stage: Stage, tmp_path: Path) -> None:
-    trap = tmp_path / "trap"
-    hostile = f"A='\"$HOME B=$(touch${{IFS}}{trap}) C=`id`;id D=*&|<>\\ E=a=b F="
-    assert stage.roll(ROLLING_ORDER="n2", EXTRA_ENV=hostile).code == 0
-    told = stage.read("containers/host2/kvnode/env").splitlines()
-    assert told[-6:] == hostile.split()
-    assert not trap.exists()
+def test_values_arrive_as_they_were_given_and_run_nothing(rolled: Rolled) -> None:
+    told = rolled.stage.read("containers/host2/kvnode/env").splitlines()
+    assert told[-len(rolled.hostile) :] == rolled.hostile
+    assert not rolled.trap.exists()
 
 
-def test_no_value_of_the_extra_environment_is_printed_by_a_roll(stage: Stage) -> None:
-    roll = stage.roll_one(EXTRA_ENV="MY_TOKEN=opensesame OTHER=alsomine")
-    assert roll.code == 0
-    assert "opensesame" not in roll.said
-    assert "alsomine" not in roll.said
+def test_no_value_of_the_extra_environment_is_printed_or_reported(rolled: Rolled) -> None:
+    assert "sesame" not in rolled.roll.said + str(rolled.report)
+    assert "HOME" not in rolled.roll.said
+
+
+def test_nodes_that_have_image_and_configuration_are_left_alone(rolled: Rolled) -> None:
+    assert rolled.again.code == 0
+    assert rolled.again.out.count("skipped") == 3
+    assert {line.split()[1] for line in rolled.log_again} == {"pull"}
+
+
+def test_another_configuration_is_reason_enough_to_replace_a_node(stage: Stage) -> None:
+    stage.roll_one()
+    stage.forget()
+    assert stage.roll_one(EXTRA_ENV="KVNODE_LOG_LEVEL=debug").code == 0
+    assert stage.stopped == ["host2"]
+
+
+def test_the_order_is_the_operators_except_for_the_leader(stage: Stage) -> None:
+    stage.write("leader", "n3")
+    assert stage.roll(ROLLING_ORDER="n3,n2,n1").code == 0
+    assert stage.stopped == ["host2", "host1", "host3"]
+
+
+def test_the_canary_is_first_even_if_it_leads(stage: Stage) -> None:
+    assert stage.roll("--canary", "n1").code == 0
+    assert stage.stopped == ["host1", "host3", "host2"], "n2 took over, and is the last"
 
 
 # --- refusals ---
