@@ -129,7 +129,7 @@ def main() -> int:
     # Whoever is asked to end takes back first what it has done to this machine.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return run(order)
+        return run(order).judgement.exit_code
     except KeyboardInterrupt:
         print("interrupted: no verdict", file=sys.stderr)
         return 3

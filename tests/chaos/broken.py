@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 
-from tests.chaos import smoke
+from tests.chaos import campaign, smoke
 from tests.chaos.broken_builds import BROKEN
 
 SECONDS = 15.0
@@ -22,7 +22,7 @@ TRIES_MAX = 4
 def caught(name: str, seed: int, seconds: float = SECONDS) -> str | None:
     """Run one broken build until it is found out; the first violation, or None."""
     for attempt in range(TRIES_MAX):
-        outcome = smoke.run(smoke.Plan(seconds, seed + attempt, broken=name))
+        outcome = campaign.run(smoke.order(seconds, seed + attempt, broken=name))
         if outcome.judgement.violations:
             return outcome.judgement.violations[0]
     return None

@@ -8,7 +8,6 @@ import json
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,17 +24,23 @@ from tests.chaos.digest import digest
 from tests.chaos.plan import Round, rounds
 from tests.chaos.report import Chronicle, publish
 from tests.chaos.running import EPOCH_SECONDS, Order, Storm, Tale, offers
-from tests.chaos.smoke import RESULTS, compare_hashes
 from tests.chaos.stage import Setting, Stage
+from tests.chaos.telling import RESULTS, Outcome, count_in_logs, tell
 from tests.chaos.workloads.choice import WORKLOADS
 from tests.chaos.workloads.protocol import Workload
 
 RECORDS_KEPT_MAX = 5
 """Epochs without a finding whose records are kept with the report; ten megabytes each."""
+SAID = {
+    "torn_tails_repaired": "WAL tail truncated",
+    "snapshots_taken": 'msg="snapshot taken"',
+    "snapshots_installed": 'msg="snapshot installed"',
+}
+"""Figures that nodes tell in their logs: faults hit what they were meant to hit."""
 
 
-def run(order: Order) -> int:
-    """Run an order; the exit code is the verdict."""
+def run(order: Order) -> Outcome:
+    """Run an order from the first process to the verdict, and tell people."""
     print(f"chaos, seed {order.seed}, {order.seconds:g} s, {order.broken or 'the real build'}")
     print(f"  {order.nodes} nodes on disks: {', '.join(order.disks)}")
     print(f"  faults: {', '.join(f'{name}={rate:g}' for name, rate in order.faults.items())}")
@@ -55,8 +60,7 @@ def run(order: Order) -> int:
         tale.judgement.violations.append(f"a node failed: {failure}")
     finally:
         stage.close()
-    _finish(order, tale, chronicle, played, directory)
-    return tale.judgement.exit_code
+    return _finish(order, tale, chronicle, played, directory)
 
 
 def command_of(order: Order) -> str:
@@ -113,7 +117,7 @@ async def _judge(storm: Storm, workloads: Sequence[Workload]) -> Judgement:
         judgement.violations.append(f"a node did not come back: {storm.broken_off}")
     else:
         judgement.violations += await storm.read_back()
-        judgement.violations += await compare_hashes(storm.stage.nodes)
+        judgement.violations += await verdict.compare_hashes(storm.stage.nodes)
     judgement.add(verdict.judge(storm.record, workloads))
     everybody = [*storm.stage.nodes, *storm.stage.former]
     check_logs({node.name: node.log_path for node in everybody}, judgement)
@@ -128,7 +132,7 @@ async def _verify_logs(stage: Stage) -> list[str]:
 
 def _finish(
     order: Order, tale: Tale, chronicle: Chronicle, played: Sequence[Round], directory: Path
-) -> None:
+) -> Outcome:
     """Tell people, write the report, keep what shows a violation."""
     figures = {
         "seed": order.seed,
@@ -142,17 +146,12 @@ def _finish(
             for name, count in sorted(tale.injected.items())
         },
         "not_injected": dict(tale.skipped),
+        **{
+            name: count_in_logs(directory.glob("*.log"), sentence)
+            for name, sentence in SAID.items()
+        },
     }
-    for name, value in figures.items():
-        print(f"  {name}: {value}")
     judgement = tale.judgement
-    for title, findings in (
-        ("VIOLATION", judgement.violations),
-        ("UNDECIDED", judgement.undecided),
-        ("VOID", judgement.void),
-    ):
-        for finding, count in Counter(findings).items():
-            print(f"{title}: {finding}" + (f" ({count} times)" if count > 1 else ""))
     results = order.report or RESULTS
     results.mkdir(parents=True, exist_ok=True)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-chaos-{order.broken or 'kvnode'}-{order.seed}"
@@ -170,9 +169,9 @@ def _finish(
     logs = sorted(directory.glob("*.log")) if judgement.violations else []
     page = publish(results / name, chronicle, judgement, [*logs, *directory.glob("*.jsonl")])
     print(f"report: {page}")
-    if judgement.violations and not order.broken:
-        print(f"kept: {directory}")
-    else:
+    keeps = bool(judgement.violations) and not order.broken
+    if not keeps:
         shutil.rmtree(directory, ignore_errors=True)
-    if judgement.exit_code == 0:
-        print("nothing found: every promise was kept")
+    outcome = Outcome(judgement, figures, directory if keeps else None)
+    tell(outcome.figures, judgement, outcome.kept)
+    return outcome

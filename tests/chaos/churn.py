@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from scripts.local_cluster import READY_SECONDS_MAX, LocalNode, NodeFailed
 from tests.chaos.crew import Crews
-from tests.chaos.nemesis import Outage, Target
+from tests.chaos.record import Disturbance
 from tests.support.membership import Answer, MemberCluster, ask, members_of, roles_of
 
 VOTERS_MAX = 7
@@ -69,7 +69,7 @@ class Churn:
     voters_max: int = VOTERS_MAX
     voters: set[str] = field(default_factory=set)
     learners: set[str] = field(default_factory=set)
-    outages: list[Outage] = field(default_factory=list)
+    outages: list[Disturbance] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
     refusals: Counter[str] = field(default_factory=Counter)
@@ -194,14 +194,14 @@ class Churn:
         node = self.cluster.named(name)
         self._spared.add(name)
         self.kills += 1
-        outage = self._note_outage(node)
+        outage = self._note_outage("lost", node, kills=True)
         await asyncio.to_thread(node.kill)
         shutil.rmtree(node.data)
         self.cluster.set_flags(node, *self.cluster.join_flags(), "--replaces", name)
         node.start()
         self._spared.remove(name)
         await self._serves_again(node)
-        outage.until_ns = time.monotonic_ns()
+        outage.healed_ns = outage.until_ns = time.monotonic_ns()
 
     async def _transfer(self) -> None:
         name = self._random.choice(["", *sorted(self.voters)])
@@ -227,7 +227,7 @@ class Churn:
         self.voters.discard(name)
         self.learners.discard(name)
         self._going.add(name)
-        self._note_outage(self.cluster.named(name))
+        self._note_outage("removed", self.cluster.named(name))
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -295,21 +295,21 @@ class Churn:
         else:
             outage = await self._kill(victim, rng)
         await self._serves_again(victim)
-        outage.until_ns = time.monotonic_ns()
+        outage.healed_ns = outage.until_ns = time.monotonic_ns()
 
-    async def _pause(self, victim: LocalNode, rng: random.Random) -> Outage:
+    async def _pause(self, victim: LocalNode, rng: random.Random) -> Disturbance:
         self._story[-1] += f" [{victim.name} stopped]"
         self.pauses += 1
-        outage = self._note_outage(victim)
+        outage = self._note_outage("stopped", victim)
         victim.send(signal.SIGSTOP)
         await asyncio.sleep(rng.uniform(*PAUSE_SECONDS))
         victim.send(signal.SIGCONT)
         return outage
 
-    async def _kill(self, victim: LocalNode, rng: random.Random) -> Outage:
+    async def _kill(self, victim: LocalNode, rng: random.Random) -> Disturbance:
         self._story[-1] += f" [{victim.name} killed]"
         self.kills += 1
-        outage = self._note_outage(victim)
+        outage = self._note_outage("killed", victim, kills=True)
         self._down.add(victim.name)
         await asyncio.to_thread(victim.kill)
         await asyncio.sleep(rng.uniform(*DOWN_SECONDS))
@@ -317,8 +317,16 @@ class Churn:
         self._down.remove(victim.name)
         return outage
 
-    def _note_outage(self, node: LocalNode) -> Outage:
-        outage = Outage(Target.FOLLOWER, node.name, time.monotonic_ns())
+    def _note_outage(self, what: str, node: LocalNode, *, kills: bool = False) -> Disturbance:
+        outage = Disturbance(
+            what,
+            "membership",
+            [node.name],
+            time.monotonic_ns(),
+            evidence=what,
+            kills=kills,
+            excused=[node.name],
+        )
         self.outages.append(outage)
         return outage
 
@@ -383,6 +391,10 @@ class Churn:
         if code != REMOVED_EXIT or REMOVED_TEXT not in node.log_tail():
             raise NodeFailed(f"{node.name} was removed and left with {code}:\n{node.log_tail()}")
         self._going.remove(node.name)
+        # What its clients meet stays excused for ever; the others are left in peace from now on.
+        for outage in self.outages:
+            if node.name in outage.targets and outage.healed_ns is None:
+                outage.healed_ns = time.monotonic_ns()
         await self.crews.dismiss(node.name)
         self.cluster.nodes.remove(node)
         self.former.append(node)

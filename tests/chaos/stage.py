@@ -360,6 +360,12 @@ class Stage:
             if not node.holds and not node.alive():
                 self._bring_up(node)
 
+    @staticmethod
+    def _is_refusing(node: StageNode) -> bool:
+        """It has ended with a code that no supervisor answers by a start, and without a reason."""
+        ended = node.process is not None and node.process.poll() in REFUSED
+        return ended and not node.is_damaged and not node.holds
+
     def _bring_up(self, node: StageNode) -> None:
         refused = node.process is not None and node.process.returncode in REFUSED
         if node.is_damaged and refused:
@@ -388,6 +394,8 @@ class Stage:
                     raise NodeFailed(
                         f"{node.name} not ready after {seconds:g} s:\n{node.log_tail()}"
                     )
+                if self._is_refusing(node):
+                    raise NodeFailed(f"{node.name} does not start any more:\n{node.log_tail()}")
                 self.revive()
                 await asyncio.sleep(POLL_SECONDS)
             node.is_damaged = False

@@ -1,17 +1,24 @@
 """After the storm: was every promise kept?
 
-Each check looks at one promise and returns sentences about what is wrong; none is good. What cannot
-be decided is kept apart, and so is a run that was too calm to say anything (void).
+    python -m tests.chaos.verdict chaos-results/…/record-0.jsonl
+
+Each check looks at one promise and says what is wrong; nothing is good. What cannot be decided is
+kept apart, and so is a run that was too calm to say anything (void). Started by itself it judges a
+saved record again.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Sequence
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
 from scripts.local_cluster import LocalNode
-from tests.chaos.checks.judgement import EXAMPLES_MAX, Judgement
-from tests.chaos.checks.void import check_void
+from tests.chaos.checks.judgement import Judgement
+from tests.chaos.checks.void import RATE_MIN, check_void
 from tests.chaos.checks.weather import (
     check_agreement,
     check_errors,
@@ -19,124 +26,40 @@ from tests.chaos.checks.weather import (
     check_memory,
     check_progress,
 )
-from tests.chaos.nemesis import Outage, Target
-from tests.chaos.record import Record
-from tests.chaos.workload import Incident
-from tests.chaos.workload import Record as OldRecord
+from tests.chaos.record import Record, load
+from tests.chaos.telling import tell
+from tests.chaos.workloads.choice import WORKLOADS
 from tests.chaos.workloads.protocol import Workload
-from tests.support.history import Kind, Operation, Outcome, by_key
-from tests.support.linearizability import Verdict, check
 
-RATE_MIN = 1_000.0
-"""Commands a second; below it the nodes were never busy enough for a kill to hit anything."""
-KILLS_MIN = 5
+AGREE_SECONDS_MAX = 10.0
 
 
-def judge(record: Record, workloads: Sequence[Workload]) -> Judgement:
-    """Everything that a record tells: of every workload, of the nodes, and whether it counts."""
+def judge(record: Record, workloads: Sequence[Workload], rate_min: float = RATE_MIN) -> Judgement:
+    """Everything that a record tells: of every workload, of the nodes, and whether it counts.
+
+    Args:
+        rate_min: checked operations a second that are due.
+    """
     judgement = Judgement()
     for workload in workloads:
         judgement.add(workload.judge(record))
     for check_all in (check_errors, check_exits, check_progress, check_agreement, check_memory):
         check_all(record, judgement)
-    check_void(record, [workload.name for workload in workloads], judgement)
+    check_void(record, [workload.name for workload in workloads], judgement, rate_min)
     return judgement
 
 
-# --- what the smoke run and the run of the membership ask -----------------------------------------
+async def compare_hashes(nodes: Sequence[LocalNode]) -> list[str]:
+    """Nodes may be some entries apart for a moment; then their state hashes must be equal."""
+    deadline = time.monotonic() + AGREE_SECONDS_MAX
+    while wrong := await asyncio.to_thread(_different_hashes, nodes):
+        if time.monotonic() > deadline:
+            return wrong
+        await asyncio.sleep(0.1)
+    return []
 
 
-def check_histories(record: OldRecord, judgement: Judgement) -> None:
-    """Registers and counters: linearizable, key by key."""
-    for key, operations in by_key(record.history).items():
-        finding = check(operations, 0 if key.startswith("counter") else None)
-        if finding.verdict is Verdict.VIOLATION:
-            judgement.violations.append(finding.text)
-        elif finding.verdict is Verdict.UNDECIDED:
-            judgement.undecided.append(f"{key}: {finding.text}")
-
-
-def check_counters(record: OldRecord, finals: dict[str, int]) -> list[str]:
-    """Every acknowledged INCR is in the final value, and none of them twice."""
-    wrong = []
-    for key, operations in by_key(record.history).items():
-        counts = dict.fromkeys(Outcome, 0)
-        for operation in operations:
-            if operation.kind is Kind.INCREMENT:
-                counts[operation.outcome] += 1
-        low, high = counts[Outcome.DONE], counts[Outcome.DONE] + counts[Outcome.UNKNOWN]
-        if key in finals and not low <= finals[key] <= high:
-            wrong.append(f"{key} is {finals[key]}, but {low} to {high} increments can have counted")
-    return wrong
-
-
-def check_ledger(record: OldRecord, node: str, found: dict[str, str | None]) -> list[str]:
-    """Every acknowledged write is there, no refused one is, and no value is another's."""
-    ledger = record.ledger
-    lost = [key for key in ledger.done if found.get(key) is None]
-    phantoms = [key for key in ledger.refused if found.get(key) is not None]
-    strange = [
-        key
-        for key, value in (*ledger.done.items(), *ledger.unknown.items())
-        if found.get(key) not in {None, value}
-    ]
-    wrong = []
-    for what, keys in (
-        ("acknowledged writes are lost", lost),
-        ("refused writes were done", phantoms),
-        ("values are not what was written", strange),
-    ):
-        if keys:
-            examples = ", ".join(keys[:EXAMPLES_MAX])
-            wrong.append(f"{node}: {len(keys)} {what}, for example {examples}")
-    return wrong
-
-
-def unexcused(incidents: Iterable[Incident], outages: Sequence[Outage]) -> list[Incident]:
-    """Errors of clients whose own node was neither killed nor still starting meanwhile."""
-    by_node: dict[str, list[Outage]] = {}
-    for outage in outages:
-        by_node.setdefault(outage.node, []).append(outage)
-    return [
-        incident
-        for incident in incidents
-        if not any(
-            outage.since_ns <= incident.until_ns
-            and (outage.until_ns is None or incident.since_ns <= outage.until_ns)
-            for outage in by_node.get(incident.node, ())
-        )
-    ]
-
-
-def check_incidents(record: OldRecord, outages: Sequence[Outage]) -> list[str]:
-    """Clients of nodes that lived saw no error at all."""
-    wrong = unexcused(record.incidents, outages)
-    if not wrong:
-        return []
-    examples = "; ".join(
-        f"client {i.client} at {i.node}: {i.text} after {(i.until_ns - i.since_ns) / 1e9:.3f} s"
-        for i in wrong[:EXAMPLES_MAX]
-    )
-    return [f"{len(wrong)} errors at nodes that were not killed: {examples}"]
-
-
-def differences(finals: dict[str, dict[str, object]]) -> list[str]:
-    """All nodes answer the same about every key."""
-    (first, answers), *others = finals.items()
-    wrong = []
-    for node, its in others:
-        differing = [key for key in answers if its.get(key) != answers[key]]
-        if differing:
-            key = differing[0]
-            wrong.append(
-                f"{node} and {first} differ on {len(differing)} keys, for example "
-                f"{key}: {its.get(key)!r} and {answers[key]!r}"
-            )
-    return wrong
-
-
-def check_hashes(nodes: Sequence[LocalNode]) -> list[str]:
-    """The same applied index gives the same state hash on all nodes."""
+def _different_hashes(nodes: Sequence[LocalNode]) -> list[str]:
     hashes = {}
     for node in nodes:
         answer = node.get_json("/hash")
@@ -148,31 +71,19 @@ def check_hashes(nodes: Sequence[LocalNode]) -> list[str]:
     return []
 
 
-def pauses_s(record: OldRecord, outages: Sequence[Outage]) -> list[float]:
-    """For every kill of the leader: seconds until a write begun after it was acknowledged."""
-    writes = sorted(record.writes)
-    pauses = []
-    for outage in outages:
-        if outage.target is Target.LEADER:
-            later = [end for begin, end in writes if begin >= outage.since_ns]
-            if later:
-                pauses.append((min(later) - outage.since_ns) / 1e9)
-    return pauses
+def main() -> int:
+    """Judge a saved record; the exit code is the verdict."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.verdict", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("record", type=Path)
+    record = load(parser.parse_args().record)
+    # Keys begin with the name of the workload and the number of the epoch.
+    begins = {tuple(entry.key.split(":")[:2]) for entry in record.entries}
+    workloads = [WORKLOADS[name](int(epoch)) for name, epoch in sorted(begins)]
+    judgement = judge(record, workloads)
+    tell({"operations": len(record.entries)}, judgement, None)
+    return judgement.exit_code
 
 
-def spread(seconds: Sequence[float]) -> dict[str, float]:
-    """Median and maximum, in milliseconds."""
-    if not seconds:
-        return {}
-    return {
-        "median_ms": round(statistics.median(seconds) * 1e3, 1),
-        "max_ms": round(max(seconds) * 1e3, 1),
-    }
-
-
-def final_reads(key: str, value: object, node: str, begin_ns: int, end_ns: int) -> Operation:
-    """The read of one key after everything, as one more operation of its history."""
-    assert value is None or isinstance(value, str | int)
-    return Operation(
-        -1, node, key, Kind.READ, begin_ns, None, None, value, Outcome.DONE, end_ns, "final"
-    )
+if __name__ == "__main__":
+    sys.exit(main())

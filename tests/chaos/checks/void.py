@@ -13,15 +13,17 @@ RATE_MIN = 200.0
 """Checked operations a second, faults and all."""
 
 
-def check_void(record: Record, workloads: list[str], judgement: Judgement) -> None:
+def check_void(
+    record: Record, workloads: list[str], judgement: Judgement, rate_min: float = RATE_MIN
+) -> None:
     """Find out what makes it void.
 
     Args:
         workloads: names of those that were to work.
     """
     rate = checked_per_second(record)
-    if rate < RATE_MIN:
-        judgement.void.append(f"{rate:.0f} checked operations/s, {RATE_MIN:.0f} are due")
+    if rate < rate_min:
+        judgement.void.append(f"{rate:.0f} checked operations/s, {rate_min:.0f} are due")
     worked = {entry.workload for entry in record.entries if entry.is_done and not entry.is_final}
     judgement.void += [f"{name} did nothing" for name in workloads if name not in worked]
     for one in record.disturbances:

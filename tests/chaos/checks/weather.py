@@ -23,6 +23,9 @@ election, the end of a back-off, a snapshot that is installed."""
 RSS_BYTES_MAX = 512 * 1024 * 1024
 """Of a node that was told no limit; at rest it holds a tenth of this."""
 
+LAST_LINES_MAX = 5
+"""Of a log, to show."""
+
 EXIT_SEEN_NS = 2_000_000_000
 """So late an exit may be noticed."""
 
@@ -57,9 +60,13 @@ def check_errors(record: Record, judgement: Judgement) -> None:
 
 def check_exits(record: Record, judgement: Judgement) -> None:
     """Every process that ended was allowed to."""
+    wrong: dict[tuple[str, int], list[Exit]] = {}
     for one in record.exits:
         if not any(_allows(disturbance, one) for disturbance in record.disturbances):
-            judgement.violate(f"{one.node} ended with {one.code}:\n{one.log}")
+            wrong.setdefault((one.node, one.code), []).append(one)
+    for (node, code), ends in wrong.items():
+        last_words = "\n".join(ends[0].log.splitlines()[-LAST_LINES_MAX:])
+        judgement.violate(f"{node} ended with {code}, {len(ends)} times:\n{last_words}")
 
 
 def _allows(disturbance: Disturbance, end: Exit) -> bool:

@@ -24,6 +24,7 @@ class Counters(Workload):
     """See the module."""
 
     name: ClassVar[str] = "counters"
+    needs_finals: ClassVar[bool] = False
     clients_per_node: ClassVar[int] = 2
 
     def shape(self, number: int) -> Shape:

@@ -25,6 +25,7 @@ class Registers(Workload):
     """See the module."""
 
     name: ClassVar[str] = "registers"
+    needs_finals: ClassVar[bool] = False
     clients_per_node: ClassVar[int] = 4
 
     def shape(self, number: int) -> Shape:
