@@ -847,9 +847,12 @@ wait_until_back() {
         since=$SECONDS
         step_done "$node" back "applied $S_APPLIED, a write and a read went through it"
       fi
-    elif [ $((SECONDS - since)) -ge "$stable" ] && probe "$node"; then
-      step_done "$node" stable "for $stable s"
-      return 0
+    elif [ $((SECONDS - since)) -ge "$stable" ]; then
+      if probe "$node"; then
+        step_done "$node" stable "for $stable s"
+        return 0
+      fi
+      since=''
     fi
     if [ -z "$since" ] && [ "$SECONDS" -ge "$deadline" ]; then
       WHY="not back after $HEALTH_TIMEOUT_SECONDS s: $WHY"

@@ -260,6 +260,7 @@ def test_a_lock_of_the_dead_can_be_removed(stage: Stage) -> None:
         ("unready", "not back after 1 s: it is not ready"),
         ("behind", "it has applied 95 of 100"),
         ("deaf", "a write and a read do not go through it"),
+        ("moody", "a write and a read do not go through it"),
         ("stranger", "it is member id-of-stranger of cluster, and was id-of-n2"),
         ("ends", "it ended and was started again"),
         ("held", "it is held: the log is corrupt"),
