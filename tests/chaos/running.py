@@ -178,7 +178,7 @@ class Storm:
             disturbance.until_ns = now
             if len(injections) > 1 and len(struck) > self.stage.minority:
                 # Together they may have left no majority for longer than nodes wait.
-                disturbance.excused = [node.name for node in self.stage.nodes]
+                disturbance.excused = sorted({*disturbance.excused, *self.stage.names})
             self._tale.held[disturbance.fault] += disturbance.evidence is not None
 
     async def _strike(self, strike: Strike, injections: list[Injection]) -> None:

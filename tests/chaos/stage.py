@@ -297,12 +297,6 @@ class Stage:
             *flags,
         )
 
-    def forget(self, node: StageNode) -> None:
-        """A node is no member any more, and its process has ended."""
-        self.nodes.remove(node)
-        self.former.append(node)
-        self.network.remove(node.name)
-
     def _name(self) -> str:
         self._born += 1
         return f"n{self._born}"
@@ -435,7 +429,7 @@ class Stage:
 
     def close(self) -> None:
         """Stop all processes and take back whatever was done to this machine."""
-        for node in self.nodes:
+        for node in (*self.nodes, *self.former):
             node.send(signal.SIGCONT)
         with contextlib.ExitStack() as stack:
             # Undone from the last to the first; one that fails does not keep the others.
@@ -452,8 +446,8 @@ class Stage:
             if node.pipe is not None:
                 node.pipe.go_on()
         self.cluster.stop()
-        self.cluster.kill()
-        for node in self.nodes:
+        for node in (*self.nodes, *self.former):
+            node.kill()
             node.note_end()
 
     def _release(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.faults import clocks, disks, load, network, processes
+from tests.chaos.faults import clocks, disks, load, membership, network, processes
 from tests.chaos.faults.protocol import Fault
 
 FAULTS: dict[str, Fault] = {
@@ -18,6 +18,8 @@ FAULTS: dict[str, Fault] = {
         *(disks.Full(), disks.Failing(), disks.ReadOnly(), disks.SlowSync()),
         *(disks.LoopFull(), disks.LoopReadOnly()),
         *(disks.ClosedSegment(), disks.BelowWitness(), disks.Snapshot()),
+        *(membership.Replaced(), membership.AddedAndRemoved()),
+        *(membership.Learner(), membership.Transfer()),
         *(clocks.Jump(), clocks.Strobe(), clocks.Rate()),
         *(load.IdleConnections(), load.HotReaders(), load.LessMemory()),
         *(disks.StateFile(), disks.BothStateFiles(), disks.Wiped(), disks.OldDirectory()),
