@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tests.chaos.checks.judgement import Judgement
+from tests.chaos.checks.judgement import Judgement, Window
 from tests.chaos.checks.void import checked_per_second
 from tests.chaos.record import Disturbance, Entry, Exit, Incident, Leadership, Record
 from tests.support.history import Outcome
@@ -21,6 +21,10 @@ from tests.support.history import Outcome
 BIN_NS = 100_000_000
 WAITING = {("queues", "pop"), ("queues", "move"), ("streams", "deliver")}
 """Operations that wait as long as they are told to: how long they take says nothing."""
+STORIES_MAX = 20
+STORY_LINES_MAX = 1_000
+MARGIN_NS = 500_000_000
+"""What happened so long before a violation's first operation, and after its last, belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Digest:
 
     Attributes:
         operations: how many there were, by workload and outcome.
+        stories: for each window of a violation, what happened around it, line by line.
         pauses_ms: for each kill of a leader alone, how long it took until a write that began after
             it was acknowledged by another node.
     """
@@ -56,6 +61,7 @@ class Digest:
     incidents: list[Incident]
     pauses_ms: list[float]
     rate: float
+    stories: list[list[str]]
     judgement: Judgement = field(default_factory=Judgement)
 
     @property
@@ -80,6 +86,7 @@ def digest(record: Record, judgement: Judgement) -> Digest:
         record.incidents,
         pauses_ms(record),
         checked_per_second(record),
+        [list(story(record, window)) for window in judgement.windows[:STORIES_MAX]],
         judgement,
     )
 
@@ -141,6 +148,32 @@ def _is_leader_alone(one: Disturbance, disturbances: Sequence[Disturbance]) -> b
         and (other.until_ns is None or one.since_ns <= other.until_ns)
         for other in disturbances
     )
+
+
+def story(record: Record, window: Window) -> Iterable[str]:
+    """What happened around a violation: to its keys, to the nodes, and who led; by time."""
+    yield window.title
+    since = min(entry.invoked_ns for entry in window.entries) - MARGIN_NS
+    until = MARGIN_NS + max(
+        entry.invoked_ns if entry.ended_ns is None else entry.ended_ns for entry in window.entries
+    )
+    keys = {entry.key for entry in window.entries}
+    events = [
+        (entry.invoked_ns, str(entry))
+        for entry in record.entries
+        if entry.key in keys and entry.invoked_ns <= until and (entry.ended_ns or until) >= since
+    ]
+    for one in record.disturbances:
+        what = f"{one.fault} on {', '.join(one.targets)}"
+        events.append((one.since_ns, f"-- {what} begins ({one.evidence})"))
+        if one.healed_ns is not None:
+            events.append((one.healed_ns, f"-- {what} is healed"))
+        if one.until_ns is not None:
+            events.append((one.until_ns, f"-- all is well again after {what}"))
+    events += [(one.at_ns, f"-- {one.node} leads in term {one.term}") for one in record.leaders]
+    events += [(one.at_ns, f"-- {one.node} ended with {one.code}") for one in record.exits]
+    shown = sorted(event for event in events if since <= event[0] <= until)
+    yield from (f"{at / 1e6:.3f}  {words}" for at, words in shown[:STORY_LINES_MAX])
 
 
 def spread(values: Sequence[float]) -> str:

@@ -87,19 +87,19 @@ class Chronicle:
 def publish(
     directory: Path, chronicle: Chronicle, judgement: Judgement, logs: Iterable[Path] = ()
 ) -> Path:
-    """Write the page, and what goes with it; returns where the page is."""
+    """Write the page, and what goes with it; returns where the page is.
+
+    For each violation that operations show there is a file with all that happened around them.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     page = directory / "report.html"
     page.write_text(render(chronicle, judgement))
     for log in logs:
         if log.exists():
             shutil.copy(log, directory / log.name)
-    if judgement.windows:
-        lines = [
-            "\n".join([window.title, *(f"  {entry}" for entry in window.entries)])
-            for window in judgement.windows
-        ]
-        (directory / "windows.txt").write_text("\n\n".join(lines) + "\n")
+    stories = [story for digest in chronicle.digests for story in digest.stories]
+    for number, story in enumerate(stories, 1):
+        (directory / f"window-{number}.txt").write_text("\n".join(story) + "\n")
     return page
 
 

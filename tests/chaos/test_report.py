@@ -98,7 +98,10 @@ def test_a_violation_comes_first_with_its_operations(tmp_path: Path) -> None:
     assert "1 violations" in words
     assert "client 0 at n1" in words
     assert (tmp_path / "report" / "n1.log").read_text() == "last words"
-    assert "client 0 at n1" in (tmp_path / "report" / "windows.txt").read_text()
+    story = (tmp_path / "report" / "window-1.txt").read_text()
+    assert story.startswith("k: not linearizable")
+    assert story.index("client 0 at n2") < story.index("-- kill on n1 begins (killed <n1>)")
+    assert "is healed" not in story
 
 
 def test_an_empty_run_makes_a_page_too() -> None:

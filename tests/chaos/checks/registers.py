@@ -28,6 +28,9 @@ KINDS = {
 STEPS_MAX = 1_000_000
 """Configurations looked at for one key: some ten seconds."""
 
+WINDOW_MAX = 40
+"""Operations to show: of a counter all increments belong to the proof, and the last tell most."""
+
 
 def check_register(key: str, entries: Sequence[Entry], judgement: Judgement) -> None:
     """Judge the history of one register, which is absent at first."""
@@ -40,20 +43,20 @@ def check_counter(key: str, entries: Sequence[Entry], judgement: Judgement) -> N
     Every acknowledged increment counts once, one of unknown outcome at most once, a refused one
     never: that is told by numbers, even where the search gives up.
     """
+    before = len(judgement.violations)
+    _decide(key, entries, 0, judgement)
     counts = dict.fromkeys(Outcome, 0)
     for entry in entries:
         if entry.what == INCREMENT:
             counts[entry.outcome] += 1
     low, high = counts[Outcome.DONE], counts[Outcome.DONE] + counts[Outcome.UNKNOWN]
-    for entry in entries:
-        if entry.is_final and not low <= _number(entry) <= high:
-            judgement.violate(
-                f"{key} is {_number(entry)} at {entry.node}, but {low} to {high} increments can "
-                "have counted",
-                [entry],
-            )
-            return
-    _decide(key, entries, 0, judgement)
+    wrong = [e for e in entries if e.is_final and e.is_done and not low <= _number(e) <= high]
+    if wrong and len(judgement.violations) == before:
+        judgement.violate(
+            f"{key} is {_number(wrong[0])} at {wrong[0].node}, but {low} to {high} increments can "
+            "have counted",
+            [*(e for e in entries if e.outcome is Outcome.UNKNOWN), *wrong],
+        )
 
 
 def refuted(entries: Sequence[Entry], initial: int | None, steps_max: int = STEPS_MAX) -> Finding:
@@ -65,7 +68,8 @@ def _decide(key: str, entries: Sequence[Entry], initial: int | None, judgement: 
     finding = refuted(entries, initial)
     if finding.verdict is Verdict.VIOLATION:
         window = smallest(entries, lambda part: refuted(part, initial).verdict is Verdict.VIOLATION)
-        judgement.violate(f"{key}: {refuted(window, initial).text}", window)
+        text = refuted(window, initial).text
+        judgement.violate(f"{key}: {text}", window[-WINDOW_MAX:])
     elif finding.verdict is Verdict.UNDECIDED:
         judgement.undecided.append(f"{key}: {finding.text}")
 

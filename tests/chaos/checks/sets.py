@@ -158,6 +158,7 @@ def _miss(
         # A pop in doubt may have taken any element that nobody has seen taken.
         if life.taken or doubt > entry.returned_ns:
             judgement.violate(f"{pair}: {element} was not seen: {entry}", [life.added, entry])
+            life.until_ns = entry.invoked_ns  # once is enough
 
 
 def _looks(entries: Sequence[Entry]) -> Iterator[tuple[Entry, list[str], bool]]:

@@ -62,11 +62,12 @@ class Bank(Workload):
         judgement = Judgement()
         entries = list(record.of(self.name))
         transfers = [entry for entry in entries if entry.is_change]
-        check_ledger(transfers, self.finals(record), judgement)
+        finals = self.finals(record)
+        check_ledger(transfers, finals, judgement)
         check_balances(
             [entry for entry in entries if not entry.is_change],
             transfers,
-            {node: (found[self.accounts], found) for node, found in self.finals(record).items()},
+            {node: (found[self.accounts], found) for node, found in finals.items()},
             judgement,
         )
         return judgement

@@ -221,13 +221,11 @@ class Workload(ABC):
 
     def finals(self, record: Record) -> dict[str, dict[str, Json]]:
         """What is there of its keys in the end, by each node that could tell."""
+        begin = self.key("")
         return {
-            node: {
-                key: value
-                for key, value in record.finals.get(node, {}).items()
-                if key.startswith(self.key(""))
-            }
-            for node in record.answered.get(self.name, ())
+            node: {key: value for key, value in found.items() if key.startswith(begin)}
+            for node, found in record.finals.items()
+            if node in record.answered.get(self.name, ())
         }
 
     def judge(self, record: Record) -> Judgement:
