@@ -111,6 +111,7 @@ class PeerLink(asyncio.Protocol):
         self._lost = asyncio.Event()
         self._outgoing: list[AnyMessage] = []
         self._wire_version = WIRE_VERSION
+        self._has_doubted = False
         self.connected = False
         self.task: asyncio.Task[None] | None = None
         """Runs `run`, once the transport dials."""
@@ -184,20 +185,36 @@ class PeerLink(asyncio.Protocol):
         if self.connected:
             raise MalformedFrame("a second answer to one hello")
         if isinstance(answer, Refusal):
-            if answer.reason is RefusalReason.WRONG_WIRE_VERSION:
-                # Next time in the one before: it is older, or it was and has been updated.
-                oldest = self._wire_version == WIRE_VERSION_MIN
-                self._wire_version = WIRE_VERSION if oldest else self._wire_version - 1
-            self._owner.receiver.on_refused(self._peer, answer)
+            if not self._is_in_doubt(answer):
+                self._owner.receiver.on_refused(self._peer, answer)
             self.close()
             return
         if self._owner.receiver.check_welcome(self._peer, answer) is not None:
             self.close()
             return
         self.connected = True
+        self._has_doubted = False
         self._answered.set()
         self._owner.stats.connects += 1
         self._owner.receiver.on_connected(self._peer, recovering=answer.recovering)
+
+    def _is_in_doubt(self, refusal: Refusal) -> bool:
+        """Choose the version of the next hello; whether the refusal may mean that of this one only.
+
+        A peer that asked for an older version may be a newer program by the time it is dialled in
+        that. It refuses it then, and for good, since an older hello cannot tell all that this node
+        is: not the level that it knows, to begin with. So it is asked once more, in our own.
+        """
+        if refusal.reason is RefusalReason.WRONG_WIRE_VERSION:
+            # Next time in the one before: it is older, or it was and has been updated.
+            oldest = self._wire_version == WIRE_VERSION_MIN
+            self._wire_version = WIRE_VERSION if oldest else self._wire_version - 1
+            return False
+        if self._wire_version == WIRE_VERSION or self._has_doubted or not refusal.reason.is_final:
+            return False
+        self._has_doubted = True
+        self._wire_version = WIRE_VERSION
+        return True
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Wake `run`, which dials again."""

@@ -41,6 +41,8 @@ class Peer:
         self.cluster = cluster
         self.speaks = WIRE_VERSION
         """The newest wire version that it accepts."""
+        self.listens = WIRE_VERSION_MIN
+        """The oldest in which a node can tell all that it has to know."""
         self.inbox: asyncio.Queue[tuple[int, int, list[AnyMessage]]] = asyncio.Queue()
         self.connected: asyncio.Queue[int] = asyncio.Queue()
         self.refused: asyncio.Queue[Refusal] = asyncio.Queue()
@@ -76,6 +78,8 @@ class Peer:
     def check_hello(self, hello: Hello) -> Refusal | None:
         if hello.wire_version > self.speaks:
             return Refusal(RefusalReason.WRONG_WIRE_VERSION, f"{self.speaks}, please")
+        if hello.wire_version < self.listens:
+            return Refusal(RefusalReason.TOO_OLD, "use a newer program")
         if hello.cluster_id != CLUSTER:
             return Refusal(RefusalReason.WRONG_CLUSTER, "another cluster")
         return None
@@ -300,6 +304,32 @@ async def test_a_peer_that_was_updated_is_not_spoken_to_as_the_older_one_for_eve
             inbox.close()  # so it dials anew, and says in its hello what it speaks
         await first.connected.get()
         assert first.transport.wire_version(2) == WIRE_VERSION
+
+
+async def test_a_refusal_for_good_in_an_older_version_is_asked_for_once_more_in_the_own_one() -> (
+    None
+):
+    """It was updated after it had asked for the older one, and took us for older (seed 26870)."""
+    async with pair() as (first, second, _):
+        await first.connected.get()
+        second.speaks = WIRE_VERSION - 1
+        for inbox in list(second.transport.inboxes):
+            inbox.close()
+        assert (await first.refused.get()).reason is RefusalReason.WRONG_WIRE_VERSION
+        second.speaks = second.listens = WIRE_VERSION
+        await first.connected.get()
+        assert first.refused.empty()
+
+
+async def test_a_refusal_for_good_is_believed_the_second_time() -> None:
+    async with pair() as (first, second, _):
+        await first.connected.get()
+        second.speaks, second.listens = WIRE_VERSION - 1, WIRE_VERSION
+        for inbox in list(second.transport.inboxes):
+            inbox.close()
+        reasons = [(await first.refused.get()).reason for _ in range(3)]
+        wrong_version = RefusalReason.WRONG_WIRE_VERSION
+        assert reasons == [wrong_version, wrong_version, RefusalReason.TOO_OLD]
 
 
 async def test_a_peer_that_is_removed_is_neither_dialled_nor_heard_any_more() -> None:
