@@ -15,7 +15,7 @@ import pytest
 from tests.rolling.fleet import HELD, MUTE, NODES, Fleet, derived_image
 from tests.support.docker import Containers, docker, until
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 DONE, FAILED, REFUSED, LOCKED = 0, 1, 3, 4
 
