@@ -21,10 +21,13 @@ import hiredis
 
 from tests.chaos.checks.judgement import Judgement
 from tests.chaos.client import Command, Connection, ConnectionLost, Reply
+from tests.chaos.library import LibraryConnection
 from tests.chaos.record import Entry, Incident, Json, Record
 from tests.support.history import Outcome
 
 RECONNECT_SECONDS = 0.02
+LIBRARY_EVERY = 5
+"""One client of so many speaks through redis-py."""
 UNBLOCKED = "UNBLOCKED"
 
 
@@ -70,7 +73,7 @@ class Client(ABC):
         self.node = node
         self.random = rng
         self.record = record
-        self.connection: Connection | None = None
+        self.connection: Connection | LibraryConnection | None = None
         self._sequence = 0
 
     @abstractmethod
@@ -155,8 +158,9 @@ class Client(ABC):
     async def _connect(self) -> bool:
         if self.connection is not None and not self.connection.lost:
             return True
+        kind = Connection if self.number % LIBRARY_EVERY else LibraryConnection
         try:
-            self.connection = await Connection.open(self.node.address)
+            self.connection = await kind.open(self.node.address)
         except OSError:
             await asyncio.sleep(RECONNECT_SECONDS)
             return False
