@@ -29,6 +29,7 @@ RECONNECT_SECONDS = 0.02
 LIBRARY_EVERY = 5
 """One client of so many speaks through redis-py."""
 UNBLOCKED = "UNBLOCKED"
+CUT_OFF = "connection lost"
 
 
 class Endpoint(Protocol):
@@ -141,7 +142,7 @@ class Client(ABC):
         try:
             return await self.connection.call(*commands)
         except ConnectionLost:
-            error = Unfinished(Outcome.UNKNOWN, "connection lost")
+            error = Unfinished(Outcome.UNKNOWN, CUT_OFF)
         except TimeoutError:
             error = Unfinished(Outcome.UNKNOWN, "timeout")
         raise self.noted(error, since)
@@ -161,7 +162,8 @@ class Client(ABC):
         kind = Connection if self.number % LIBRARY_EVERY else LibraryConnection
         try:
             self.connection = await kind.open(self.node.address)
-        except OSError:
+            await log_in(self.node, self.connection)
+        except (OSError, ConnectionLost):
             await asyncio.sleep(RECONNECT_SECONDS)
             return False
         return True
@@ -250,6 +252,26 @@ def _elements(replies: Sequence[Reply]) -> Iterator[Reply]:
     for reply in replies:
         if isinstance(reply, list):
             yield from reply
+
+
+async def dial(node: Endpoint) -> Connection:
+    """Connect to a node, and log in if it has a password.
+
+    Raises:
+        OSError, ConnectionLost: it does not answer.
+        hiredis.ReplyError: it is another password.
+    """
+    connection = await Connection.open(node.address)
+    await log_in(node, connection)
+    return connection
+
+
+async def log_in(node: Endpoint, connection: Connection | LibraryConnection) -> None:
+    """AUTH, at a node that was given a password to know it by."""
+    if password := getattr(node, "password", ""):
+        (reply,) = await connection.call(("AUTH", password))
+        if isinstance(reply, hiredis.ReplyError):
+            raise reply
 
 
 async def fetch(connection: Connection, *commands: Command) -> list[Reply]:
