@@ -9,6 +9,7 @@ STAMP := $(VENV)/installed
 SEED ?= $(shell date +%s)
 SECONDS ?= 60
 ROUNDS ?= 200
+ROLLS ?= 10
 CHANGES ?= 100
 SEQUENCES ?= 50000
 SEEDS ?= 1..500
@@ -26,7 +27,7 @@ DOCKER_BUILD ?= DOCKER_BUILDKIT=0 docker build --network host
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check raft-coverage bench bench-peers sim sim-bugs chaos chaos-smoke chaos-members overload \
-	conformance differential fuzz-wal torture torture-broken torture-disk image base-image docker-test lock clean
+	conformance differential fuzz-wal torture torture-broken torture-disk image base-image docker-test roll lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,6 +129,9 @@ base-image: ## a Docker Engine and the image's base where there is no registry; 
 
 docker-test: $(STAMP) ## build the real image and run it; needs a Docker Engine
 	$(BIN)/python -m pytest -s tests/docker
+
+roll: $(STAMP) ## rolling updates of three containers under load, then one to a broken image (SEED=, ROLLS=)
+	$(BIN)/python -m tests.rolling --rolls $(ROLLS) --broken mute --seed $(SEED)
 
 lock: ## make requirements-dev.txt and docker/requirements.txt anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -1,21 +1,22 @@
 """Three nodes in containers, on one engine that plays three hosts: a roll is tried on for real.
 
 The script's transport is `engine/ssh`, which runs the command here; the `docker` that it finds
-first gives each host containers, a volume, a network name and a port of its own.
+first gives each host containers, a volume and a network of its own. A host's network is that of a
+container that does nothing else: so the address outlives the node that was there, and who connects
+while there is none is refused at once, as on a real host.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
 import redis
 
 from tests.rolling.stage import SCRIPT, Roll
-from tests.support.docker import PASSWORD, Container, Containers, docker, until
+from tests.support.docker import CLIENT_PORT, PASSWORD, Container, Containers, docker, until
 
 ENGINE = Path(__file__).parent / "engine"
 NODES = {"n1": "host1", "n2": "host2", "n3": "host3"}
@@ -52,14 +53,6 @@ def derived_image(containers: Containers, suffix: str, version: str, more: str =
     return tag
 
 
-def free_port() -> int:
-    """A port on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Fleet:
     """Three hosts with a node each, started by the lines of a dry run."""
 
@@ -71,12 +64,19 @@ class Fleet:
         containers.password_flags()
         (self.directory / "faults").mkdir()
         (self.directory / "locks").mkdir()
-        self.ports = {node: free_port() for node in NODES}
-        for node, host in NODES.items():
-            (self.directory / f"{host}.port").write_text(f"{self.ports[node]}\n")
+        self._machines = {node: self._machine(host) for node, host in NODES.items()}
+        for host in NODES.values():
             containers.volume(f"fleet-{host}-data")
             for name in ("kvnode", "kvnode-previous"):
                 containers.will_remove(f"{self._name}-{host}-{name}")
+
+    def _machine(self, host: str) -> Container:
+        return self._containers.run(
+            f"fleet-{host}-machine",
+            *("--network", self.network, "--network-alias", host),
+            *("--init", "--no-healthcheck", "--entrypoint", "sleep"),
+            command=["infinity"],
+        )
 
     def environment(self, image: str, **variables: str) -> dict[str, str]:
         """What the script is told."""
@@ -89,7 +89,6 @@ class Fleet:
             "NODES": ",".join(f"{node}={host}" for node, host in NODES.items()),
             "IMAGE": image,
             "PULL": "never",
-            "NETWORK": self.network,
             "PASSWORD_FILE": str(self.directory / "password"),
             "LOCK_DIR": str(self.directory / "locks"),
             "CONTAINER_MEMORY_LIMIT": "512m",
@@ -148,6 +147,20 @@ class Fleet:
         """Take a fault back."""
         (self.directory / "faults" / name).unlink()
 
+    def give(self, node: str, image: str) -> None:
+        """From now on its host has this image under the name that is rolled out."""
+        (self.directory / f"{NODES[node]}.image").write_text(image + "\n")
+
+    def forget_orders(self) -> None:
+        """Begin to note anew which host is told to stop a container."""
+        (self.directory / "orders").write_text("")
+
+    def orders(self) -> list[tuple[float, str]]:
+        """When (wall clock, seconds) which node was ordered to stop."""
+        nodes = {host: node for node, host in NODES.items()}
+        lines = (line.split() for line in (self.directory / "orders").read_text().splitlines())
+        return [(float(at), nodes[host]) for at, host in lines]
+
     # --- asking ---
 
     def container(self, node: str, name: str = "kvnode") -> Container:
@@ -156,7 +169,21 @@ class Fleet:
 
     def client(self, node: str) -> redis.Redis:
         """A client with redis-py's own retries."""
-        return redis.Redis(port=self.ports[node], password=PASSWORD)
+        return redis.Redis(host=self.address(node), port=CLIENT_PORT, password=PASSWORD)
+
+    def address(self, node: str) -> str:
+        """Where its host is reached from here."""
+        networks = self._machines[node].inspect()["NetworkSettings"]["Networks"]
+        return str(networks[self.network]["IPAddress"])
+
+    def cut_off(self, node: str) -> None:
+        """Take its host from the network."""
+        docker("network", "disconnect", self.network, self._machines[node].name)
+
+    def reconnect(self, node: str) -> None:
+        """Put its host back, perhaps with another address."""
+        machine = self._machines[node].name
+        docker("network", "connect", "--alias", NODES[node], self.network, machine)
 
     def leader(self) -> str:
         """Who leads, by n1's word."""

@@ -58,15 +58,14 @@ def test_no_node_is_touched_while_the_leader_is_unreachable(fleet: Fleet, update
 def test_no_node_is_touched_while_no_follower_is_caught_up(fleet: Fleet, update: str) -> None:
     """One follower is cut off: if the other one or the leader went, there would be no quorum."""
     leader, cut = fleet.leader(), followers(fleet)[0]
-    network, name = fleet.network, fleet.container(cut).name
-    docker("network", "disconnect", network, name)
+    fleet.cut_off(cut)
     try:
         with fleet.client(leader) as client:
             for value in range(10):
                 client.set("behind", value)
         roll = fleet.roll(update, SETTLE_TIMEOUT_SECONDS="0", ROLLING_ORDER=leader)
     finally:
-        docker("network", "connect", "--alias", NODES[cut], network, name)
+        fleet.reconnect(cut)
     assert roll.code == REFUSED, roll.said
     assert cut in roll.err
 
