@@ -112,7 +112,7 @@ def _noted(plan: Any, played: list[Round]) -> Any:
 
 
 async def _judge(storm: Storm, workloads: Sequence[Workload]) -> Judgement:
-    judgement = Judgement()
+    judgement = Judgement(violations=list(storm.findings))
     if storm.broken_off:
         judgement.violations.append(f"a node did not come back: {storm.broken_off}")
     else:

@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
     broken = ""
     if arguments[:1] == ["--broken"]:
         broken, arguments = arguments[1], arguments[2:]
-        BROKEN[broken]()
+        BROKEN[broken].plant()
     panel = Panel.of_environment()
     install_clock(panel)
     points.install(panel)

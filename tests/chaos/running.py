@@ -100,6 +100,7 @@ class Storm:
 
     Attributes:
         record: all that is seen.
+        findings: what faults saw themselves.
         broken_off: what ended it early: a node that did not come back.
     """
 
@@ -115,6 +116,7 @@ class Storm:
         self.workloads = workloads
         self.record = Record()
         self.broken_off = ""
+        self.findings: list[str] = []
         self._plan = plan
         self._tale = tale
         self._random = random.Random(seed)
@@ -179,6 +181,7 @@ class Storm:
             if len(injections) > 1 and len(struck) > self.stage.minority:
                 # Together they may have left no majority for longer than nodes wait.
                 disturbance.excused = sorted({*disturbance.excused, *self.stage.names})
+            self.findings += injection.findings
             self._tale.held[disturbance.fault] += disturbance.evidence is not None
 
     async def _strike(self, strike: Strike, injections: list[Injection]) -> None:

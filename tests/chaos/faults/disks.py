@@ -298,6 +298,8 @@ class Spoilt(Injection):
             elif await asyncio.to_thread(node.ready):
                 self.verdict = "ready"
             await asyncio.sleep(POLL_SECONDS)
+        if self.verdict == "ready" and not self._fault.sentence:
+            self.findings.append(f"{node.name} serves as if nothing had been: {self._done}")
 
     async def undo(self) -> None:
         """Start it again, or another one in its place."""

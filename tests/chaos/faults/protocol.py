@@ -32,6 +32,7 @@ class Injection(ABC):
     Attributes:
         disturbance: what the checks are told.
         nodes: whom it was done to.
+        findings: sentences about promises that it saw broken itself.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Injection(ABC):
     ) -> None:
         self.stage = stage
         self.nodes = list(nodes)
+        self.findings: list[str] = []
         self.disturbance = Disturbance(
             fault.name,
             fault.family,
