@@ -79,7 +79,13 @@ def kvnode_command() -> tuple[str, ...]:
 
 
 class LocalNode:
-    """One node process: started, killed and started again on the same ports and data."""
+    """One node process: started, killed and started again on the same ports and data.
+
+    Attributes:
+        host: where it listens.
+    """
+
+    host = HOST
 
     def __init__(
         self,
@@ -100,7 +106,7 @@ class LocalNode:
     @property
     def address(self) -> tuple[str, int]:
         """Where clients connect."""
-        return HOST, self.ports.client
+        return self.host, self.ports.client
 
     @property
     def pid(self) -> int:
@@ -166,7 +172,7 @@ class LocalNode:
         Raises:
             OSError, http.client.HTTPException: the admin port did not answer.
         """
-        connection = http.client.HTTPConnection(HOST, self.ports.admin, timeout=timeout_s)
+        connection = http.client.HTTPConnection(self.host, self.ports.admin, timeout=timeout_s)
         try:
             connection.request("GET", path)
             response = connection.getresponse()

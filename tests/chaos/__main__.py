@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.chaos import stage
+from tests.chaos import netns, stage
 from tests.chaos.broken_builds import BROKEN
 from tests.chaos.campaign import run
 from tests.chaos.faults import FAULTS
@@ -32,6 +32,8 @@ from tests.chaos.workloads.choice import WORKLOADS
 
 MEMORY_MIB = 1024
 """The limit of a node's cgroup, until it is lowered."""
+PACKETS = ("packets-cut", "packets-lost")
+"""Faults that need namespaces."""
 
 
 def rates(text: str, disks: list[str]) -> dict[str, float]:
@@ -69,6 +71,18 @@ def disks_of(kind: str, seed: int, nodes: int) -> list[str]:
     return stage.deal_disks(random.Random(seed), nodes, loop=loop)
 
 
+def namespaces_of(wish: str) -> bool:
+    """Whether nodes get network namespaces.
+
+    Raises:
+        argparse.ArgumentTypeError: they are wished for, and there can be none.
+    """
+    reason = None if wish == "off" else netns.missing()
+    if wish == "on" and reason is not None:
+        raise argparse.ArgumentTypeError(reason)
+    return wish != "off" and reason is None
+
+
 def list_all(disks: list[str]) -> None:
     """Tell what there is."""
     print("faults:")
@@ -92,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     add("--workloads", default=",".join(WORKLOADS), metavar="NAME,…")
     add("--pairs", type=float, default=PAIR_ODDS, help="odds of two faults at a time")
     add("--disks", default="auto", metavar="KIND,…", help=f"auto, or of {', '.join(stage.KINDS)}")
+    add("--netns", choices=["auto", "on", "off"], default="auto", help="a namespace for each node")
     add("--broken", choices=sorted(BROKEN), default="", help="nodes with a rule taken out")
     add("--keep-going", action="store_true", help="a violation does not end the run")
     add("--report", type=Path, metavar="DIR", help="where the report goes")
@@ -104,11 +119,14 @@ def main() -> int:
     arguments = parser().parse_args()
     workloads = arguments.workloads.split(",")
     try:
+        has_netns = namespaces_of(arguments.netns)
         disks = disks_of(arguments.disks, arguments.seed, arguments.nodes)
         if arguments.list:
             list_all(disks)
             return 0
         faults = rates(arguments.faults, disks)
+        if not has_netns:
+            faults = {name: rate for name, rate in faults.items() if name not in PACKETS}
         if unknown := [name for name in workloads if name not in WORKLOADS]:
             raise argparse.ArgumentTypeError(f"there is no workload {unknown[0]!r}")
     except argparse.ArgumentTypeError as error:
@@ -120,6 +138,7 @@ def main() -> int:
         faults=faults,
         workloads=workloads,
         disks=disks,
+        netns=has_netns,
         memory_mib=MEMORY_MIB if "less-memory" in faults else 0,
         pair_odds=arguments.pairs,
         broken=arguments.broken,

@@ -47,7 +47,12 @@ def run(order: Order) -> Outcome:
     print(f"  workloads: {', '.join(order.workloads)}")
     directory = Path(tempfile.mkdtemp(prefix="kvnode-chaos-"))
     setting = Setting(
-        order.nodes, order.seed, order.disks, order.broken, memory_mib=order.memory_mib
+        order.nodes,
+        order.seed,
+        order.disks,
+        order.broken,
+        memory_mib=order.memory_mib,
+        netns=order.netns,
     )
     stage = Stage(directory, setting)
     tale = Tale()
@@ -73,6 +78,7 @@ def command_of(order: Order) -> str:
         "workloads": ",".join(order.workloads),
         "disks": ",".join(order.disks),
         "pairs": order.pair_odds,
+        "netns": "on" if order.netns else "off",
         "broken": order.broken,
     }
     flags = " ".join(f"--{name} {value}" for name, value in words.items() if value != "")

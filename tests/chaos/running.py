@@ -45,6 +45,7 @@ class Order:
         faults: their rates by name.
         disks: kinds of disks for the nodes, dealt out in turn.
         memory_mib: the limit of a memory cgroup for each node; 0 for none.
+        netns: each node has a network namespace of its own.
         pair_odds: of two faults at a time.
         keep_going: a violation does not end the run.
     """
@@ -56,6 +57,7 @@ class Order:
     workloads: Sequence[str] = tuple(WORKLOADS)
     disks: Sequence[str] = ("forgetful",)
     memory_mib: int = 0
+    netns: bool = False
     pair_odds: float = 0.5
     broken: str = ""
     keep_going: bool = False

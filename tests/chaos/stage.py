@@ -44,8 +44,10 @@ from scripts.local_cluster import (
     PortReservation,
     Ports,
 )
+from tests.chaos import netns
 from tests.chaos import panel as panels
 from tests.chaos.forgetful import SEED_VARIABLE
+from tests.chaos.netns import Namespace
 from tests.chaos.node import DISK_VARIABLE, PLAIN
 from tests.chaos.panel import Panel
 from tests.chaos.proxy import Network
@@ -64,6 +66,10 @@ POWER_SECONDS_MAX = 10.0
 CALM_SECONDS_MAX = 60.0
 """A node that does not serve by then, and is not killed again, will not."""
 KINDS = ("forgetful", "plain", "loop")
+CROWDED = ("--max-connections-per-peer", "0")
+"""In a namespace all clients come from one address."""
+STARTS_MAX = 12
+"""Nodes that end again and again in calm weather will not come back."""
 REFUSED = (65, 78)
 """Exit codes of a node that will never start again with the directory that it has."""
 
@@ -112,6 +118,8 @@ class StageNode(LocalNode):
         panel: its switches and counters.
         holds: who wants it down.
         cgroup: of its memory, if it has one of its own.
+        namespace: of its network, if it has one of its own; then `host` is its address there.
+        front_host: where its fronts listen.
         is_damaged: its directory was spoilt, or changed for another: if it refuses to start, a new
             node takes its place.
         ended: codes of ended processes that nobody was told of yet, with the end of the log.
@@ -130,9 +138,16 @@ class StageNode(LocalNode):
         self.holds: set[object] = set()
         self.is_damaged = False
         self.cgroup: MemoryCgroup | None = None
+        self.namespace: Namespace | None = None
+        self.front_host = HOST
         self.pipe: LogPipe | None = None
         self.ended: list[tuple[int, str]] = []
         self._noted: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where clients connect: its front."""
+        return self.front_host, self.ports.client
 
     def start(self) -> None:
         """Start the process in a session of its own, with its output on a small pipe."""
@@ -145,7 +160,7 @@ class StageNode(LocalNode):
         disk = {DISK_VARIABLE: self.disk if self.disk == "forgetful" else PLAIN}
         try:
             self.process = subprocess.Popen(
-                self.cgroup.command(self.arguments) if self.cgroup else self.arguments,
+                self._command(),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -155,6 +170,12 @@ class StageNode(LocalNode):
         finally:
             os.close(sink)
             self.pipe = LogPipe(source, self.log_path)
+
+    def _command(self) -> tuple[str, ...]:
+        command = self.arguments
+        if self.namespace is not None:
+            command = self.namespace.command(command)
+        return self.cgroup.command(command) if self.cgroup is not None else command
 
     def note_end(self) -> None:
         """If the process has ended, put its code on the list, once."""
@@ -188,6 +209,7 @@ class Setting:
         broken: name of a broken build, or empty.
         flags: more flags for every node.
         memory_mib: the limit of a memory cgroup for each node; 0 for none.
+        netns: each node has a network namespace of its own.
     """
 
     size: int = 3
@@ -196,6 +218,7 @@ class Setting:
     broken: str = ""
     flags: Sequence[str] = ()
     memory_mib: int = 0
+    netns: bool = False
 
 
 @dataclass(slots=True)
@@ -220,10 +243,16 @@ class Stage:
     _disks: list[LoopDisk] = field(default_factory=list)
     _at_end: list[Callable[[], None]] = field(default_factory=list)
     _born: int = 0
+    _born_namespaces: int = 0
 
     def __post_init__(self) -> None:
         self.network = Network(self.setting.seed)
         self.cluster = LocalCluster(self.directory, 0)
+        if self.setting.netns:
+            netns.remove_leftovers()
+            netns.remove_front_address()  # of an earlier process with the same number
+            netns.add_front_address()
+            self.at_end(netns.remove_front_address)
         # The same list: who leads, and who is to be stopped, is asked of those that are there.
         self.cluster.nodes = cast("list[LocalNode]", self.nodes)
 
@@ -236,7 +265,7 @@ class Stage:
             NodeFailed: one was not ready in time.
         """
         founders = [self.make(self._name()) for _ in range(self.setting.size)]
-        members = ",".join(f"{node.name}={HOST}:{node.ports.peer}" for node in founders)
+        members = ",".join(f"{n.name}={n.front_host}:{n.ports.peer}" for n in founders)
         for node in founders:
             self.tell(node, "--cluster", members)
         self.cluster.start()
@@ -263,11 +292,17 @@ class Stage:
             limit = self.setting.memory_mib << 20
             node.cgroup = MemoryCgroup.make(f"kvnode-chaos-{os.getpid()}-{name}", limit)
             self.at_end(node.cgroup.remove)
+        if self.setting.netns:
+            self._born_namespaces += 1
+            node.namespace = Namespace(name, self._born_namespaces)
+            self.at_end(node.namespace.remove)
+            node.namespace.make()
+            node.host, node.front_host = node.namespace.address, netns.front_address()
         for port, target, peers in (
             (front.client, own.client, False),
             (front.peer, own.peer, True),
         ):
-            self.network.add(name, (HOST, port), (HOST, target), peers=peers)
+            self.network.add(name, (node.front_host, port), (node.host, target), peers=peers)
         self.nodes.append(node)
         return node
 
@@ -280,18 +315,19 @@ class Stage:
     def join_flags(self, newcomer: StageNode) -> tuple[str, str]:
         """The flag that makes a node join through all others that run."""
         via = [node for node in self.nodes if node is not newcomer and node.alive()]
-        return "--join", ",".join(f"{HOST}:{node.ports.peer}" for node in via)
+        return "--join", ",".join(f"{node.front_host}:{node.ports.peer}" for node in via)
 
     def tell(self, node: StageNode, *flags: str) -> None:
         """From its next start on a node is told of others by these flags alone."""
         broken = ("--broken", self.setting.broken) if self.setting.broken else ()
         node.arguments = (
             *(sys.executable, "-m", "tests.chaos.node", *broken, "serve", "--node", node.name),
-            *("--listen", f"{HOST}:{node.own.client}"),
-            *("--peer-listen", f"{HOST}:{node.own.peer}"),
-            *("--admin", f"{HOST}:{node.own.admin}"),
-            *("--advertise-client", f"{HOST}:{node.ports.client}"),
-            *("--advertise-peer", f"{HOST}:{node.ports.peer}"),
+            *("--listen", f"{node.host}:{node.own.client}"),
+            *("--peer-listen", f"{node.host}:{node.own.peer}"),
+            *("--admin", f"{node.host}:{node.own.admin}"),
+            *("--advertise-client", f"{node.front_host}:{node.ports.client}"),
+            *("--advertise-peer", f"{node.front_host}:{node.ports.peer}"),
+            *(("--insecure", *CROWDED) if node.namespace is not None else ()),
             *("--data", str(node.data)),
             *self.setting.flags,
             *flags,
@@ -348,11 +384,12 @@ class Stage:
         if not node.holds and not node.alive() and node in self.nodes:
             self._bring_up(node)
 
-    def revive(self) -> None:
-        """Start all that nobody wants down, as a supervisor would."""
-        for node in self.nodes:
-            if not node.holds and not node.alive():
-                self._bring_up(node)
+    def revive(self) -> int:
+        """Start all that nobody wants down, as a supervisor would; how many that were."""
+        down = [node for node in self.nodes if not node.holds and not node.alive()]
+        for node in down:
+            self._bring_up(node)
+        return len(down)
 
     @staticmethod
     def _is_refusing(node: StageNode) -> bool:
@@ -382,15 +419,16 @@ class Stage:
             NodeFailed: that did not come about in time.
         """
         deadline = time.monotonic() + seconds
+        starts = 0
         for node in list(self.nodes):
             while not await asyncio.to_thread(node.ready):
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or starts > STARTS_MAX:
                     raise NodeFailed(
                         f"{node.name} not ready after {seconds:g} s:\n{node.log_tail()}"
                     )
                 if self._is_refusing(node):
                     raise NodeFailed(f"{node.name} does not start any more:\n{node.log_tail()}")
-                self.revive()
+                starts += self.revive()
                 await asyncio.sleep(POLL_SECONDS)
             node.is_damaged = False
         await self.wait_leader()

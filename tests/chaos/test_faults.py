@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos import netns
 from tests.chaos.client import Connection, ConnectionLost
 from tests.chaos.faults import FAULTS
 from tests.chaos.faults.protocol import NotApplicable
@@ -33,7 +34,7 @@ def disks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory, disks: list[str]) -> Iterator[Stage]:
     memory_mib = 0 if FAULTS["less-memory"].missing(disks) else 1024
-    setting = Setting(seed=SEED, disks=disks, memory_mib=memory_mib)
+    setting = Setting(seed=SEED, disks=disks, memory_mib=memory_mib, netns=netns.missing() is None)
     stage = Stage(tmp_path_factory.mktemp("stage"), setting)
     try:
         stage.found()

@@ -54,7 +54,7 @@ def ask(node: LocalNode, action: str, **fields: object) -> Answer:
     Raises:
         OSError, http.client.HTTPException: it gave no answer.
     """
-    connection = http.client.HTTPConnection(HOST, node.ports.admin, timeout=CHANGE_SECONDS_MAX)
+    connection = http.client.HTTPConnection(node.host, node.ports.admin, timeout=CHANGE_SECONDS_MAX)
     try:
         body = json.dumps(fields)
         connection.request("POST", f"/members/{action}", body, {"Content-Type": "application/json"})

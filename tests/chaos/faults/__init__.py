@@ -13,6 +13,7 @@ FAULTS: dict[str, Fault] = {
         processes.ArmedPoint(),
         *(network.PartitionOne(), network.PartitionHalf(), network.PartitionRing()),
         *(network.PartitionOneWay(), network.CutFromClients()),
+        *(network.PacketsCut(), network.PacketsLost()),
         *(network.Slow(), network.Narrow(), network.Lossy(), network.LossyClients()),
         *(network.Dripping(), network.Doubled()),
         *(disks.Full(), disks.Failing(), disks.ReadOnly(), disks.SlowSync()),

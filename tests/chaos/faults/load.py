@@ -52,9 +52,10 @@ class Crowd(Injection):
             node = self.nodes[number % len(self.nodes)]
             caller = socket.socket()
             self._callers.append(caller)
-            caller.bind((f"127.0.1.{1 + number // OF_ONE_ADDRESS}", 0))
+            if node.namespace is None:
+                caller.bind((f"127.0.1.{1 + number // OF_ONE_ADDRESS}", 0))
             caller.setblocking(False)
-            caller.connect_ex((node.address[0], node.own.client))
+            caller.connect_ex((node.host, node.own.client))
             if number % BACKLOG == 0:
                 await asyncio.sleep(0.01)
 
@@ -110,7 +111,7 @@ class Readers(Injection):
     async def _read(self, node: StageNode) -> None:
         while True:
             with contextlib.suppress(OSError, ConnectionLost, TimeoutError):
-                connection = await Connection.open((node.address[0], node.own.client))
+                connection = await Connection.open((node.host, node.own.client))
                 try:
                     await self._ask(connection)
                 finally:
@@ -148,7 +149,7 @@ class HotReaders(Fault):
         """Make the stream if it is not there, and read."""
         node = targets[0]
         try:
-            connection = await Connection.open((node.address[0], node.own.client))
+            connection = await Connection.open((node.host, node.own.client))
             (length,) = await connection.call(("XLEN", STREAM))
             while isinstance(length, int) and length < STREAM_ENTRIES:
                 entry = ("XADD", STREAM, "*", "field", b"x" * ENTRY_BYTES)

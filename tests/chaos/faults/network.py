@@ -6,7 +6,9 @@ import asyncio
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
+from tests.chaos import netns
 from tests.chaos.faults.protocol import HELD_SECONDS, Fault, Injection, NotApplicable
+from tests.chaos.netns import Namespace
 from tests.chaos.plan import Whom
 from tests.chaos.proxy import BLOCK, CLIENTS, PASS, Pair, Rule, both_ways
 from tests.chaos.stage import Stage, StageNode
@@ -174,6 +176,105 @@ class CutFromClients(Cut):
     ) -> tuple[list[Pair], Sequence[StageNode]]:
         """Between it and them."""
         return both_ways((CLIENTS, name) for name in names(targets)), targets
+
+
+class Lost(Injection):
+    """Packets that the kernel loses, in the namespaces of some nodes."""
+
+    def __init__(
+        self, fault: Fault, stage: Stage, nodes: Sequence[StageNode], excused: Sequence[StageNode]
+    ) -> None:
+        super().__init__(fault, stage, nodes, excused=excused)
+        self._lost = 0
+        self._healed = False
+
+    async def undo(self) -> None:
+        """Count, and lose none any more."""
+        if self._healed:
+            return
+        self._healed = True
+        for node in self.nodes:
+            if node.namespace is not None:
+                self._lost += await asyncio.to_thread(node.namespace.lost_packets)
+                await asyncio.to_thread(node.namespace.heal)
+
+    def took_hold(self) -> str | None:
+        """Some were lost."""
+        return f"{self._lost} packets were lost" if self._lost else None
+
+
+class Packets(Fault):
+    """Packets are lost, by iptables in the node's namespace."""
+
+    family = FAMILY
+    group = LINES
+    whom = (Whom.LEADER, Whom.FOLLOWER)
+    seconds = (1.0, 12.0)
+
+    def missing(self, disks: Sequence[str]) -> str | None:
+        """Namespaces."""
+        return netns.missing()
+
+    def lose(self, namespace: Namespace, node: StageNode, rng: random.Random) -> None:
+        """Give the orders."""
+        raise NotImplementedError
+
+    def excused(
+        self, stage: Stage, targets: Sequence[StageNode], seconds: float
+    ) -> Sequence[StageNode]:
+        """Whose clients may see errors."""
+        raise NotImplementedError
+
+    async def inject(
+        self, stage: Stage, rng: random.Random, targets: Sequence[StageNode], seconds: float
+    ) -> Injection:
+        """Lose them."""
+        node = targets[0]
+        if node.namespace is None:
+            raise NotApplicable("the nodes have no namespaces")
+        injection = Lost(self, stage, [node], self.excused(stage, [node], seconds))
+        await asyncio.to_thread(self.lose, node.namespace, node, rng)
+        return injection
+
+
+class PacketsCut(Packets):
+    """All packets between a node and its peers are lost, one way or both."""
+
+    name = "packets-cut"
+
+    def lose(self, namespace: Namespace, node: StageNode, rng: random.Random) -> None:
+        """Those of the connections that peers dialled, and of those that it dialled itself."""
+        ways = rng.choice([("INPUT",), ("OUTPUT",), ("INPUT", "OUTPUT")])
+        fronts = netns.front_address()
+        for chain in ways:
+            here, there = ("--dport", "-s") if chain == "INPUT" else ("--sport", "-d")
+            namespace.lose(chain, ["-p", "tcp", here, str(node.own.peer)], 1.0)
+            namespace.lose(chain, ["-p", "tcp", there, fronts], 1.0)
+
+    def excused(
+        self, stage: Stage, targets: Sequence[StageNode], seconds: float
+    ) -> Sequence[StageNode]:
+        """As with any other cut."""
+        return targets if seconds >= HELD_SECONDS else ()
+
+
+class PacketsLost(Packets):
+    """A share of a node's packets is lost, whoever they are for; TCP makes up for it, slowly."""
+
+    name = "packets-lost"
+
+    def lose(self, namespace: Namespace, node: StageNode, rng: random.Random) -> None:
+        """All but an operator's."""
+        share = rng.choice([0.02, 0.1, 0.3])
+        admin = str(node.own.admin)
+        namespace.lose("INPUT", ["-p", "tcp", "!", "--dport", admin], share)
+        namespace.lose("OUTPUT", ["-p", "tcp", "!", "--sport", admin], share)
+
+    def excused(
+        self, stage: Stage, targets: Sequence[StageNode], seconds: float
+    ) -> Sequence[StageNode]:
+        """A leader whose packets are lost holds everybody up."""
+        return stage.nodes
 
 
 class BadLine(Fault):

@@ -226,7 +226,7 @@ class ShortOfDescriptors(Injection):
             for _ in range(2 * FEW_DESCRIPTORS):
                 caller = socket.socket()
                 caller.setblocking(False)
-                caller.connect_ex((node.address[0], node.own.client))
+                caller.connect_ex((node.host, node.own.client))
                 self._callers.append(caller)
             deadline = time.monotonic() + 5.0
             while open_files(node.pid) < limit and time.monotonic() < deadline:
@@ -307,7 +307,7 @@ class LogStopped(Fault):
         injection = Unheard(self, stage, targets, seconds)
         for node in targets:
             for _ in range(8):
-                await asyncio.to_thread(talk_nonsense, (node.address[0], node.own.peer))
+                await asyncio.to_thread(talk_nonsense, (node.host, node.own.peer))
         return injection
 
 
