@@ -30,7 +30,8 @@ from kvnode.store.reply import Result
 from kvnode.store.sessions import Outcome, Sessions
 from tests.sim.bugs import BUGS, Bug, Edit
 
-KILLS = {"kill": 1.0, "power-loss": 2.0}
+KILLS = {"kill": 1.0, "power-loss": 1.0, "power-loss-all": 1.0}
+BLACKOUTS = {"power-loss-all": 1.0}
 CUTS = {"partition-one": 1.0, "partition-half": 1.0, "stop": 2.0}
 PLAIN_KEYS = ("registers", "counters", "ledger")
 
@@ -139,30 +140,22 @@ _CUT_AT_MISMATCH = (
 )
 
 BUILDS: Sequence[Build] = (
-    Build(
-        "no-fdatasync", "Acknowledges what the disk does not have.", nothing, {"power-loss": 1.0}
-    ),
+    Build("no-fdatasync", "Acknowledges what the disk does not have.", nothing, BLACKOUTS),
     Build(
         "reply-before-quorum",
         "Calls an entry committed as soon as any one node has it.",
         reply_before_quorum,
-        {**KILLS, "partition-one": 2.0},
+        {**BLACKOUTS, "partition-one": 1.0},
     ),
     Build(
         "ack-before-sync",
         "A follower acknowledges entries that are not on its disk yet.",
         known("ack-before-sync"),
-        {"power-loss": 1.0},
+        BLACKOUTS,
     ),
     Build(
         "stale-reads",
-        "A leader answers reads without asking whether it still leads.",
-        known("read-without-round"),
-        CUTS,
-    ),
-    Build(
-        "read-before-apply",
-        "A read runs before its index is applied.",
+        "A read runs before what it must see is applied.",
         known("read-before-apply"),
         CUTS,
     ),
@@ -170,7 +163,7 @@ BUILDS: Sequence[Build] = (
         "no-session-check",
         "Applies a batch as often as it arrives.",
         no_session_check,
-        {"kill": 2.0, "stop": 1.0, "lossy-lines": 2.0},
+        {"transfer": 3.0, "kill": 1.0, "lossy-lines": 1.0},
     ),
     Build(
         "no-resend",

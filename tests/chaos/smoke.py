@@ -16,7 +16,7 @@ from tests.chaos.broken_builds import BROKEN
 from tests.chaos.campaign import run
 from tests.chaos.running import Order
 
-FAULTS = {"kill": 1.0, "power-loss": 2.0}
+FAULTS = {"kill": 1.0, "power-loss": 2.0, "power-loss-all": 1.0}
 
 
 def order(seconds: float, seed: int, nodes: int = 3, broken: str = "") -> Order:

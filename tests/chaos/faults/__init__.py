@@ -8,7 +8,8 @@ from tests.chaos.faults.protocol import Fault
 FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
-        *(processes.Kill(), processes.PowerLoss(), processes.Stop(), processes.StopLong()),
+        *(processes.Kill(), processes.KillAll(), processes.PowerLoss(), processes.PowerLossAll()),
+        *(processes.Stop(), processes.StopLong()),
         *(processes.RollingRestart(), processes.FewDescriptors(), processes.LogStopped()),
         processes.ArmedPoint(),
         *(network.PartitionOne(), network.PartitionHalf(), network.PartitionRing()),

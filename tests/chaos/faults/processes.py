@@ -28,6 +28,8 @@ from tests.chaos.stage import Stage, StageNode
 
 FAMILY = "processes"
 KILLED = -signal.SIGKILL
+RETURN_SECONDS = (0.1, 1.5)
+"""Between the returns of several."""
 GAP_SECONDS_MAX = 0.15
 """Between the deaths of several: the worst moment is the one between two."""
 FEW_DESCRIPTORS = 16
@@ -42,10 +44,17 @@ ABSENCE_SECONDS = 5.0
 class Killed(Injection):
     """Some nodes are down."""
 
-    def __init__(self, fault: Fault, stage: Stage, nodes: Sequence[StageNode]) -> None:
+    def __init__(
+        self,
+        fault: Fault,
+        stage: Stage,
+        nodes: Sequence[StageNode],
+        rng: random.Random | None = None,
+    ) -> None:
         super().__init__(fault, stage, nodes, excused=nodes, exits=[KILLED], kills=True)
         self.lost_bytes = 0
         self._dead: list[str] = []
+        self._random = rng
 
     async def kill(self, node: StageNode, *, power: bool) -> None:
         """Kill -9 one of them, and take its power if it has any."""
@@ -62,7 +71,9 @@ class Killed(Injection):
 
     async def undo(self) -> None:
         """Those that died last come back last: what they alone knew is missing when others vote."""
-        for node in self.nodes:
+        for position, node in enumerate(self.nodes):
+            if position and self._random is not None:
+                await asyncio.sleep(self._random.uniform(*RETURN_SECONDS))
             self.stage.lift(node, self)
 
     def took_hold(self) -> str | None:
@@ -73,11 +84,11 @@ class Killed(Injection):
 
 
 class Kill(Fault):
-    """SIGKILL: one node, the leader, a minority, or all of them a moment apart."""
+    """SIGKILL of one node, of the leader, or of a minority."""
 
     name = "kill"
     family = FAMILY
-    whom = (Whom.LEADER, Whom.LEADER, Whom.FOLLOWER, Whom.MINORITY, Whom.ALL)
+    whom: ClassVar[tuple[Whom, ...]] = (Whom.LEADER, Whom.LEADER, Whom.FOLLOWER, Whom.MINORITY)
     seconds = (0.1, 6.0)
     power: ClassVar[bool] = False
 
@@ -85,7 +96,7 @@ class Kill(Fault):
         self, stage: Stage, rng: random.Random, targets: Sequence[StageNode], seconds: float
     ) -> Injection:
         """One after the other."""
-        injection = Killed(self, stage, targets)
+        injection = Killed(self, stage, targets, rng)
         for position, node in enumerate(targets):
             if position:
                 await asyncio.sleep(rng.uniform(0, GAP_SECONDS_MAX))
@@ -102,6 +113,20 @@ class PowerLoss(Kill):
     def missing(self, disks: Sequence[str]) -> str | None:
         """A plain disk forgets nothing."""
         return None if {"forgetful", "loop"} & set(disks) else "no disk here forgets anything"
+
+
+class KillAll(Kill):
+    """SIGKILL of all nodes a moment apart; they come back one after the other."""
+
+    name = "kill-all"
+    whom = (Whom.ALL,)
+
+
+class PowerLossAll(PowerLoss):
+    """The same, and all lose what was not synced: the power of the whole house went."""
+
+    name = "power-loss-all"
+    whom = (Whom.ALL,)
 
 
 class Stopped(Injection):
