@@ -9,22 +9,11 @@ from __future__ import annotations
 import random
 from typing import ClassVar
 
-import hiredis
-
 from tests.chaos.checks.exactly_once import check_ledger
 from tests.chaos.checks.judgement import Judgement
 from tests.chaos.client import Connection
 from tests.chaos.record import Record
-from tests.chaos.workloads.protocol import (
-    Client,
-    Endpoint,
-    Unfinished,
-    Workload,
-    classify,
-    fetch,
-    text,
-)
-from tests.support.history import Outcome
+from tests.chaos.workloads.protocol import Client, Endpoint, Workload, fetch, text
 
 APPEND = "append"
 PIPELINE_MAX = 6
@@ -71,17 +60,6 @@ class LedgerClient(Client):
         """A few at a time, in one pipeline."""
         values = [self.unique() for _ in range(self.random.randint(1, PIPELINE_MAX))]
         entries = [self.begin(APPEND, self.ledger.key(value), value) for value in values]
-        try:
-            replies = await self.exchange(
-                [("APPEND", entry.key, str(entry.argument)) for entry in entries]
-            )
-        except Unfinished as error:
-            for entry in entries:
-                entry.finish(error.outcome, note=error.text)
-            return
-        for entry, reply in zip(entries, replies, strict=True):
-            if isinstance(reply, hiredis.ReplyError):
-                wrong = self.noted(classify(str(reply)), entry.invoked_ns)
-                entry.finish(wrong.outcome, note=wrong.text)
-            else:
-                entry.finish(Outcome.DONE)
+        await self.ask_each(
+            entries, [("APPEND", entry.key, str(entry.argument)) for entry in entries]
+        )

@@ -14,7 +14,7 @@ import asyncio
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Protocol
 
 import hiredis
@@ -130,6 +130,26 @@ class Client(ABC):
             entry.finish(error.outcome, note=error.text)
             return None
         return replies
+
+    async def ask_each(
+        self,
+        entries: Sequence[Entry],
+        commands: Sequence[Command],
+        understand: Callable[[Reply], Json] = lambda _: None,
+    ) -> None:
+        """Send operations of one command each in one pipeline, and note the end of each."""
+        try:
+            replies = await self.exchange(commands)
+        except Unfinished as error:
+            for entry in entries:
+                entry.finish(error.outcome, note=error.text)
+            return
+        for entry, reply in zip(entries, replies, strict=True):
+            if isinstance(reply, hiredis.ReplyError):
+                wrong = self.noted(classify(str(reply)), entry.invoked_ns)
+                entry.finish(wrong.outcome, note=wrong.text)
+            else:
+                entry.finish(Outcome.DONE, understand(reply))
 
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send commands together; the replies may be errors, which the caller looks at.

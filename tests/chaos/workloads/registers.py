@@ -3,10 +3,16 @@
 GET, SET, and a swap by WATCH, MULTI, SET, EXEC. Some are strings, some fields of hashes. Every
 key's history must be linearizable, and that says it all: no acknowledged write is lost, none is
 done twice or after it was refused, no read is stale, no swap overtakes a change.
+
+One client of each node only watches: it reads a handful of keys, waits a moment, and reads again.
+Whoever writes is soon stuck at a node that was cut off or that stands still, and a read that was
+sent before that may well see what was there then. A stale read must be *sent* late, by somebody who
+had nothing under way.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import ClassVar
 
@@ -19,6 +25,10 @@ from tests.chaos.workloads.shapes import Shape, field, plain
 from tests.support.history import Outcome
 
 KEYS = 16
+WATCHED_KEYS = 6
+"""Read together by a client that watches."""
+WATCH_SECONDS = 0.1
+"""The mean between two looks."""
 
 
 class Registers(Workload):
@@ -62,7 +72,11 @@ class RegisterClient(Client):
         self.registers = workload
 
     async def step(self) -> None:
-        """One operation on one key."""
+        """One operation on one key, or a look at some."""
+        if self.number % self.registers.clients_per_node == 0:
+            await asyncio.sleep(self.random.expovariate(1 / WATCH_SECONDS))
+            await self.watch()
+            return
         number = self.random.randrange(KEYS)
         shape, key = self.registers.shape(number), self.registers.key(number)
         dice = self.random.random()
@@ -78,6 +92,14 @@ class RegisterClient(Client):
         entry = self.begin(READ, key)
         if (replies := await self.ask(entry, shape.read)) is not None:
             entry.finish(Outcome.DONE, text(replies[0]))
+
+    async def watch(self) -> None:
+        """GET of some keys in one pipeline, each an operation of its own."""
+        numbers = self.random.sample(range(KEYS), WATCHED_KEYS)
+        entries = [self.begin(READ, self.registers.key(number)) for number in numbers]
+        await self.ask_each(
+            entries, [self.registers.shape(number).read for number in numbers], text
+        )
 
     async def write(self, key: str, shape: Shape) -> None:
         """SET to a value that is used once only."""
