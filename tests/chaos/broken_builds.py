@@ -182,13 +182,6 @@ BUILDS: Sequence[Build] = (
         ("queues", "ledger"),
     ),
     Build(
-        "hand-lost",
-        "What the clients of a node that died have in hand dies with it.",
-        known("abandoned-hand-lost"),
-        KILLS,
-        ("queues", "ledger"),
-    ),
-    Build(
         "ack-forgotten",
         "XACK says that it has acknowledged an entry, and has not.",
         edited(Edit(xack, "group.release(identity, nack)", "pass")),

@@ -65,6 +65,13 @@ def test_nothing_above_the_witness_is_touched(data: Path, seed: int) -> None:
     assert differing[0] < synced.offset
 
 
+def test_a_lost_tail_begins_below_the_witness(data: Path) -> None:
+    synced = damage.state_of(data).synced
+    damage.cut_below_witness(data, random.Random(3))
+    path = dict(damage.segments(data))[synced.segment]
+    assert damage.SEGMENT_HEADER_BYTES <= path.stat().st_size < synced.offset
+
+
 def test_one_state_file_is_spoilt_or_both(data: Path) -> None:
     before = read(data)
     damage.spoil_state_file(data, random.Random(1))

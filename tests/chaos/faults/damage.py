@@ -116,6 +116,18 @@ def spoil_below_witness(data: Path, rng: random.Random) -> str:
     return rng.choice([flip, zero_sector])(path, rng, SEGMENT_HEADER_BYTES, synced.offset)
 
 
+def cut_below_witness(data: Path, rng: random.Random) -> str:
+    """The end of the open segment is lost, and with it what was known to be durable."""
+    synced = state_of(data).synced
+    path = dict(segments(data)).get(synced.segment)
+    if path is None or synced.offset <= 2 * SEGMENT_HEADER_BYTES:
+        raise NothingToDamage("the open segment has no record")
+    keep = rng.randrange(SEGMENT_HEADER_BYTES, synced.offset)
+    with path.open("r+b") as file:
+        file.truncate(keep)
+    return f"{path.name} cut at {keep}, durable up to {synced.offset}"
+
+
 def spoil_snapshot(data: Path, rng: random.Random) -> str:
     """The newest of two snapshots; and the engine goes, so that somebody has to read it."""
     files = sorted((data / "snap").glob("*.snap"), key=lambda path: path.name)

@@ -374,6 +374,15 @@ class BelowWitness(SpoiltFile):
     how = damage.spoil_below_witness
 
 
+class LostTail(SpoiltFile):
+    """The end of the log is lost below its witness: the node is refused, or starts recovering."""
+
+    name = "lost-tail"
+    how = damage.cut_below_witness
+    sentence = "recovering: acknowledged entries are gone here"
+    seconds = (1.0, 3.0)
+
+
 class Snapshot(SpoiltFile):
     """The newest snapshot is spoilt, and the engine is gone: the one before must do."""
 
