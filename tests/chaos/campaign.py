@@ -169,7 +169,9 @@ def _finish(
     rounds_played = [
         [asdict(strike) | {"whom": strike.whom.value} for strike in one.strikes] for one in played
     ]
-    document = {**figures, **found, "plan": rounds_played}
+    figures |= chronicle.figures()
+    pauses_ms = [round(pause, 1) for pause in chronicle.pauses_ms]
+    document = {**figures, **found, "pauses_ms": pauses_ms, "plan": rounds_played}
     (results / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
     chronicle.facts = figures
     logs = sorted(directory.glob("*.log")) if judgement.violations else []

@@ -72,15 +72,18 @@ class Chronicle:
                 outcomes[outcome] += number
                 if outcome == "done":
                     workloads[workload] += number
-        kills = [one for one in self.disturbances if one.kills]
+        killed: Counter[str] = Counter()
+        for one in self.disturbances:
+            if one.kills:
+                killed[one.fault] += len(one.targets)
         return {
-            "operations": dict(outcomes),
-            "checked by workload": dict(sorted(workloads.items())),
-            "checked operations/s": [round(digest.rate) for digest in self.digests],
-            "processes killed": sum(len(one.targets) for one in kills),
-            "elections seen": sum(max(0, len(digest.leaders) - 1) for digest in self.digests),
-            "errors told to clients": sum(len(digest.incidents) for digest in self.digests),
-            "pauses after a leader's kill": spread(self.pauses_ms),
+            "outcomes": dict(outcomes),
+            "checked_by_workload": dict(sorted(workloads.items())),
+            "checked_per_s": [round(digest.rate) for digest in self.digests],
+            "processes_killed": dict(killed),
+            "elections_seen": sum(max(0, len(digest.leaders) - 1) for digest in self.digests),
+            "errors_told_to_clients": sum(len(digest.incidents) for digest in self.digests),
+            "pauses_after_leader_kill": spread(self.pauses_ms),
         }
 
 
@@ -105,12 +108,13 @@ def publish(
 
 def render(chronicle: Chronicle, judgement: Judgement) -> str:
     """The page."""
+    figures = {**chronicle.facts, **chronicle.figures()}
     parts = [
         *_verdict(judgement),
         "<h2>Run it again</h2>",
         f"<pre>{escape(chronicle.command)}</pre>",
         "<h2>Figures</h2>",
-        _table([[name, _words(value)] for name, value in _all_figures(chronicle).items()]),
+        _table([[name.replace("_", " "), _words(value)] for name, value in figures.items()]),
         *_faults(chronicle),
     ]
     for number, digest in enumerate(chronicle.digests):
@@ -125,10 +129,6 @@ def render(chronicle: Chronicle, judgement: Judgement) -> str:
         f"<title>kvnode chaos</title><style>{STYLE}</style></head><body>{''.join(parts)}"
         "</body></html>\n"
     )
-
-
-def _all_figures(chronicle: Chronicle) -> dict[str, object]:
-    return {**chronicle.facts, **chronicle.figures()}
 
 
 def _words(value: object) -> str:
