@@ -15,13 +15,12 @@ from tests.chaos.checks.judgement import Judgement
 from tests.chaos.checks.money import check_balances
 from tests.chaos.client import Connection, Reply
 from tests.chaos.record import Json, Record
-from tests.chaos.workloads.protocol import Client, Endpoint, Workload, fetch, texts
+from tests.chaos.workloads.protocol import Client, Endpoint, Workload, fetch, read_keys, texts
 from tests.support.history import Outcome
 
 ACCOUNTS = 12
 AMOUNT_MAX = 100
 READ_ODDS = 0.25
-TRANSFERS_PER_READ = 500
 
 
 class Bank(Workload):
@@ -49,13 +48,7 @@ class Bank(Workload):
         (reply,) = await fetch(connection, ("HGETALL", self.accounts))
         record.final(node, self.accounts, balances(reply))
         transfers = [entry.key for entry in record.of(self.name) if entry.is_change]
-        for start in range(0, len(transfers), TRANSFERS_PER_READ):
-            part = transfers[start : start + TRANSFERS_PER_READ]
-            (found,) = await fetch(connection, ("HMGET", self.book, *part))
-            assert isinstance(found, list), found
-            for key, line in zip(part, found, strict=True):
-                assert line is None or isinstance(line, bytes), line
-                record.final(node, key, None if line is None else line.decode())
+        await read_keys(node, connection, record, transfers, ("HMGET", self.book))
 
     def check(self, record: Record) -> Judgement:
         """The book has all transfers, and the sums are right."""

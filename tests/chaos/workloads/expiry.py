@@ -18,13 +18,12 @@ from tests.chaos.checks.expiry import KEEP, MOVE, READ, WRITE, check_expiry, dea
 from tests.chaos.checks.judgement import Judgement
 from tests.chaos.client import Connection, Reply
 from tests.chaos.record import Entry, Record
-from tests.chaos.workloads.protocol import Client, Endpoint, Workload, fetch, text
+from tests.chaos.workloads.protocol import Client, Endpoint, Workload, fetch, read_keys, text
 from tests.support.history import Outcome
 
 LIFETIMES_MS = (20, 100, 400, 1_000, 3_000)
 RECENT = 60
 OWNED = 8
-KEYS_PER_READ = 500
 AFTERWARDS_MS = 1_000
 """So long after its deadline a key is gone for certain."""
 AFTERWARDS_SECONDS_MAX = 15.0
@@ -53,12 +52,7 @@ class Expiry(Workload):
         while await cluster_ms(connection) < latest and time.monotonic() < patience:
             await asyncio.sleep(0.1)
         keys = [entry.key for entry in entries if entry.what == WRITE]
-        for start in range(0, len(keys), KEYS_PER_READ):
-            part = keys[start : start + KEYS_PER_READ]
-            (found,) = await fetch(connection, ("MGET", *part))
-            assert isinstance(found, list), found
-            for key, value in zip(part, found, strict=True):
-                record.final(node, key, text(value))
+        await read_keys(node, connection, record, keys)
 
     def check(self, record: Record) -> Judgement:
         """Key by key, and the clock as a whole."""

@@ -13,11 +13,10 @@ from tests.chaos.checks.exactly_once import check_ledger
 from tests.chaos.checks.judgement import Judgement
 from tests.chaos.client import Connection
 from tests.chaos.record import Record
-from tests.chaos.workloads.protocol import Client, Endpoint, Workload, fetch, text
+from tests.chaos.workloads.protocol import Client, Endpoint, Workload, read_keys
 
 APPEND = "append"
 PIPELINE_MAX = 6
-KEYS_PER_READ = 500
 
 
 class Ledger(Workload):
@@ -31,14 +30,9 @@ class Ledger(Workload):
         return LedgerClient(self, number, node, rng, record)
 
     async def look(self, node: str, connection: Connection, record: Record) -> None:
-        """All keys, a few hundred at a time."""
+        """All keys."""
         keys = [entry.key for entry in record.of(self.name)]
-        for start in range(0, len(keys), KEYS_PER_READ):
-            part = keys[start : start + KEYS_PER_READ]
-            (found,) = await fetch(connection, ("MGET", *part))
-            assert isinstance(found, list), found
-            for key, value in zip(part, found, strict=True):
-                record.final(node, key, text(value))
+        await read_keys(node, connection, record, keys)
 
     def check(self, record: Record) -> Judgement:
         """Every node has what was acknowledged."""

@@ -26,6 +26,7 @@ from tests.chaos.record import Entry, Incident, Json, Record
 from tests.support.history import Outcome
 
 RECONNECT_SECONDS = 0.02
+KEYS_PER_READ = 500
 LIBRARY_EVERY = 5
 """One client of so many speaks through redis-py."""
 UNBLOCKED = "UNBLOCKED"
@@ -306,6 +307,26 @@ async def fetch(connection: Connection, *commands: Command) -> list[Reply]:
         if isinstance(reply, hiredis.ReplyError):
             raise reply
     return replies
+
+
+async def read_keys(
+    node: str,
+    connection: Connection,
+    record: Record,
+    keys: Sequence[str],
+    command: Command = ("MGET",),
+) -> None:
+    """Note the value of each key (or field, with HMGET) as a final, a few hundred at a time.
+
+    Raises:
+        ConnectionLost, TimeoutError, hiredis.ReplyError: as `fetch`.
+    """
+    for start in range(0, len(keys), KEYS_PER_READ):
+        part = keys[start : start + KEYS_PER_READ]
+        (found,) = await fetch(connection, (*command, *part))
+        assert isinstance(found, list), found
+        for key, value in zip(part, found, strict=True):
+            record.final(node, key, text(value))
 
 
 def text(reply: Reply) -> str | None:
