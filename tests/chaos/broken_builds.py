@@ -121,6 +121,7 @@ def edited(*edits: Edit) -> Callable[[], None]:
 _STORAGE_UNCHECKED = (
     Edit(Roster.check, "member.storage_id not in (0, hello.storage_id)", "False"),
     Edit(DataDirectory.bind_peer, "if known is not None:", "if False:"),
+    Edit(Sessions.register, "if session.storage_id != entry.storage_id:", "if False:"),
     Edit(Members.admits, "return member is not None", "return True or member is not None"),
 )
 _CUT_AT_MISMATCH = (

@@ -40,7 +40,8 @@ class LibraryConnection:
         opened = cls(address)
         try:
             await opened._connection.connect()  # type: ignore[no-untyped-call]  # it has no hints
-        except redis.RedisError as error:
+        except (redis.RedisError, RuntimeError) as error:
+            # uvloop's word for a socket that was reset before anything was written to it.
             opened.close()
             raise OSError(str(error)) from error
         return opened
@@ -64,7 +65,7 @@ class LibraryConnection:
             return replies
         except (redis.TimeoutError, TimeoutError):
             raise TimeoutError from None
-        except (redis.ConnectionError, OSError):
+        except (redis.ConnectionError, OSError, RuntimeError):
             raise ConnectionLost from None
         finally:
             # Left in the middle, by whatever: a late reply would be taken for the next one.
