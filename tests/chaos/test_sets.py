@@ -104,3 +104,9 @@ def test_a_refused_element_that_is_there_and_one_of_nobody_are_noticed() -> None
 
 def test_an_addition_that_counts_wrong_is_noticed() -> None:
     assert "there before" in found(["a"], [], op("add", 1, 2, ["a"], 0))
+
+
+def test_a_refused_element_is_missed_by_nobody_who_looks() -> None:
+    refused = op("add", 5, 6, ["d"], None, Outcome.REFUSED)
+    look = op("read", 7, 8, None, [["a", "b"], ["c"]])
+    assert not found(["a", "b"], ["c"], *ADDED, refused, look)

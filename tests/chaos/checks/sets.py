@@ -89,7 +89,9 @@ def _lives(pair: str, entries: Sequence[Entry], judgement: Judgement) -> dict[st
     for entry in entries:
         if entry.what == ADD:
             elements = _texts(entry.argument)
-            lives.update((element, _Life(entry, entry.returned_ns)) for element in elements)
+            # Of a refused addition it is known when it ended, but nothing is there from then on.
+            since_ns = entry.returned_ns if entry.is_done else math.inf
+            lives.update((element, _Life(entry, since_ns)) for element in elements)
             if entry.is_done and entry.result != len(elements):
                 judgement.violate(f"{pair}: an element was there before: {entry}", [entry])
     for entry in entries:
