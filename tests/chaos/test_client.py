@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Self
+from typing import Self, cast
 
 import hiredis
 import pytest
+import uvloop
 
 from tests.chaos.client import Command, Connection, ConnectionLost
 from tests.chaos.library import LibraryConnection
@@ -57,9 +58,9 @@ class Conversation(asyncio.Protocol):
         self.requests = hiredis.Reader()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.node.open.add(transport)
+        # uvloop's transport has the methods of asyncio.Transport, but is no subclass of it.
+        self.transport = cast(asyncio.Transport, transport)
+        self.node.open.add(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.node.open.discard(self.transport)
@@ -150,6 +151,27 @@ async def test_a_lost_connection_is_not_used_again(
         assert connection.lost
         with pytest.raises(ConnectionLost):
             await connection.call(("SET", "k", "v"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_transport_that_is_closed_already_is_a_lost_connection_on_the_loop_of_the_run(
+    kind: Kind,
+) -> None:
+    async def write_too_late() -> None:
+        async with Node(lambda _: b"+OK\r\n") as node:
+            connection = await kind.open(node.address)
+            if isinstance(connection, LibraryConnection):
+                writer = connection._connection._writer
+                assert writer is not None
+                writer.transport.abort()
+            else:
+                assert connection._transport is not None
+                connection._transport.abort()
+            with pytest.raises(ConnectionLost):
+                await connection.call(("SET", "k", "v"))
+            assert connection.lost
+
+    uvloop.run(write_too_late())
 
 
 @pytest.mark.parametrize("kind", KINDS)
