@@ -79,8 +79,8 @@ class Entry:
 
     @property
     def returned_ns(self) -> float:
-        """When it had taken effect at the latest: never known, if its outcome is not."""
-        if self.outcome is Outcome.UNKNOWN or self.ended_ns is None:
+        """When it had taken effect at the latest: never, unless it was acknowledged."""
+        if not self.is_done or self.ended_ns is None:
             return math.inf
         return self.ended_ns
 

@@ -75,6 +75,16 @@ def test_an_operation_without_an_end_is_unknown_and_never_returns() -> None:
     assert open_one.returned_ns == float("inf")
 
 
+def test_only_what_was_acknowledged_has_taken_effect_by_some_moment() -> None:
+    record = Record()
+    ends = {}
+    for outcome in Outcome:
+        one = record.begin("w", 0, "n1", "write", "k", "v")
+        one.finish(outcome)
+        ends[outcome] = one.returned_ns < float("inf")
+    assert ends == {Outcome.DONE: True, Outcome.REFUSED: False, Outcome.UNKNOWN: False}
+
+
 def test_a_fault_excuses_its_nodes_while_it_lasts() -> None:
     fault = Disturbance("kill", "processes", ["n1"], 100, until_ns=200, excused=["n1"])
     assert fault.covers("n1", 150, 180)
