@@ -12,6 +12,7 @@ that was killed has left behind is removed by the next.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -22,8 +23,9 @@ PROGRAMS = ("ip", "nsenter", "iptables")
 _NAME = re.compile(r"kvchaos-(\d+)-\w+")
 
 
+@functools.cache  # a cable is gone some time after its namespace
 def missing() -> str | None:
-    """Why there can be no namespaces here, or None."""
+    """Why there can be no namespaces here, or None. Tried once."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     for program in PROGRAMS:
