@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import FrameType
 
 from tests.chaos import netns, stage
 from tests.chaos.broken_builds import BROKEN
@@ -32,6 +33,7 @@ from tests.chaos.workloads.choice import WORKLOADS
 
 MEMORY_MIB = 1024
 """The limit of a node's cgroup, until it is lowered."""
+ENDINGS = (signal.SIGINT, signal.SIGTERM)
 PACKETS = ("packets-cut", "packets-lost")
 """Faults that need namespaces."""
 
@@ -114,6 +116,17 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def end_once(_number: int, _frame: FrameType | None) -> None:
+    """Whoever is asked to end takes back first what was done to this machine, undisturbed.
+
+    Raises:
+        KeyboardInterrupt: always.
+    """
+    for number in ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Command line; the exit code is the verdict."""
     arguments = parser().parse_args()
@@ -145,8 +158,8 @@ def main() -> int:
         keep_going=arguments.keep_going,
         report=arguments.report,
     )
-    # Whoever is asked to end takes back first what it has done to this machine.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in ENDINGS:
+        signal.signal(number, end_once)
     try:
         return run(order).judgement.exit_code
     except KeyboardInterrupt:

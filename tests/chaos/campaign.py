@@ -58,13 +58,19 @@ def run(order: Order) -> Outcome:
     tale = Tale()
     chronicle = Chronicle(command=command_of(order))
     played: list[Round] = []
+    is_interrupted = False
     try:
         stage.found()
         uvloop.run(_epochs(order, stage, tale, chronicle, played))
     except NodeFailed as failure:
         tale.judgement.violations.append(f"a node failed: {failure}")
+    except KeyboardInterrupt:
+        is_interrupted = True
+        raise
     finally:
         stage.close()
+        if is_interrupted:
+            shutil.rmtree(directory, ignore_errors=True)
     return _finish(order, tale, chronicle, played, directory)
 
 
