@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import FrameType
 
 from tests.chaos import netns, stage
 from tests.chaos.broken_builds import BROKEN
@@ -33,7 +32,6 @@ from tests.chaos.workloads.choice import WORKLOADS
 
 MEMORY_MIB = 1024
 """The limit of a node's cgroup, until it is lowered."""
-ENDINGS = (signal.SIGINT, signal.SIGTERM)
 PACKETS = ("packets-cut", "packets-lost")
 """Faults that need namespaces."""
 
@@ -116,17 +114,6 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def end_once(_number: int, _frame: FrameType | None) -> None:
-    """Whoever is asked to end takes back first what was done to this machine, undisturbed.
-
-    Raises:
-        KeyboardInterrupt: always.
-    """
-    for number in ENDINGS:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     """Command line; the exit code is the verdict."""
     arguments = parser().parse_args()
@@ -158,8 +145,7 @@ def main() -> int:
         keep_going=arguments.keep_going,
         report=arguments.report,
     )
-    for number in ENDINGS:
-        signal.signal(number, end_once)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return run(order).judgement.exit_code
     except KeyboardInterrupt:

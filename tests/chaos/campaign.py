@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import shutil
+import signal
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from tests.chaos.telling import RESULTS, Outcome, count_in_logs, tell
 from tests.chaos.workloads.choice import WORKLOADS
 from tests.chaos.workloads.protocol import Workload
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM)
 RECORDS_KEPT_MAX = 5
 """Epochs without a finding whose records are kept with the report; ten megabytes each."""
 SAID = {
@@ -64,14 +67,26 @@ def run(order: Order) -> Outcome:
         uvloop.run(_epochs(order, stage, tale, chronicle, played))
     except NodeFailed as failure:
         tale.judgement.violations.append(f"a node failed: {failure}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         is_interrupted = True
-        raise
+        raise KeyboardInterrupt from None
     finally:
-        stage.close()
-        if is_interrupted:
-            shutil.rmtree(directory, ignore_errors=True)
+        with undisturbed():
+            stage.close()
+            if is_interrupted:
+                shutil.rmtree(directory, ignore_errors=True)
     return _finish(order, tale, chronicle, played, directory)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Take back what was done to the machine, however often somebody asks this process to end."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def command_of(order: Order) -> str:
@@ -94,6 +109,11 @@ def command_of(order: Order) -> str:
 async def _epochs(
     order: Order, stage: Stage, tale: Tale, chronicle: Chronicle, played: list[Round]
 ) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in ENDINGS:
+        # An exception from a handler of Python's own might end in a callback of some connection.
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     plan = _noted(rounds(order.seed, offers(order), order.pair_odds), played)
     deadline = time.monotonic() + order.seconds
     for epoch in itertools.count():
