@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 PROGRAMS = ("ip", "nsenter", "iptables")
 _NAME = re.compile(r"kvchaos-(\d+)-\w+")
@@ -43,8 +43,21 @@ def missing() -> str | None:
 
 
 def net(number: int, host: int) -> str:
-    """An address of this process's own network: 10.64.0.0/10 is cut by process ids."""
-    return f"10.{64 + os.getpid() % 64}.{number}.{host}"
+    """An address of this process's own network, one of the 64 in 10.64.0.0/10."""
+    return f"10.{_own_network()}.{number}.{host}"
+
+
+@functools.cache
+def _own_network() -> int:
+    """The first one from our process id on that nobody has: ids alone fall together at times."""
+    return next(free_networks(run("ip", "-oneline", "-4", "address"), os.getpid()))
+
+
+def free_networks(addresses: str, start: int) -> Iterator[int]:
+    """The second bytes of 10.64.0.0/10 that are in none of the addresses, from `start` on."""
+    taken = {int(second) for second in re.findall(r"inet 10\.(\d+)\.", addresses)}
+    numbers = (64 + (start + step) % 64 for step in range(64))
+    return (number for number in numbers if number not in taken)
 
 
 def front_address() -> str:
