@@ -791,7 +791,10 @@ note_commit() {
     leader=''
     for ((other = 0; other < ${#IDS[@]}; other++)); do
       [ "$other" -ne "$node" ] || [ ${#IDS[@]} -eq 1 ] || continue
-      ask_status "$other" && [ -n "$S_LEADER" ] || { leader=''; break; }
+      if ! ask_status "$other" || [ -z "$S_LEADER" ]; then
+        leader=''
+        break
+      fi
       [ -z "$leader" ] || [ "$leader" = "$S_LEADER" ] || { leader=''; break; }
       leader=$S_LEADER
       [ "${S_COMMIT:-0}" -le "$COMMIT_AT_STOP" ] || COMMIT_AT_STOP=$S_COMMIT
