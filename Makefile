@@ -26,7 +26,7 @@ REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 DOCKER_BUILD ?= DOCKER_BUILDKIT=0 docker build --network host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check raft-coverage bench bench-peers sim sim-bugs chaos chaos-smoke chaos-members overload \
+.PHONY: help setup demo test check raft-coverage bench bench-peers sim sim-bugs chaos chaos-faults chaos-smoke chaos-members overload \
 	conformance differential fuzz-wal torture torture-broken torture-disk image base-image docker-test roll lock clean
 
 help: ## list the targets
@@ -86,6 +86,9 @@ sim-bugs: $(STAMP) ## plant mistakes in the product: the simulator finds each (J
 
 chaos: $(STAMP) ## every fault that this machine allows, one or two at a time (SEED=, SECONDS=)
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
+
+chaos-faults: $(STAMP) ## each fault alone takes hold and is taken back
+	KVNODE_ALL_FAULTS=1 $(BIN)/python -m pytest tests/chaos/test_faults.py
 
 chaos-smoke: $(STAMP) ## kill -9 under load, then check every promise (SEED=, SECONDS=)
 	$(BIN)/python -m tests.chaos.smoke --seconds $(SECONDS) --seed $(SEED)
