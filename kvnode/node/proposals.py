@@ -380,9 +380,11 @@ class Proposer:
             return
         if applied.outcome is not Outcome.APPLIED:
             return
-        self._patience.came_on(self._monotonic())
         batch = self._drop(applied.sequence)
-        if batch is None or batch.pendings is None:
+        if batch is None:
+            return  # applied again: an engine that is full takes back what it could not keep
+        self._patience.came_on(self._monotonic())
+        if batch.pendings is None:
             return
         assert applied.results is not None
         if applied.is_unfinished:

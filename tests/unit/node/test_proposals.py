@@ -283,6 +283,19 @@ def test_commands_behind_one_that_does_not_come_on_are_held_no_longer() -> None:
     assert (first.results, second.results) == ([1], [proposals.UNKNOWN])
 
 
+def test_what_is_applied_again_and_again_does_not_come_on() -> None:
+    """A full engine takes back and applies once more: clients behind it waited for a minute."""
+    setup = Setup()
+    first, second = setup.submit(2, size=BATCH_BYTES_MAX)
+    setup.proposer.flush()
+    setup.applied(1, [1], Outcome.APPLIED)
+    for _ in range(2):
+        setup.now += HOLD_MS / 2000
+        setup.applied(1, [1], Outcome.APPLIED)
+        setup.later(0)
+    assert (first.results, second.results) == ([1], [proposals.UNKNOWN])
+
+
 class Patient(Waiting, PatientPending):
     """A command whose client waits anyway."""
 
