@@ -9,7 +9,7 @@ trust in what the product keeps in mind about changes:
 * whoever has a change in its log takes the ones before it for committed;
 * who wins an election was given a majority of each half of the configuration that it goes by, and
   what a leader commits was acknowledged by one;
-* what Raft goes by is what the state machine has applied;
+* what Raft goes by is what the state machine has applied, and the disk says that it is committed;
 * no id is a member again that was removed, and a removed one has no session;
 * no program is given a feature level that it does not know.
 """
@@ -157,6 +157,11 @@ class Configurations:
             )
         if registry is None:
             return
+        if registry.index > raft.log.noted:
+            self._violation(
+                f"{name} goes by the change of membership {registry.index}, and its disk says that "
+                f"{raft.log.noted} is committed"
+            )
         if registry.level > level:
             self._violation(f"{name} knows level {level} and is given level {registry.level}")
         again = self.removed.intersection(registry.by_id)
