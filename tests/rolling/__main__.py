@@ -20,14 +20,16 @@ def main() -> int:
     parser.add_argument("--rolls", type=int, default=10)
     parser.add_argument("--broken", choices=BROKEN, help="then one roll with a broken image")
     parser.add_argument("--clients", type=int, default=CLIENTS)
-    parser.add_argument("--stable", type=int, default=5, help="STABLE_SECONDS of the script")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a variable of the script"
+    )
     parser.add_argument("--seed", type=int, default=random.getrandbits(32))
     options = parser.parse_args()
     if problem := engine_problem():
         print(f"no containers here: {problem}", file=sys.stderr)
         return 1
     print(f"seed {options.seed}")
-    stable = {"STABLE_SECONDS": str(options.stable)}
+    variables = {"STABLE_SECONDS": "5"} | dict(text.split("=", 1) for text in options.set)
     containers = Containers(image())
     verdicts: list[Verdict] = []
 
@@ -36,12 +38,12 @@ def main() -> int:
         print(f"{name}: {verdict}", flush=True)
 
     try:
-        stage = Stage(containers, options.seed, options.clients)
+        stage = Stage(containers, options.seed, options.clients, **variables)
         with stage.load.running():
             for number in range(1, options.rolls + 1):
-                tell(f"roll {number}", stage.roll(**stable))
+                tell(f"roll {number}", stage.roll())
             if options.broken:
-                tell(f"broken ({options.broken})", stage.roll_broken(options.broken, **stable))
+                tell(f"broken ({options.broken})", stage.roll_broken(options.broken))
     finally:
         containers.close()
     failed = sum(bool(verdict.wrong) or not verdict.is_quick for verdict in verdicts)

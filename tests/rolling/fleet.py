@@ -105,9 +105,9 @@ class Fleet:
             "HEALTH_TIMEOUT_SECONDS": "40",
         } | variables
 
-    def begin(self) -> None:
+    def begin(self, **variables: str) -> None:
         """Start the cluster as an operator would: by pasting the lines of a dry run."""
-        environment = self.environment(self._containers.image)
+        environment = self.environment(self._containers.image, **variables)
         plan = subprocess.run(
             [str(SCRIPT), "--dry-run"], env=environment, capture_output=True, text=True, check=True
         )

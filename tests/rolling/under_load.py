@@ -231,11 +231,14 @@ def sides(calls: Iterable[Call], spans: Sequence[Window]) -> tuple[Side, Side, l
 class Stage:
     """A cluster in containers, its clients, and two images to roll between."""
 
-    def __init__(self, containers: Containers, seed: int, clients: int = CLIENTS) -> None:
-        """Starts the cluster with the first image."""
+    def __init__(
+        self, containers: Containers, seed: int, clients: int = CLIENTS, **variables: str
+    ) -> None:
+        """Starts the cluster with the first image; `variables` are the script's, for every roll."""
         self._containers = containers
+        self._variables = variables
         self.fleet = Fleet(containers)
-        self.fleet.begin()
+        self.fleet.begin(**variables)
         present = self.fleet.versions()[0]
         self._versions = [present, f"{present}.1"]
         self._images = [containers.image, derived_image(containers, "next", self._versions[1])]
@@ -243,14 +246,14 @@ class Stage:
         self._report = containers.directory / "report.json"
         self.load = Load({node: self.fleet.address(node) for node in NODES}, seed, clients)
 
-    def roll(self, **variables: str) -> Verdict:
+    def roll(self) -> Verdict:
         """Roll all nodes to the other image, under load."""
         self._present = 1 - self._present
-        verdict = self._roll(self._images[self._present], DONE, variables)
+        verdict = self._roll(self._images[self._present], DONE)
         self._expect(verdict, dict.fromkeys(NODES, self._versions[self._present]))
         return verdict
 
-    def roll_broken(self, how: str, **variables: str) -> Verdict:
+    def roll_broken(self, how: str) -> Verdict:
         """The same with an image that is broken on the host of the second node."""
         leader = self.fleet.leader()
         first, second, *_ = [*(node for node in NODES if node != leader), leader]
@@ -258,7 +261,7 @@ class Stage:
         broken = derived_image(self._containers, how, new, BROKEN[how])
         self.fleet.give(second, broken)
         wanted = self._images[1 - self._present]
-        verdict = self._roll(wanted, FAILED, {"HEALTH_TIMEOUT_SECONDS": "10"} | variables)
+        verdict = self._roll(wanted, FAILED, HEALTH_TIMEOUT_SECONDS="10")
         self._expect(verdict, dict.fromkeys(NODES, old) | {first: new})
         outcomes = [node["outcome"] for node in self._read_report()["nodes"]]
         if outcomes != ["updated", "rolled back"]:
@@ -273,7 +276,7 @@ class Stage:
     def _read_report(self) -> Any:
         return json.loads(self._report.read_text())
 
-    def _roll(self, image: str, code: int, variables: dict[str, str]) -> Verdict:
+    def _roll(self, image: str, code: int, **variables: str) -> Verdict:
         self.load.begin()
         rolled = self._run(image, variables)
         elsewhere, restarting, slowest = sides(self.load.pause(), windows(rolled))
@@ -299,7 +302,7 @@ class Stage:
             "SETTLE_TIMEOUT_SECONDS": "30",
             "ROLLING_DELAY_SECONDS": "2",
         }
-        variables = defaults | {"DRAIN_TIMEOUT_SECONDS": "2"} | variables
+        variables = defaults | {"DRAIN_TIMEOUT_SECONDS": "2"} | self._variables | variables
         with self.fleet.start_roll(image, "--report", str(self._report), **variables) as script:
             assert script.stdout is not None
             assert script.stderr is not None
